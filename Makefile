@@ -1,0 +1,81 @@
+PYTHON ?= python3
+PORT ?= 5000
+ARGS ?=
+
+LOCK := requirements.lock
+STAMP := .venv/.installed
+UNFINISHED := .venv/.unfinished
+BIN := .venv/bin
+DATABASE := mlruns/mlflow.db
+EXPERIMENT := rwkv_sweep
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off --no-compile --use-pep517
+
+# Bytecode is written for what the set-up's last step imports: all 19 000 files would take a minute more.
+unexport PYTHONDONTWRITEBYTECODE
+WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test lint format ui wheel lock clean
+
+help: ## Print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with the pinned packages (PYTHON=python3.12 picks another interpreter)
+
+# The stamp comes last. `.unfinished` marks packages being installed, so that after an interruption the next set-up starts
+# from an empty .venv; a .venv made by other hands is never emptied.
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "PYTHON=$(PYTHON) must be Python 3.10 to 3.13, and is: $$($(PYTHON) --version 2>&1 | tail -n 1)" >&2; exit 1; }
+	@if [ -e $(UNFINISHED) ]; then rm -rf .venv; fi
+	@echo "set-up 1/3: .venv with $$($(PYTHON) --version)"
+	@if [ ! -e .venv ] || [ -e $(STAMP) ]; then mkdir -p .venv && touch $(UNFINISHED) && rm -f $(STAMP); fi
+	@$(PYTHON) -m venv .venv
+	@echo "set-up 2/3: the packages of $(LOCK) (minutes, the first time)"
+	@$(PIP_INSTALL) -r $(LOCK)
+	@rm -f $(UNFINISHED)
+	@echo "set-up 3/3: rwkv_sweep itself, editable, and a first import of everything"
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c '$(WARM_UP)'
+	@touch $@
+
+sweep: setup ## Run the headline sweep: six layers, two precisions
+	$(BIN)/python -m rwkv_sweep -m layer=1,3,5,7,9,11 precision=fp16,int8 $(ARGS)
+
+test: setup ## Run the tests (ARGS="-k pooling" narrows them)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: setup ## Check style, format and types
+	$(BIN)/ruff check -q .
+	$(BIN)/ruff format -q --check .
+	$(BIN)/mypy
+
+format: setup ## Mend style and format
+	$(BIN)/ruff check -q --fix-only .
+	$(BIN)/ruff format .
+
+ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
+	@test -f $(DATABASE) || { echo "no runs yet in $(DATABASE): make sweep makes some" >&2; exit 1; }
+	@$(BIN)/python -c 'import sqlite3, sys; \
+	  row = sqlite3.connect(sys.argv[1]).execute("select experiment_id from experiments where name = ?", sys.argv[2:3]).fetchone(); \
+	  print(f"http://127.0.0.1:{sys.argv[3]}/#/" + (f"experiments/{row[0]}" if row else ""), " (Ctrl-C ends it)")' \
+	  $(DATABASE) $(EXPERIMENT) $(PORT)
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --backend-store-uri sqlite:///$(DATABASE) --default-artifact-root mlruns/artifacts
+
+wheel: setup ## Build dist/rwkv_sweep-*.whl
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
+
+# Pins that still fit stay; UPGRADE=--upgrade takes the newest of all. torch names its own CUDA packages, so none is pinned.
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	@$(PIP_INSTALL) uv
+	@cp $(LOCK) .venv/new.lock
+	@$(BIN)/uv pip compile -q --no-python-downloads --universal --python-version 3.10 --extra dev --no-annotate --no-header $(UPGRADE) \
+	  pyproject.toml -o .venv/new.lock
+	@{ echo '# Runtime and dev pins for Python 3.10 to 3.13, written by: make lock'; \
+	  grep -vE '^(nvidia|cuda)-|^triton=|^#' .venv/new.lock; } > $(LOCK)
+
+clean: ## Remove .venv, caches and builds; results stay
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

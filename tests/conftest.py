@@ -1,0 +1,51 @@
+"""Paths and machine facts that all tests share. torch is imported only once a test needs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU_THREADS = 2
+
+# Set before anything imports them, so that no test, nor a process it starts, talks to the network or eats the machine.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", str(CPU_THREADS))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Data sets too large for the repository."""
+    return _beside_the_repository("data")
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Checkpoints too large for the repository."""
+    return _beside_the_repository("models")
+
+
+def _beside_the_repository(name: str) -> Path:
+    folder = ROOT.parent / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"no folder ../shared/{name} beside the repository")
+    return folder
