@@ -1,0 +1,122 @@
+"""Sentences of different lengths laid end to end, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """How packed tokens are cut into chunks of C tokens, none of which crosses a sentence.
+
+    Chunks are numbered step by step: first the first chunk of every sentence, then the second of those that have one,
+    with the sentences in the order `order` (longest first), so that the chunks of one step are neighbours.
+
+    Attributes:
+        size: C, tokens per chunk.
+        gather_NC: packed position of each token of each chunk; T (one past the end) where the last chunk is not full.
+        scatter_T: for each packed token its place in the flattened [N * C].
+        steps: number of sentences that have a chunk at each step.
+        order_B: sentence numbers, longest first.
+    """
+
+    size: int
+    gather_NC: Tensor
+    scatter_T: Tensor
+    steps: tuple[int, ...]
+    order_B: Tensor
+
+    def to_chunks(self, x_THK: Tensor) -> Tensor:
+        """[T, H, K] to [N, H, C, K], zeros where the last chunk of a sentence is not full."""
+        padded = torch.cat((x_THK, x_THK.new_zeros(1, *x_THK.shape[1:])))
+        gathered = padded.index_select(0, self.gather_NC.flatten())
+        return gathered.unflatten(0, self.gather_NC.shape).transpose(1, 2)
+
+    def from_chunks(self, y_NHCV: Tensor) -> Tensor:
+        """[N, H, C, V] back to [T, H, V]."""
+        return y_NHCV.transpose(1, 2).flatten(0, 1).index_select(0, self.scatter_T)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The lengths of a packed batch of B sentences and T tokens.
+
+    Attributes:
+        lengths: tokens of each sentence, at least 1 each.
+        offsets_B1: where each sentence starts, and T at the end; int64 on the device of the batch.
+    """
+
+    lengths: tuple[int, ...]
+    offsets_B1: Tensor
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
+        """Lay out sentences of these lengths on `device`.
+
+        Raises:
+            ValueError: a length below 1.
+        """
+        if any(length < 1 for length in lengths):
+            raise ValueError("a packed sentence needs at least one token")
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+        torch.cumsum(torch.tensor(lengths, dtype=torch.int64), 0, out=offsets[1:])
+        return cls(tuple(lengths), offsets.to(device))
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of tokens of the batch."""
+        return sum(self.lengths)
+
+    @property
+    def starts_B(self) -> Tensor:
+        return self.offsets_B1[:-1]
+
+    @property
+    def last_B(self) -> Tensor:
+        return self.offsets_B1[1:] - 1
+
+    def shift(self, x_TD: Tensor) -> Tensor:
+        """The row before each token's own, zero for the first token of each sentence."""
+        previous = torch.cat((x_TD[:1], x_TD[:-1]))
+        return previous.index_fill(0, self.starts_B, 0.0)
+
+    @cached_property
+    def _plans(self) -> dict[int, ChunkPlan]:
+        return {}
+
+    def chunk_plan(self, size: int) -> ChunkPlan:
+        """The cut into chunks of `size` tokens; made once a batch, shared by all blocks."""
+        if size not in self._plans:
+            self._plans[size] = _plan(self, size)
+        return self._plans[size]
+
+
+def _plan(packed: Packed, size: int) -> ChunkPlan:
+    lengths_B = torch.tensor(packed.lengths, dtype=torch.int64)
+    starts_B = torch.zeros_like(lengths_B)
+    torch.cumsum(lengths_B[:-1], 0, out=starts_B[1:])
+    chunks_B = (lengths_B + size - 1) // size
+    order_B = torch.argsort(chunks_B, descending=True, stable=True)
+    steps = _steps(chunks_B)
+    rows = []
+    for step, active in enumerate(steps):
+        sentence_A = order_B[:active]
+        first_A = starts_B[sentence_A] + step * size
+        end_A = starts_B[sentence_A] + lengths_B[sentence_A]
+        place_AC = first_A[:, None] + torch.arange(size)
+        rows.append(torch.where(place_AC < end_A[:, None], place_AC, packed.tokens))
+    gather_NC = torch.cat(rows) if rows else torch.zeros((0, size), dtype=torch.int64)
+    scatter = torch.empty(packed.tokens + 1, dtype=torch.int64)
+    scatter[gather_NC.flatten()] = torch.arange(gather_NC.numel())
+    device = packed.offsets_B1.device
+    return ChunkPlan(size, gather_NC.to(device), scatter[:-1].to(device), steps, order_B.to(device))
+
+
+def _steps(chunks_B: Tensor) -> tuple[int, ...]:
+    longest = int(chunks_B.max()) if len(chunks_B) else 0
+    return tuple(int((chunks_B > step).sum()) for step in range(longest))

@@ -1,0 +1,321 @@
+"""Weight files in both layouts, and one clear line for each way they can be wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rwkv_sweep.config import ModelConfig, PrecisionConfig
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models import loading
+from rwkv_sweep.models.checkpoint import _to_model_name, _to_original_name, fingerprint, read_shape, read_weights
+from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.loading import load_causal_lm, load_model, model_shape
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+
+CPU = torch.device("cpu")
+FP32 = PrecisionConfig("fp32", "float32")
+SIZES = {
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "attention_hidden_size": 32,
+    "head_size": 16,
+    "intermediate_size": 96,
+    "time_mix_extra_dim": 4,
+    "time_decay_extra_dim": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Rwkv6ForCausalLM:
+    lm = Rwkv6ForCausalLM(Rwkv6Config(**SIZES))
+    initialize(lm, seed=0, zero_outputs=False)
+    return lm
+
+
+@pytest.fixture
+def weights(model: Rwkv6ForCausalLM) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def save_original(path: Path, weights: dict[str, Tensor], flat: bool = False) -> Path:
+    """A .pth under the original names; `flat` writes the vectors as [D] instead of [1, 1, D]."""
+    torch.save({_to_original_name(n): w.squeeze() if flat and w.shape[0] == 1 else w for n, w in weights.items()}, path)
+    return path
+
+
+def save_folder(folder: Path, weights: dict[str, Tensor], layout: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "rwkv6", **SIZES}))
+    names, ending = list(weights), "safetensors" if layout.endswith("safetensors") else "bin"
+    stem = "model" if ending == "safetensors" else "pytorch_model"
+    write = save_file if ending == "safetensors" else torch.save
+    if not layout.startswith("sharded"):
+        write(weights, folder / f"{stem}.{ending}")
+        return folder
+    parts = [names[:5], names[5:]]
+    index = {}
+    for number, part in enumerate(parts, 1):
+        file = f"{stem}-0000{number}-of-00002.{ending}"
+        write({name: weights[name] for name in part}, folder / file)
+        index.update(dict.fromkeys(part, file))
+    (folder / f"{stem}.{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+def assert_equal(found: tuple[Rwkv6Config, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
+    config, tensors = found
+    assert {key: getattr(config, key) for key in SIZES} == SIZES
+    assert set(tensors) == set(weights)
+    assert all(
+        torch.equal(tensors[name], weight) and tensors[name].shape == weight.shape for name, weight in weights.items()
+    )
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "bin", "sharded safetensors", "sharded bin"])
+def test_folder_round_trip(tmp_path: Path, weights: dict[str, Tensor], layout: str) -> None:
+    folder = save_folder(tmp_path / "model", weights, layout)
+    assert read_shape(folder).num_hidden_layers == 2
+    assert_equal(read_weights(folder), weights)
+
+
+def test_folder_that_transformers_saved(tmp_path: Path, model: Rwkv6ForCausalLM, weights: dict[str, Tensor]) -> None:
+    model.save_pretrained(tmp_path)
+    assert_equal(read_weights(tmp_path), weights)
+    assert all(torch.equal(w, weights[n]) for n, w in load_causal_lm(tmp_path).state_dict().items())
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_original_round_trip(tmp_path: Path, weights: dict[str, Tensor], flat: bool) -> None:
+    path = save_original(tmp_path / "model.pth", weights, flat)
+    assert {key: getattr(read_shape(path), key) for key in SIZES} == SIZES
+    assert_equal(read_weights(path), weights)
+
+
+def test_original_in_the_old_pickle_format(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "old.pth"
+    named = {_to_original_name(name): weight for name, weight in weights.items()}
+    torch.save(named, path, _use_new_zipfile_serialization=False)
+    assert_equal(read_weights(path), weights)
+
+
+def test_names_go_both_ways(weights: dict[str, Tensor]) -> None:
+    assert [_to_model_name(_to_original_name(name)) for name in weights] == list(weights)
+    assert _to_original_name("rwkv.blocks.0.pre_ln.weight") == "blocks.0.ln0.weight"
+    assert _to_original_name("rwkv.blocks.11.attention.ln_x.bias") == "blocks.11.att.ln_x.bias"
+
+
+def drop(name: str) -> Callable[[dict[str, Tensor]], object]:
+    return lambda weights: weights.pop(name)
+
+
+def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], object]:
+    return lambda weights: weights.__setitem__(name, tensor)
+
+
+BROKEN = [
+    (drop("head.weight"), r"missing: head\.weight$"),
+    (drop("rwkv.blocks.1.attention.gate.weight"), r"missing: .*blocks\.1\.att\w*\.gate\.weight$"),
+    (put("rwkv.blocks.0.attention.time_state", torch.ones(2)), r"unexpected: .*blocks\.0\.att\w*\.time_state$"),
+    (put("rwkv.ln_out.weight", torch.ones(33)), r"another shape: .*ln_out\.weight \[33\] \(expected \[32\]\)"),
+    (put("head.weight", torch.ones(32, 256)), r"another shape: head\.weight \[32, 256\] \(expected \[256, 32\]\)"),
+    (put("rwkv.ln_out.bias", torch.ones(32, dtype=torch.int8)), r"another dtype: .*ln_out\.bias torch\.int8"),
+    (put("rwkv.ln_out.bias", torch.full((32,), float("nan"))), r"ln_out\.bias holds NaN or infinity"),
+    (put("rwkv.ln_out.bias", torch.full((32,), -float("inf"))), r"ln_out\.bias holds NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize("layout", ["original", "safetensors", "bin"])
+@pytest.mark.parametrize(("harm", "message"), BROKEN)
+def test_wrong_tensors_are_named(
+    tmp_path: Path, weights: dict[str, Tensor], layout: str, harm: Callable[[dict[str, Tensor]], object], message: str
+) -> None:
+    harm(weights)
+    original = layout == "original"
+    path = save_original(tmp_path / "m.pth", weights) if original else save_folder(tmp_path / "m", weights, layout)
+    with pytest.raises(UserError, match=message) as caught:
+        read_weights(path)
+    assert str(path) in str(caught.value)
+
+
+def test_many_missing_tensors_are_counted(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    kept = {name: weight for name, weight in weights.items() if "blocks.1" not in name}
+    with pytest.raises(UserError, match=r"and 25 more \(28 in all\)"):
+        read_weights(save_folder(tmp_path / "m", kept, "safetensors"))
+
+
+def test_another_architecture_in_a_pth_is_told(tmp_path: Path) -> None:
+    torch.save({"wte.weight": torch.ones(4, 4)}, tmp_path / "gpt.pth")
+    with pytest.raises(UserError, match=r"gpt\.pth is not an original RWKV-6 checkpoint: it has no matrix emb\.weight"):
+        read_shape(tmp_path / "gpt.pth")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere.pth"])
+def test_a_path_that_is_not_there(tmp_path: Path, path: str) -> None:
+    for read in (read_shape, read_weights, fingerprint):
+        with pytest.raises(UserError, match=rf"{path} does not exist: expected a folder with config.json"):
+            read(tmp_path / path)
+
+
+@pytest.mark.parametrize("layout", ["original", "safetensors", "bin"])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.98])
+def test_a_truncated_file_is_named(tmp_path: Path, weights: dict[str, Tensor], layout: str, keep: float) -> None:
+    if layout == "original":
+        path = file = save_original(tmp_path / "m.pth", weights)
+    else:
+        path = save_folder(tmp_path / "m", weights, layout)
+        file = path / ("model.safetensors" if layout == "safetensors" else "pytorch_model.bin")
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
+    with pytest.raises(UserError, match=rf"{file.name} is damaged"):
+        read_weights(path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code in a pickle ran",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], zipped: bool) -> None:
+    path = tmp_path / "harm.pth"
+    if zipped:
+        torch.save({"emb.weight": Harmful()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"emb.weight": Harmful()}))
+    with pytest.raises(UserError, match=r"harm\.pth (holds \S*print, which is code|is damaged)"):
+        read_weights(path)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_a_pickle_with_more_than_tensors_is_refused(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    torch.save({"state_dict": weights, "epoch": 3}, tmp_path / "run.pth")
+    with pytest.raises(UserError, match=r"run\.pth holds dict with more than tensors"):
+        read_shape(tmp_path / "run.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type=gpt2: only rwkv6 can be read"),
+        ({"model_type": "rwkv6"}, "lacks vocab_size, hidden_size, num_hidden_layers"),
+        ({"model_type": "rwkv6", **SIZES, "head_size": 5}, "attention_hidden_size=32, which head_size=5 does not"),
+        ({"model_type": "rwkv6", **SIZES, "hidden_size": "big"}, "hidden_size=big: valid is a whole number"),
+        ({"model_type": "rwkv6", **SIZES, "layer_norm_epsilon": 0}, "layer_norm_epsilon=0: valid is"),
+        ([1], "holds a list: expected a JSON object"),
+    ],
+)
+def test_a_wrong_config_is_told(tmp_path: Path, content: object, message: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        read_shape(tmp_path)
+
+
+def test_a_folder_without_config_weights_or_shards(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    folder = save_folder(tmp_path / "m", weights, "sharded safetensors")
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"index\.json names model-00002-of-00002\.safetensors that are not"):
+        read_weights(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(UserError, match=r"holds no weights: expected one of model\.safetensors"):
+        read_weights(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
+        read_shape(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json does not exist"):
+        read_shape(folder)
+
+
+def test_fingerprint_follows_weights_and_config(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    folder = save_folder(tmp_path / "m", weights, "safetensors")
+    first = fingerprint(folder)
+    assert len(first) == 16 and fingerprint(save_folder(tmp_path / "copy", weights, "safetensors")) == first
+    (folder / "config.json").write_text(json.dumps({"model_type": "rwkv6", **SIZES, "head_size": 8}))
+    second = fingerprint(folder)
+    weights["head.weight"][0, 0] += 1
+    third = fingerprint(save_folder(tmp_path / "m", weights, "safetensors"))
+    assert len({first, second, third}) == 3
+
+
+def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]) -> None:
+    path = save_original(tmp_path / "m.pth", weights)
+    local = load_model(ModelConfig(name="l", source="local", path=str(path), tokenizer="bytes"), FP32, CPU)
+    assert local.trained and local.fingerprint == fingerprint(path) and local.tokenizer.name == "bytes"
+    assert not local.model.training and not any(p.requires_grad for p in local.model.parameters())
+    found = local.model.state_dict()
+    assert all(torch.equal(found[name[5:]], weight) for name, weight in weights.items() if name.startswith("rwkv."))
+
+    with pytest.raises(UserError, match=r"model\.source=assets, but no model lies in .*model=local"):
+        monkeypatch.setattr(loading, "ASSETS", tmp_path / "none")
+        model_shape(ModelConfig(name="tiny", source="assets"))
+    monkeypatch.setattr(loading, "ASSETS", save_folder(tmp_path / "assets", weights, "safetensors"))
+    assert load_model(ModelConfig(name="tiny", source="assets", tokenizer="bytes"), FP32, CPU).trained
+
+    sizes = {"hidden_size": 32, "num_blocks": 2, "head_size": 16, "intermediate_size": 64, "vocab_size": 256}
+    random = ModelConfig(name="r", source="random", **sizes)  # type: ignore[arg-type]
+    one, two = load_model(random, FP32, CPU), load_model(random, FP32, CPU)
+    assert not one.trained and one.fingerprint == two.fingerprint and one.tokenizer.name == "bytes"
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ModelConfig(name="l", source="local"), r"model\.path=None must be given"),
+        (ModelConfig(name="h", source="hub"), r"model\.id must be given"),
+        (ModelConfig(name="x", source="s3"), r"model\.source=s3 is not known: valid are assets, hub"),
+        (ModelConfig(name="r", source="random", hidden_size=32), r"needs model\.num_blocks, which is None"),
+        (
+            ModelConfig("r", "random", None, None, None, None, 32, 2, 12, 64, 256),
+            r"model\.hidden_size=32 is not a multiple of model\.head_size=12",
+        ),
+    ],
+)
+def test_an_incomplete_model_config_is_told(config: ModelConfig, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model_shape(config)
+
+
+def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    config = ModelConfig(name="finch", source="hub", id="RWKV/v6-Finch-1B6-HF", revision="abc", tokenizer="world")
+    message = (
+        r"RWKV/v6-Finch-1B6-HF at revision abc .*Name or service.*config\.json and pytorch_model\.bin.*model=local"
+    )
+    for attempt in (lambda: model_shape(config), lambda: load_model(config, FP32, CPU)):
+        with pytest.raises(UserError, match=message):
+            attempt()
+
+
+def test_the_hub_is_asked_only_for_what_the_cache_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]
+) -> None:
+    """The cache holds config.json alone, as after a check of `layer`; the repository has .bin weights."""
+    cache, calls = tmp_path / "cache", []
+    save_folder(cache, weights, "bin")
+    stored = (cache / "pytorch_model.bin").read_bytes()
+    (cache / "pytorch_model.bin").unlink()
+
+    def download(_: str, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        calls.append((local_files_only, allow_patterns[-1]))
+        if not local_files_only and "pytorch_model*.bin*" in allow_patterns:
+            (cache / "pytorch_model.bin").write_bytes(stored)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    config = ModelConfig(name="finch", source="hub", id="a/b", revision="c", tokenizer="bytes")
+    assert model_shape(config).hidden_size == 32 and calls == [(True, "tokenizer.json")]
+    assert load_model(config, FP32, CPU).trained
+    assert calls[-1] == (False, "pytorch_model*.bin*") and (False, "model*.safetensors*") in calls
