@@ -1,0 +1,224 @@
+"""Sentence pairs with labels: from the packaged file, from local files, or from the Hugging Face hub.
+
+Local files are read by `rwkv_sweep.records`, not by `datasets.load_dataset`: that writes a copy of every file into the
+user's cache, guesses types (the sentence "NA" becomes a missing value) and cannot say which line is wrong. Slices still
+mean what the `datasets` library says: its `ReadInstruction` parses them and turns them into rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rwkv_sweep.config import DatasetConfig
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.records import SUFFIXES, Record, Records, read_records
+
+ASSET = Path(__file__).parent / "assets" / "pairs.tsv"
+
+
+_Pair = tuple[str, str, float]
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """P sentence pairs of one split.
+
+    Attributes:
+        name: the split as asked for, such as `train[:1000]`.
+        sentences1, sentences2: the texts, as in the source; never blank.
+        labels: float64 [P]; finite, and not all the same.
+        fingerprint: SHA-256 of texts and labels; the same pairs have the same one, whatever file they came from.
+    """
+
+    name: str
+    sentences1: list[str]
+    sentences2: list[str]
+    labels: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def binary(self) -> bool:
+        """Whether the labels are 0 and 1, both present."""
+        return set(self.labels.tolist()) == {0.0, 1.0}
+
+    @property
+    def sentences(self) -> list[str]:
+        """All 2P sentences: every first one, then every second one."""
+        return self.sentences1 + self.sentences2
+
+
+def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
+    """Read and check the pairs of every split of `cfg.splits`, in that order.
+
+    `cfg.path`, where set, wins over `cfg.source`. A folder holds one file per split (`train.tsv`, `validation.csv`;
+    `dev` stands for `validation` where there is none). One file is one split, called `all` or by its own name.
+    As in `datasets`, a slice that reaches beyond the last row ends there.
+
+    Raises:
+        UserError: a path, split, column or row that cannot be used, or a hub that cannot be reached.
+    """
+    check_dataset(cfg)
+    root = _root(cfg)
+    if root is None:
+        return [_split(spec, _checked(_hub_records(cfg, spec), cfg, f"{cfg.id} {spec}")) for spec in cfg.splits]
+
+    @cache
+    def read(path: Path) -> list[_Pair]:
+        return _checked(read_records(path), cfg, str(path))
+
+    return [_split(spec, _sliced(spec, root, read)) for spec in cfg.splits]
+
+
+def check_dataset(cfg: DatasetConfig) -> None:
+    """The part of `load_splits`' checks that is cheap: slices, files and columns (of the first row), no hub.
+
+    Raises:
+        UserError: as `load_splits`.
+    """
+    root = _root(cfg)
+    if repeated := [spec for spec in cfg.splits if cfg.splits.count(spec) > 1]:
+        raise UserError(f"dataset.splits names {repeated[0]} more than once")
+    for spec in cfg.splits:
+        for name in _split_names(spec):
+            if root is not None:
+                path = _file_of_split(root, name)
+                for _, record in read_records(path):
+                    _require_columns(record, cfg, str(path))
+                    break
+
+
+def _root(cfg: DatasetConfig) -> Path | None:
+    """The file or folder to read; None for the hub."""
+    if cfg.path is not None:
+        root = Path(cfg.path).expanduser()
+        if not root.exists():
+            raise UserError(f"dataset.path={cfg.path} does not exist: give a file, or a folder with one file per split")
+        if root.is_file() and root.suffix.lower() not in SUFFIXES:
+            raise UserError(f"dataset.path={cfg.path} is of an unknown kind: valid are {', '.join(SUFFIXES)}")
+        return root
+    if cfg.source == "hub":
+        if cfg.id is None:
+            raise UserError("dataset.id is not set: dataset.source=hub needs the dataset's id, such as nyu-mll/glue")
+        return None
+    if cfg.source == "file":
+        raise UserError(
+            f"dataset.path is not set: dataset={cfg.name} needs a file, or a folder with one file per split"
+        )
+    if not ASSET.is_file():
+        raise UserError(f"the packaged pairs {ASSET} are missing: install the project again, or set dataset.path")
+    return ASSET
+
+
+def _split_names(spec: str) -> list[str]:
+    """The splits that a slice such as `train[:10]+test` takes its rows from."""
+    return [part.partition("[")[0] for part in str(_instruction(spec)).split("+")]
+
+
+def _instruction(spec: str) -> Any:
+    from datasets import ReadInstruction  # takes more than a second, and a run may fail before it is needed
+
+    try:
+        return ReadInstruction.from_spec(spec)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"dataset.splits={spec} is not a split ({error}): valid are a name and its slices, such as validation, "
+            "train[:1000] or train[10%:20%]"
+        ) from error
+
+
+def _file_of_split(root: Path, name: str) -> Path:
+    if root.is_file():
+        if name not in ("all", root.stem):
+            raise UserError(f"dataset.splits names {name}, but the one file {root} is the split all (or {root.stem})")
+        return root
+    files = [path for path in sorted(root.iterdir()) if path.is_file() and path.suffix.lower() in SUFFIXES]
+    found = [path for path in files if path.stem == name]
+    if not found and name == "validation":
+        found = [path for path in files if path.stem == "dev"]
+    if not found:
+        there = ", ".join(dict.fromkeys(path.stem for path in files)) or f"no file of {', '.join(SUFFIXES)}"
+        raise UserError(f"dataset.splits names {name}, which the folder {root} does not have: there is {there}")
+    if len(found) > 1:
+        raise UserError(f"split {name} is ambiguous: {root} holds {' and '.join(path.name for path in found)}")
+    return found[0]
+
+
+def _sliced(spec: str, root: Path, read: Callable[[Path], list[_Pair]]) -> list[_Pair]:
+    pairs = {name: read(_file_of_split(root, name)) for name in _split_names(spec)}
+    try:
+        parts = _instruction(spec).to_absolute({name: len(rows) for name, rows in pairs.items()})
+    except ValueError as error:  # a rounding that a short split does not allow
+        raise UserError(f"dataset.splits={spec} cannot be cut: {error}") from error
+    return [row for part in parts for row in pairs[part.splitname][part.from_ : part.to]]
+
+
+def _split(spec: str, pairs: list[_Pair]) -> PairSplit:
+    if not pairs:
+        raise UserError(f"dataset.splits={spec} has no rows")
+    first, second, labels = (list(column) for column in zip(*pairs, strict=True))
+    if len(set(labels)) == 1:
+        raise UserError(
+            f"dataset.splits={spec}: all {len(labels)} labels are {labels[0]:g}, so no correlation with them exists; "
+            "valid is a split with at least two different labels"
+        )
+    digest = hashlib.sha256(json.dumps([first, second, labels]).encode()).hexdigest()
+    return PairSplit(spec, first, second, np.array(labels, dtype=np.float64), digest)
+
+
+def _checked(records: Records, cfg: DatasetConfig, source: str) -> list[_Pair]:
+    pairs = []
+    for place, record in records:
+        _require_columns(record, cfg, source)
+        texts = []
+        for column in (cfg.sentence1, cfg.sentence2):
+            text = record[column]
+            if not isinstance(text, str) or not text.strip():
+                raise UserError(f"{source}, {place}: {column} is {text!r}, valid is text that is not blank")
+            texts.append(text)
+        pairs.append((texts[0], texts[1], _number(record[cfg.label], f"{source}, {place}: {cfg.label}")))
+    if not pairs:
+        raise UserError(f"{source} has no rows")
+    return pairs
+
+
+def _number(value: object, what: str) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{what} is {value!r}, valid is a finite number")
+    return number
+
+
+def _require_columns(record: Record, cfg: DatasetConfig, source: str) -> None:
+    for key, column in (("sentence1", cfg.sentence1), ("sentence2", cfg.sentence2), ("label", cfg.label)):
+        if column not in record:
+            raise UserError(f"dataset.{key}={column}: {source} has no such column, there are {', '.join(record)}")
+
+
+def _hub_records(cfg: DatasetConfig, spec: str) -> Records:
+    import datasets
+
+    try:
+        data = datasets.load_dataset(cfg.id, cfg.subset, revision=cfg.revision, split=spec)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"dataset.id={cfg.id} dataset.subset={cfg.subset} dataset.splits={spec} cannot be had from the hub "
+            f"({reason}): offline, set dataset.path to a folder with one file per split, such as "
+            "validation.tsv, or take dataset=embedded"
+        ) from error
+    yield from ((f"row {index}", row) for index, row in enumerate(data, 1))
