@@ -1,0 +1,58 @@
+"""The command line: `python -m rwkv_sweep` and `rwkv-sweep`. Hydra composes a run, `task` carries it out."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from rwkv_sweep.config import conf_dir, register_schemas
+from rwkv_sweep.config_errors import one_line
+from rwkv_sweep.errors import UserError
+
+INTERRUPTED = 130
+BAD_INPUT = 2
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _run(cfg: DictConfig) -> float | None:
+    # Imported here: torch, transformers and mlflow take seconds that --help, --cfg and completion need not pay.
+    from rwkv_sweep.task import run_task
+
+    return run_task(cfg)
+
+
+def main() -> None:
+    """Run the command line of this process; bad input ends in one line on stderr and exit code 2."""
+    register_schemas()
+    sys.argv[1:] = modes_first(sys.argv[1:])
+    # Hydra prints errors in its own several lines unless told to raise them; a user who sets the variable gets traces.
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        _run()
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _run()
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        from rwkv_sweep.sweep import abandon_sweep
+
+        abandon_sweep()
+        print("interrupted: what had finished is kept", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def modes_first(arguments: list[str]) -> list[str]:
+    """The same arguments with `-m` and the like in front: argparse takes no overrides on both sides of them."""
+    modes = ("-m", "--multirun", "-r", "--run")
+    return sorted(arguments, key=lambda argument: argument not in modes)
+
+
+if __name__ == "__main__":
+    main()

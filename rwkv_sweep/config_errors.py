@@ -1,0 +1,47 @@
+"""Hydra's and OmegaConf's errors in one line that says what would be valid."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.errors import MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from rwkv_sweep import config
+
+_UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
+_WRONG_TYPE = re.compile(r"Value '(?P<value>.*)' of type '.*' could not be converted to (?P<type>\w+)")
+_FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, with key and value, and what would be valid; without Hydra's search paths and hints."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        valid = ", ".join(sorted(name for name in error.options if name != "schema"))
+        return f"{group}={option} is not known: valid are {valid}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    text = "\n".join(str(part) for part in (error, cause) if part)
+    return _unknown_key(text) or _wrong_type(text) or _joined(text)
+
+
+def _unknown_key(text: str) -> str | None:
+    found, full = _UNKNOWN_KEY.search(text), _FULL_KEY.search(text)
+    schema = getattr(config, found["schema"], None) if found else None
+    if found is None or schema is None:
+        return None
+    valid = ", ".join(sorted(schema.__dataclass_fields__))
+    return f"{full['key'] if full else found['key']} is not a key: valid are {valid}"
+
+
+def _wrong_type(text: str) -> str | None:
+    found, full = _WRONG_TYPE.search(text), _FULL_KEY.search(text)
+    if found is None or full is None:
+        return None
+    return f"{full['key']}={found['value']} is not valid: it takes a value of type {found['type']}"
+
+
+def _joined(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    kept = [line for line in lines if line and not line.startswith(("object_type=", "reference_type="))]
+    return "; ".join(dict.fromkeys(kept))

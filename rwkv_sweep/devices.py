@@ -1,0 +1,49 @@
+"""Where a run computes, and what to call it."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from rwkv_sweep.config import DeviceConfig
+from rwkv_sweep.errors import UserError
+
+
+def resolve_device(config: DeviceConfig) -> torch.device:
+    """The device that `config` means on this machine; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises:
+        UserError: a GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.type == "cpu" or (config.type == "auto" and count == 0):
+        return torch.device("cpu")
+    if config.index >= count:
+        have = f"{count} CUDA device(s), device.index 0 to {count - 1}" if count else "no CUDA device: use device=cpu"
+        raise UserError(f"device={config.type} device.index={config.index} is not on this machine, which has {have}")
+    return torch.device("cuda", config.index)
+
+
+def set_threads(config: DeviceConfig) -> None:
+    """Use as many CPU threads as asked for."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def device_tags(device: torch.device) -> dict[str, str]:
+    """Name of the device, and threads or CUDA version."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return {"device": str(device), "device_name": name, "cuda": str(torch.version.cuda)}
+    return {"device": "cpu", "device_name": _processor(), "threads": str(torch.get_num_threads())}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,127 @@
+"""Latency, throughput and memory. Never read from a store: what is reported here was run."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time of single pairs in milliseconds. device_ms: of the device's work alone; empty on a CPU."""
+
+    samples_ms: tuple[float, ...]
+    device_ms: tuple[float, ...]
+
+    def metrics(self) -> dict[str, float]:
+        found = {"latency/mean_ms": float(np.mean(self.samples_ms))}
+        for percent in (50, 95, 99):
+            found[f"latency/p{percent}_ms"] = float(np.percentile(self.samples_ms, percent))
+        if self.device_ms:
+            found["latency/device_p50_ms"] = float(np.percentile(self.device_ms, 50))
+        return found
+
+
+def measure_latency(
+    score_pair: Callable[[str, str], float],
+    pairs: Sequence[tuple[str, str]],
+    warmup: Sequence[tuple[str, str]],
+    device: torch.device,
+) -> Latency:
+    """Time `score_pair` (two strings in, one score out) one pair at a time.
+
+    Args:
+        score_pair: the whole path: tokenize, forward, pool, aggregate, cosine.
+        pairs: timed, each once.
+        warmup: run before, untimed.
+        device: synchronized before each reading of the clock.
+    """
+    for first, second in warmup:
+        score_pair(first, second)
+    samples_ms, device_ms = [], []
+    for first, second in pairs:
+        _synchronize(device)
+        events = _device_events(device)
+        start = time.perf_counter()
+        score_pair(first, second)
+        if events is not None:
+            events[1].record()
+        _synchronize(device)
+        samples_ms.append((time.perf_counter() - start) * 1e3)
+        if events is not None:
+            device_ms.append(events[0].elapsed_time(events[1]))
+    return Latency(tuple(samples_ms), tuple(device_ms))
+
+
+def measure_throughput(encode: Callable[[], object], tokens: int, pairs: int, device: torch.device) -> dict[str, float]:
+    """Tokens and pairs per second of one call of `encode`, which does all the work; the caller warms it up."""
+    _synchronize(device)
+    start = time.perf_counter()
+    encode()
+    _synchronize(device)
+    seconds = time.perf_counter() - start
+    return {"throughput/tokens_per_s": tokens / seconds, "throughput/pairs_per_s": pairs / seconds}
+
+
+class MemoryWatch:
+    """Peak memory between `__init__` and `metrics`, in MiB, beside what the weights take."""
+
+    def __init__(self, device: torch.device, weights_bytes: int) -> None:
+        self._device, self._weights = device, weights_bytes
+        self.peak_is_of_this_run = _reset_process_peak()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def metrics(self) -> dict[str, float]:
+        found = {
+            "memory/weights_mib": self._weights / MIB,
+            "memory/process_peak_mib": _process_peak_bytes() / MIB,
+        }
+        if self._device.type == "cuda":
+            allocated = torch.cuda.max_memory_allocated(self._device)
+            found["memory/peak_allocated_mib"] = allocated / MIB
+            found["memory/peak_reserved_mib"] = torch.cuda.max_memory_reserved(self._device) / MIB
+            found["memory/peak_above_weights_mib"] = (allocated - self._weights) / MIB
+        return found
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_events(device: torch.device) -> tuple[torch.cuda.Event, torch.cuda.Event] | None:
+    if device.type != "cuda":
+        return None
+    events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+    events[0].record()
+    return events
+
+
+def _reset_process_peak() -> bool:
+    """Start the process's peak anew where the system can (Linux); elsewhere the peak is that of the whole process."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _process_peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(peak if sys.platform == "darwin" else peak * 1024, psutil.Process().memory_info().rss)

@@ -1,0 +1,71 @@
+"""Everything about the runs of a sweep that can be refused before the first of them starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rwkv_sweep.aggregation import check_aggregation
+from rwkv_sweep.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.dataset import PairSplit, load_splits
+from rwkv_sweep.devices import resolve_device
+from rwkv_sweep.layers import resolve_layers
+from rwkv_sweep.models.loading import check_model
+from rwkv_sweep.models.precision import check_precision
+from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.params import data_key
+from rwkv_sweep.results import RESULT_FILE
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and baselines shared by all runs with the same data."""
+
+    run: RunConfig
+    splits: list[PairSplit]
+    scorers: dict[str, tuple[ScorePairs, dict[str, str]]]
+
+    def run_baselines(self, root: Path, parent: str | None) -> None:
+        """Run each baseline that has no record in `root` yet, and track it."""
+        for name, scorer in self.scorers.items():
+            folder = baseline_folder(root, name, self.run)
+            if (folder / RESULT_FILE).exists():
+                continue
+            result = run_baseline(name, scorer, self.run, self.splits, root)
+            if self.run.tracking.enabled:
+                from rwkv_sweep.tracking import Tracker
+
+                Tracker(self.run.tracking).log_result(result, folder, parent)
+
+
+def check_runs(runs: Iterable[RunConfig]) -> list[Prepared]:
+    """Check every run's model shape, layers, aggregation, device and data; return what their baselines need.
+
+    Raises:
+        UserError: the first thing found wrong.
+    """
+    prepared: dict[str, Prepared] = {}
+    shapes: dict[str, Rwkv6Config] = {}
+    for run in runs:
+        model = repr(run.model)
+        if model not in shapes:
+            shapes[model] = check_model(run.model)
+        check_run(run, shapes[model])
+        key = data_key(run)
+        if key not in prepared:
+            prepared[key] = Prepared(run, load_splits(run.dataset), load_baselines(run))
+    return list(prepared.values())
+
+
+def check_run(run: RunConfig, shape: Rwkv6Config) -> tuple[int, ...]:
+    """Check a run of a model of this shape, without loading weights or data, and return its layers.
+
+    Raises:
+        UserError: a layer, aggregation, device or precision that cannot be.
+    """
+    layers = resolve_layers(run.layer, shape.num_hidden_layers)
+    check_aggregation(run.aggregation.name, layers)
+    check_precision(run.precision, resolve_device(run.device))
+    return layers

@@ -1,0 +1,183 @@
+"""What happens around the jobs of a sweep: checks before, baselines once, the parent run, the summary after.
+
+A single run (without -m) goes the same way, as a sweep of one job without a parent run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from rwkv_sweep.config import RunConfig, run_config
+from rwkv_sweep.config_errors import one_line
+from rwkv_sweep.errors import UserError
+
+if TYPE_CHECKING:
+    from rwkv_sweep.results import Result
+
+SWEEP_FILE = "sweep.json"
+BAD_INPUT, SOME_FAILED = 2, 1
+
+_current: Path | None = None
+"""Folder of the sweep this process is running, for `abandon_sweep`."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What the jobs of a sweep must know of it; lies as sweep.json in the sweep's folder.
+
+    parent: MLflow id of the parent run, None for a single run or without tracking.
+    swept: keys that take several values. run: a job's config, for the tracking it names.
+    """
+
+    name: str
+    parent: str | None
+    swept: list[str]
+    tracking: dict[str, Any]
+
+    @classmethod
+    def load(cls, root: Path) -> SweepRecord:
+        return cls(**json.loads((root / SWEEP_FILE).read_text(encoding="utf-8")))
+
+
+def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
+    """Hydra turns a callback's exceptions into warnings and goes on, but lets SystemExit through."""
+
+    @functools.wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            method(*args, **kwargs)
+        except (HydraException, OmegaConfBaseException, UserError) as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            raise SystemExit(BAD_INPUT) from error
+        except Exception as error:
+            traceback.print_exc()
+            raise SystemExit(SOME_FAILED) from error
+
+    return wrapped
+
+
+class SweepCallback(Callback):
+    """Hydra calls this around each run and multirun."""
+
+    @_not_swallowed
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _start(config, Path(config.hydra.run.dir), [config], [], multirun=False)
+
+    @_not_swallowed
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        jobs, swept = compose_jobs(config)
+        _start(config, Path(config.hydra.sweep.dir), jobs, swept, multirun=True)
+
+    @_not_swallowed
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        _end(Path(config.hydra.runtime.output_dir))
+
+    @_not_swallowed
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        _end(Path(config.hydra.sweep.dir))
+
+
+def compose_jobs(config: DictConfig) -> tuple[list[DictConfig], list[str]]:
+    """The configs of all jobs of a multirun, composed as Hydra's basic sweeper will, and the keys that are swept.
+
+    Other sweepers choose their jobs as they go: for them only the common config is checked here.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    loader = GlobalHydra.instance().config_loader()
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(params + list(config.hydra.overrides.task))
+    swept = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
+    if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
+        return [], swept
+    (batch,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [loader.load_sweep_config(config, list(job)) for job in batch], swept
+
+
+def abandon_sweep() -> None:
+    """Close the parent run of an interrupted sweep as KILLED; what finished stays."""
+    if _current is not None and (_current / SWEEP_FILE).exists():
+        _close(SweepRecord.load(_current), "KILLED", [])
+
+
+def sweep_results(root: Path) -> list[Result]:
+    """Records of all jobs and baselines found in a sweep's (or a single run's) folder, jobs in their order."""
+    from rwkv_sweep.results import RESULT_FILE, Result
+
+    folders = [path.parent for pattern in ("", "*/", "baselines/*/") for path in root.glob(pattern + RESULT_FILE)]
+
+    def place(folder: Path) -> tuple[bool, int, str]:
+        number = int(folder.name) if folder.name.isdigit() else 0
+        return (folder.parent.name == "baselines", number, folder.name)
+
+    return [Result.load(folder) for folder in sorted(set(folders), key=place)]
+
+
+def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
+    global _current
+    # Imported here: composing a config must not load torch.
+    from rwkv_sweep.preflight import check_runs
+    from rwkv_sweep.terminal import quiet_dependencies
+
+    quiet_dependencies()
+    runs = [run_config(job) for job in jobs]
+    prepared = check_runs(runs)
+    root.mkdir(parents=True, exist_ok=True)
+    name = " ".join(config.hydra.overrides.task) or "defaults"
+    record = _open(name, runs[0] if runs else run_config(config), swept, multirun)
+    _write(record, root)
+    _current = root
+    for each in prepared:
+        each.run_baselines(root, record.parent)
+
+
+def _open(name: str, run: RunConfig, swept: list[str], multirun: bool) -> SweepRecord:
+    parent = None
+    if run.tracking.enabled:
+        from rwkv_sweep.tracking import Tracker
+
+        tracker = Tracker(run.tracking)
+        if multirun:
+            parent = tracker.start_run(name, {"rwkv_sweep.kind": "sweep", "rwkv_sweep.command": " ".join(sys.argv)})
+    return SweepRecord(name, parent, swept, asdict(run.tracking))
+
+
+def _write(record: SweepRecord, root: Path) -> None:
+    from rwkv_sweep.results import write_atomically
+
+    write_atomically(root / SWEEP_FILE, json.dumps(asdict(record), indent=2) + "\n")
+
+
+def _end(root: Path) -> None:
+    from rwkv_sweep.results import FAILED, FINISHED
+    from rwkv_sweep.summary import print_summary, write_summary
+
+    record = SweepRecord.load(root)
+    results = sweep_results(root)
+    failed = any(result.status != FINISHED for result in results)
+    _close(record, FAILED if failed else FINISHED, [write_summary(results, root)])
+    print_summary(results, record, root)
+    if failed:
+        raise SystemExit(SOME_FAILED)
+
+
+def _close(record: SweepRecord, status: str, artifacts: list[Path]) -> None:
+    if record.parent is not None:
+        from rwkv_sweep.config import TrackingConfig
+        from rwkv_sweep.tracking import Tracker
+
+        Tracker(TrackingConfig(**record.tracking)).end_run(record.parent, status, artifacts)

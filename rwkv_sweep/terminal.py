@@ -1,0 +1,43 @@
+"""What a person at the terminal sees while a run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+
+def say(message: str, error: bool = False) -> None:
+    """One line on stderr, and in the run's log file."""
+    log.info(message)
+    print(f"{'error: ' if error else ''}{message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, name: str) -> Iterator[Callable[[int], None]]:
+    """A bar over `total` sentences, for work that takes longer than a second, on a terminal only."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=name, unit="sentence", leave=False, delay=1.0, disable=None) as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance
+
+
+def quiet_dependencies() -> None:
+    """Keep from the user what dependencies say that they can do nothing about. Our own warnings still show."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in ("mlflow", "alembic", "transformers", "datasets", "gensim", "bitsandbytes", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{name}(\..*)?")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
