@@ -1,0 +1,69 @@
+"""Spearman by layer of a trained folder on files of sentence pairs: the quick look that training trials are judged by.
+
+The figures of the model card come from the program itself (`python -m rwkv_sweep -m layer=...`); this script needs
+neither Hydra nor MLflow, so it also runs where the training runs.
+
+Command: python -m pretraining.layers --model FOLDER --pairs mrpc/train.tsv mrpc/validation.tsv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+from tokenizers import Tokenizer
+
+from rwkv_sweep.layers import EMBEDDING, layer_name
+from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.rwkv6 import Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.pooling import POOLS
+
+
+def read_pairs(path: Path) -> tuple[list[str], list[float]]:
+    """All first sentences followed by all second ones, and the labels."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    sentences = [row["sentence1"] for row in rows] + [row["sentence2"] for row in rows]
+    return sentences, [float(row["label"]) for row in rows]
+
+
+@torch.inference_mode()
+def by_layer(model: Rwkv6Model, ids: list[list[int]], labels: list[float], pooling: str) -> dict[int, float]:
+    """Spearman of the cosine of pooled vectors against the labels, for every layer."""
+    layers = [EMBEDDING, *range(len(model.blocks) + 1)]
+    pooled: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+    for first in range(0, len(ids), 256):
+        batch = ids[first : first + 256]
+        packed = Packed.of([len(each) for each in batch], model.device)
+        flat_T = torch.tensor([token for each in batch for token in each], device=model.device)
+        model(flat_T, packed, layers, lambda k, h, p=packed: pooled[k].append(POOLS[pooling](h, p)))
+    found = {}
+    for layer in layers:
+        vectors = torch.cat(pooled[layer]).double()
+        cosines = torch.cosine_similarity(vectors[: len(labels)], vectors[len(labels) :])
+        found[layer] = float(spearmanr(cosines.cpu(), labels).statistic)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, nargs="+", required=True)
+    parser.add_argument("--pooling", default="mean", choices=POOLS)
+    args = parser.parse_args()
+    model = Rwkv6ForCausalLM.from_pretrained(args.model, dtype=torch.float32).rwkv.eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = Tokenizer.from_file(str(args.model / "tokenizer.json"))
+    for path in args.pairs:
+        sentences, labels = read_pairs(path)
+        ids = [each.ids for each in encoder.encode_batch(sentences, add_special_tokens=False)]
+        found = by_layer(model, ids, labels, args.pooling)
+        row = " ".join(f"{layer_name(k, len(model.blocks))[:3]}:{value:.3f}" for k, value in found.items())
+        print(f"{path.stem:>10} best {max(found.values()):.4f}  {row}")
+
+
+if __name__ == "__main__":
+    main()
