@@ -6,13 +6,10 @@ import os
 import sys
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep.config import conf_dir, register_schemas
-from rwkv_sweep.config_errors import one_line
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.config_errors import is_bad_input, one_line
 
 INTERRUPTED = 130
 BAD_INPUT = 2
@@ -37,7 +34,9 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _run()
-    except (HydraException, OmegaConfBaseException, UserError) as error:
+    except Exception as error:
+        if not is_bad_input(error):
+            raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:

@@ -94,6 +94,7 @@ def baseline_deltas(
         found[f"baseline/{name}/delta"] = delta.value
         found[f"baseline/{name}/delta_lo"] = delta.lo
         found[f"baseline/{name}/delta_hi"] = delta.hi
+        found[f"baseline/{name}/delta_p"] = delta.p
     return found
 
 

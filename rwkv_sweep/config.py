@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from rwkv_sweep.errors import UserError
 
-POOLINGS = ("mean", "last", "max")
-AGGREGATIONS = ("none", "mean", "concat")
+POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "state")
+AGGREGATIONS = ("none", "mean", "concat", "max", "weighted")
+NORMALIZATIONS = ("none", "unit")
+POSTPROCESSES = ("none", "center", "abtt", "whiten")
+SPANS = ("all", "second")
+REPORTS = ("aggregation_overhead",)
 BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
 
@@ -54,9 +57,42 @@ class PoolingConfig:
 
 @dataclass
 class AggregationConfig:
-    """Several layers to one vector."""
+    """Several layers to one vector.
+
+    normalize: `unit` scales each layer's vector to length 1 before, so that deep blocks with their larger norms do not
+    drown the rest; `none` leaves them.
+    weights: for `weighted`: `linear` or `geometric` in depth, or a list with one number a layer.
+    """
 
     name: str = MISSING
+    normalize: str = "unit"
+    weights: Any = None
+
+
+@dataclass
+class PostprocessConfig:
+    """What is done to all sentence vectors together, after aggregation.
+
+    components: directions that `abtt` removes. fit: split that means and directions are taken from, such as
+    `train[:1000]`; null takes them from the scored sentences themselves (transductive, and labelled so).
+    """
+
+    name: str = MISSING
+    components: int = 2
+    fit: str | None = None
+
+
+@dataclass
+class PromptConfig:
+    """What the model reads in place of the bare sentence.
+
+    template: text with `{sentence}` in it. span: which tokens are pooled: `all`, or those of the `second` occurrence of
+    the sentence.
+    """
+
+    name: str = MISSING
+    template: str = "{sentence}"
+    span: str = "all"
 
 
 @dataclass
@@ -116,12 +152,16 @@ class MeasureConfig:
     """How speed is measured. latency_pairs and warmup_pairs: pairs timed one by one, and before that.
 
     throughput: run the whole split once more in packed batches for tokens/s. Set latency_pairs=0 and throughput=false
-    to score quality alone.
+    to score quality alone. overhead: also time this configuration against final-layer inference, interleaved, over
+    overhead_pairs pairs and overhead_batches full packed batches.
     """
 
     latency_pairs: int = 100
     warmup_pairs: int = 5
     throughput: bool = True
+    overhead: bool = False
+    overhead_pairs: int = 200
+    overhead_batches: int = 20
 
 
 @dataclass
@@ -135,17 +175,30 @@ class TrackingConfig:
 
 
 @dataclass
+class StoreConfig:
+    """Pooled vectors of all layers, kept on disk so that no second run computes them again. Speed is never read from
+    it. max_gib: the least recently used are removed beyond this size."""
+
+    enabled: bool = True
+    path: str = MISSING
+    max_gib: float = 8.0
+
+
+@dataclass
 class RunConfig:
     """One run.
 
     layer: see `rwkv_sweep.layers`. max_tokens: longer sentences are truncated and counted. batch_tokens: tokens per
-    packed batch. baselines: run once per sweep. bootstrap: resamples of every interval. seed: of the bootstrap.
+    packed batch. baselines: run once per sweep. report: the research question that the end of the sweep answers.
+    bootstrap: resamples of every interval. seed: of the bootstrap.
     """
 
     model: ModelConfig = MISSING
     pooling: PoolingConfig = MISSING
     precision: PrecisionConfig = MISSING
     aggregation: AggregationConfig = MISSING
+    postprocess: PostprocessConfig = MISSING
+    prompt: PromptConfig = MISSING
     device: DeviceConfig = MISSING
     dataset: DatasetConfig = MISSING
     layer: Any = "final"
@@ -155,6 +208,8 @@ class RunConfig:
     word_vectors: WordVectorsConfig = field(default_factory=WordVectorsConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    report: str | None = None
     bootstrap: int = 2000
     seed: int = 0
 
@@ -168,52 +223,12 @@ def register_schemas() -> None:
         ("pooling", PoolingConfig),
         ("precision", PrecisionConfig),
         ("aggregation", AggregationConfig),
+        ("postprocess", PostprocessConfig),
+        ("prompt", PromptConfig),
         ("device", DeviceConfig),
         ("dataset", DatasetConfig),
     ):
         store.store(group=group, name="schema", node=schema)
-
-
-def run_config(cfg: DictConfig) -> RunConfig:
-    """The typed form of a composed config, without Hydra's own node, checked for what needs no file.
-
-    Raises:
-        UserError: a key that must be given is missing, or a value is not among the valid ones.
-    """
-    try:
-        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    assert isinstance(run, RunConfig)
-    _check(run)
-    return run
-
-
-def _check(run: RunConfig) -> None:
-    require_one_of("pooling.name", run.pooling.name, POOLINGS)
-    require_one_of("aggregation.name", run.aggregation.name, AGGREGATIONS)
-    require_one_of("device.type", run.device.type, ("auto", "cpu", "cuda"))
-    require_one_of("precision.base", run.precision.base, ("float32", "bfloat16", "float16"))
-    require_one_of("precision.quantization", run.precision.quantization, ("none", "int8"))
-    require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random"))
-    require_one_of("dataset.source", run.dataset.source, ("assets", "hub", "file"))
-    require_one_of("dataset.word_split", run.dataset.word_split, WORD_SPLITS)
-    for name in run.baselines:
-        require_one_of("baselines", name, BASELINES)
-    for key, value, least in (
-        ("max_tokens", run.max_tokens, 1),
-        ("batch_tokens", run.batch_tokens, 1),
-        ("bootstrap", run.bootstrap, 1),
-        ("measure.latency_pairs", run.measure.latency_pairs, 0),
-        ("measure.warmup_pairs", run.measure.warmup_pairs, 0),
-        ("device.index", run.device.index, 0),
-        ("device.threads", run.device.threads if run.device.threads is not None else 1, 1),
-    ):
-        if value < least:
-            raise UserError(f"{key}={value} is too small: valid is {least} or more")
-    if not run.dataset.splits:
-        raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
 
 
 def require_one_of(key: str, value: object, valid: tuple[str, ...]) -> None:

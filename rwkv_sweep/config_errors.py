@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep import config
+from rwkv_sweep.errors import UserError
 
 _UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
-_WRONG_TYPE = re.compile(r"Value '(?P<value>.*)' of type '.*' could not be converted to (?P<type>\w+)")
+_WRONG_TYPE = re.compile(
+    r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<type>\w+)"
+)
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Whether an error is about what was asked for, and not a flaw of the program."""
+    # Hydra has a plain ValueError for a group that is given a number or null, such as precision=8.
+    bad_group = isinstance(error, ValueError) and str(error).startswith("Config group override must be")
+    return bad_group or isinstance(error, (HydraException, OmegaConfBaseException, UserError))
 
 
 def one_line(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import platform
 from pathlib import Path
 
@@ -30,6 +32,26 @@ def set_threads(config: DeviceConfig) -> None:
     """Use as many CPU threads as asked for."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed tensors for the next ones (glibc; elsewhere nothing happens).
+
+    By default it hands blocks of a megabyte and more back to the system, which clears them page by page when they are
+    taken again: a third of the time of a forward pass on the CPU.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what `keep_freed_memory` kept, so that a process's peak tells of what runs next."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def device_tags(device: torch.device) -> dict[str, str]:

@@ -1,21 +1,18 @@
 """How well similarity scores agree with labels: correlations, rankings, and the intervals around them.
 
-Shapes: P pairs, D dimensions, R resamples, G groups of equal values.
+Shapes: P pairs, D dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from rwkv_sweep.bootstrap import bootstrap_ratio, bootstrap_spearman, percentile_bounds, two_sided_p
 from rwkv_sweep.errors import NonFiniteError
-
-CONFIDENCE = 0.95
-_CHUNK_ELEMENTS = 1 << 16  # counts held at a time: 512 KiB stay in a core's cache, three times as fast as all at once
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,13 @@ class Interval:
     value: float
     lo: float
     hi: float
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A difference, its 95 % interval, and the two-sided p-value of "there is none"."""
+
+    p: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
         NonFiniteError: NaN or infinite scores, or all scores equal, so that Spearman is undefined.
     """
     scores, labels = _checked(scores, labels)
-    lo, hi = _bounds(bootstrap_spearman([scores], labels, resamples, seed)[0])
+    lo, hi = percentile_bounds(bootstrap_spearman([scores], labels, resamples, seed)[0])
     binary = set(labels.tolist()) == {0.0, 1.0}
     f1, accuracy = best_f1_accuracy(scores, labels) if binary else (None, None)
     return Quality(
@@ -104,8 +108,8 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
 
 def paired_difference(
     scores_a: np.ndarray, scores_b: np.ndarray, labels: np.ndarray, resamples: int, seed: int
-) -> Interval:
-    """Spearman of `scores_a` less that of `scores_b`, with its bootstrap interval; both on the same resamples.
+) -> Difference:
+    """Spearman of `scores_a` less that of `scores_b`, with interval and p-value; both on the same resamples.
 
     All arrays are [P]. What makes a pair hard is common to both and cancels, so this interval is narrower than the two
     single ones suggest.
@@ -116,8 +120,29 @@ def paired_difference(
     a, labels = _checked(scores_a, labels)
     b, labels = _checked(scores_b, labels)
     resampled = bootstrap_spearman([a, b], labels, resamples, seed)
+    differences_R = resampled[0] - resampled[1]
     value = float(spearmanr(a, labels).statistic - spearmanr(b, labels).statistic)
-    return Interval(value, *_bounds(resampled[0] - resampled[1]))
+    return Difference(value, *percentile_bounds(differences_R), two_sided_p(differences_R))
+
+
+def ratio_interval(a_ms: np.ndarray, b_ms: np.ndarray, resamples: int, seed: int) -> Interval:
+    """Mean of `a_ms` over mean of `b_ms`, with its percentile bootstrap interval over pairs.
+
+    Args:
+        a_ms, b_ms: positive times [P]; sample p of both is of the same work, taken one right after the other, so that
+            what makes it slow (a long text, a busy machine) is common to both and cancels.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        ValueError: arrays that are not of one shape [P], or empty.
+        NonFiniteError: a time that is NaN, infinite, or not above zero.
+    """
+    a, b = np.asarray(a_ms, dtype=np.float64), np.asarray(b_ms, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not a.size:
+        raise ValueError(f"two arrays of one shape [pairs], not empty, are needed, not {a.shape} and {b.shape}")
+    if bad := int((~(np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0))).sum()):
+        raise NonFiniteError(f"{bad} of {len(a)} pairs of times hold one that is NaN, infinite or not above zero")
+    return Interval(float(a.mean() / b.mean()), *percentile_bounds(bootstrap_ratio(a, b, resamples, seed)))
 
 
 def best_f1_accuracy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -134,70 +159,6 @@ def best_f1_accuracy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, flo
     positives = labels.sum()
     right = hits + (len(labels) - positives) - (taken - hits)
     return float((2 * hits / (taken + positives)).max()), float(right.max() / len(labels))
-
-
-def bootstrap_spearman(scores: list[np.ndarray], labels: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Exact Spearman of each of K score arrays [P] on each resample of the pairs, [K, R].
-
-    NaN where a resample drew equal scores or equal labels only. All K arrays see the same resamples, which depend on
-    P, `resamples` and `seed` alone.
-    """
-    ranks_K, labels_rank = [_Ranks(values) for values in scores], _Ranks(labels)
-    result_KR = np.empty((len(scores), resamples))
-    done = 0
-    for counts_RP in _resampled_counts(len(labels), resamples, seed):
-        rows = slice(done, done + len(counts_RP))
-        label_RP, label_R = labels_rank.centred(counts_RP)
-        weighted_RP = counts_RP * label_RP
-        for ranks, result_R in zip(ranks_K, result_KR, strict=True):
-            score_RP, score_R = ranks.centred(counts_RP)
-            with np.errstate(invalid="ignore"):
-                result_R[rows] = np.einsum("rp,rp->r", weighted_RP, score_RP) / np.sqrt(label_R * score_R)
-        done = rows.stop
-    return result_KR
-
-
-class _Ranks:
-    """Ranks of fixed values within any resample, without sorting again.
-
-    A resample is a count per pair. Values are sorted once; how many of a resample are less than a given one is then a
-    cumulative sum of counts, and c equal ones after n lesser ones share the mid-rank n + (c + 1) / 2.
-    """
-
-    def __init__(self, values_P: np.ndarray) -> None:
-        _, self.group_P, sizes_G = np.unique(values_P, return_inverse=True, return_counts=True)
-        self.order_P = np.argsort(self.group_P, kind="stable")
-        self.starts_G = np.cumsum(sizes_G) - sizes_G
-
-    def centred(self, counts_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mid-ranks less their mean, in the order of the pairs [R, P], and the resamples' sums of squares [R]."""
-        counts_RG = np.add.reduceat(np.take(counts_RP, self.order_P, axis=1), self.starts_G, axis=1)
-        ranks_RG = np.cumsum(counts_RG, axis=1)
-        ranks_RG -= 0.5 * counts_RG
-        ranks_RG -= 0.5 * counts_RP.shape[1]  # mid-ranks of P values average (P + 1) / 2
-        squares_R = np.einsum("rg,rg,rg->r", counts_RG, ranks_RG, ranks_RG)
-        return np.take(ranks_RG, self.group_P, axis=1), squares_R
-
-
-def _resampled_counts(pairs: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each pair is drawn in each resample, float64 [r, P], some resamples at a time."""
-    random = np.random.default_rng(seed)
-    step = max(1, _CHUNK_ELEMENTS // pairs)
-    for first in range(0, resamples, step):
-        rows = min(step, resamples - first)
-        drawn_RP = random.integers(0, pairs, size=(rows, pairs), dtype=np.int64)
-        drawn_RP += np.arange(rows)[:, None] * pairs
-        yield np.bincount(drawn_RP.ravel(), minlength=rows * pairs).reshape(rows, pairs).astype(np.float64)
-
-
-def _bounds(values_R: np.ndarray) -> tuple[float, float]:
-    """Percentile bounds; resamples without a correlation say nothing of its spread and are left out."""
-    tail = (1 - CONFIDENCE) / 2
-    defined = values_R[~np.isnan(values_R)]
-    if not defined.size:
-        raise NonFiniteError(f"none of {len(values_R)} resamples has a Spearman: too few pairs, or too few resamples")
-    lo, hi = np.quantile(defined, (tail, 1 - tail))
-    return float(lo), float(hi)
 
 
 def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,11 +9,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rwkv_sweep.errors import NonFiniteError, UserError
+from rwkv_sweep.config import PromptConfig
+from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.loading import LoadedModel
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.pooling import Pool
+from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, read_state, vector_size
+from rwkv_sweep.prompt import Tokenized, tokenize
+
+__all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"]
 
 Progress = Callable[[int], None]
 """Told the number of sentences just finished."""
@@ -22,21 +26,32 @@ Progress = Callable[[int], None]
 class Encoder(Protocol):
     """Anything that turns sentences into vectors per layer."""
 
-    def encode(self, sentences: Sequence[str], layers: Sequence[int]) -> Tensor:
-        """[layers, sentences, hidden], fp32, on the CPU."""
+    def encode(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
+        """[layers, sentences, D'] of each pooling, fp32, on the CPU."""
         ...
 
 
 @dataclass(frozen=True)
-class Tokenized:
-    """Token ids of sentences. truncated: how many were cut to the longest length allowed."""
+class Batch:
+    """What one forward pass reads, and what is pooled of it.
 
-    ids: list[list[int]]
-    truncated: int
+    Attributes:
+        ids_T: packed token ids, the prompt's among them.
+        packed: the sentences as they are read.
+        pooled: the tokens that are pooled.
+        index_P: their places among the T; None where all are pooled, which then costs no copy.
+    """
 
-    @property
-    def tokens(self) -> int:
-        return sum(len(ids) for ids in self.ids)
+    ids_T: Tensor
+    packed: Packed
+    pooled: PooledTokens
+    index_P: Tensor | None
+
+    def pool(self, h_TD: Tensor, poolings: Sequence[str]) -> dict[str, Tensor]:
+        """[B, D] of each pooling from one layer's output."""
+        if self.index_P is not None:
+            h_TD = h_TD.index_select(0, self.index_P)
+        return {name: POOLS[name](h_TD, self.pooled) for name in poolings}
 
 
 @dataclass(frozen=True)
@@ -45,75 +60,105 @@ class RwkvEncoder:
 
     Attributes:
         loaded: model and tokenizer.
-        pool: tokens to one vector per layer.
+        prompt: what is read in place of the bare sentence.
         device: where the model lies.
-        max_tokens: longer sentences are truncated.
+        max_tokens: longer texts are truncated, see `rwkv_sweep.prompt`.
         batch_tokens: tokens per packed batch; a single longer sentence makes a batch of its own.
+        idf_V: for the pooling `idf`, see `idf_weights`.
     """
 
     loaded: LoadedModel
-    pool: Pool
+    prompt: PromptConfig
     device: torch.device
     max_tokens: int
     batch_tokens: int
+    idf_V: Tensor | None = None
 
     def tokenize(self, sentences: Sequence[str]) -> Tokenized:
-        """Ids of each sentence, at most `max_tokens`.
+        """See `rwkv_sweep.prompt.tokenize`."""
+        return tokenize(self.prompt, self.loaded.tokenizer, sentences, self.max_tokens)
+
+    def encode(
+        self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str], progress: Progress | None = None
+    ) -> dict[str, Tensor]:
+        """Pooled vectors [layers, sentences, D'] of each pooling, fp32, on the CPU, in the order of `sentences`, all
+        from the same forward passes. D' is the hidden size, for `state` see `vector_size`.
 
         Raises:
-            UserError: a sentence that the tokenizer turns into nothing.
-        """
-        ids = self.loaded.tokenizer.encode(sentences)
-        for sentence, found in zip(sentences, ids, strict=True):
-            if not found:
-                raise UserError(f"sentence {sentence!r} has no tokens in tokenizer {self.loaded.tokenizer.name}")
-        truncated = sum(len(found) > self.max_tokens for found in ids)
-        return Tokenized([found[: self.max_tokens] for found in ids], truncated)
-
-    def encode(self, sentences: Sequence[str], layers: Sequence[int], progress: Progress | None = None) -> Tensor:
-        """Pooled vectors [layers, sentences, hidden], fp32, on the CPU, in the order of `sentences`.
-
-        Raises:
+            UserError: see `tokenize`.
             NonFiniteError: a vector holds NaN or infinity.
+            ValueError: `idf` without `idf_V`.
         """
-        tokenized = self.tokenize(sentences)
-        vectors_LSD = self.encode_ids(tokenized.ids, layers, progress).cpu()
-        self._check_finite(vectors_LSD, sentences, layers)
-        return vectors_LSD
+        vectors = self.encode_tokens(self.tokenize(sentences), layers, poolings, progress)
+        found = {name: vectors_LSD.cpu() for name, vectors_LSD in vectors.items()}
+        for name, vectors_LSD in found.items():
+            self._check_finite(vectors_LSD, sentences, layers, name)
+        return found
 
     @torch.inference_mode()
-    def encode_ids(
-        self, ids: Sequence[Sequence[int]], layers: Sequence[int], progress: Progress | None = None
-    ) -> Tensor:
-        """Pooled vectors [layers, sentences, hidden], fp32, on the device; ids as `tokenize` gives them."""
-        hidden = self.loaded.model.config.hidden_size
-        out_LSD = torch.empty(len(layers), len(ids), hidden, device=self.device)
-        for batch in batches([len(found) for found in ids], self.batch_tokens):
-            out_LSD[:, batch] = self._encode_batch([ids[index] for index in batch], layers)
+    def encode_tokens(
+        self, tokenized: Tokenized, layers: Sequence[int], poolings: Sequence[str], progress: Progress | None = None
+    ) -> dict[str, Tensor]:
+        """As `encode`, from tokens, on the device and unchecked."""
+        shape, count = self.loaded.model.config, len(tokenized.ids)
+        out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
+        for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
+            rows_B = torch.tensor(rows, device=self.device)
+            found = self._encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
+            for name, vectors in found.items():
+                out[name][:, rows_B] = torch.stack([vectors[layer] for layer in layers])
             if progress is not None:
-                progress(len(batch))
-        return out_LSD
+                progress(len(rows))
+        return out
 
-    def _encode_batch(self, ids: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
+    def batch(self, tokenized: Tokenized, rows: Sequence[int], poolings: Sequence[str]) -> Batch:
+        """Lay out some of the sentences, with what `poolings` need to know of their tokens.
+
+        Raises:
+            ValueError: `idf` without `idf_V`.
+        """
+        ids = [tokenized.ids[row] for row in rows]
+        spans = [tokenized.spans[row] for row in rows]
         packed = Packed.of([len(found) for found in ids], self.device)
-        flat_T = torch.tensor([token for found in ids for token in found], device=self.device)
+        ids_T = torch.tensor([token for found in ids for token in found], device=self.device)
+        pooled, index_P = packed, None
+        if any(end - start < len(found) for (start, end), found in zip(spans, ids, strict=True)):
+            pooled = Packed.of([end - start for start, end in spans], self.device)
+            index_P = _places(packed.lengths, spans).to(self.device)
+        weights_P = None
+        if "idf" in poolings:
+            if self.idf_V is None:
+                raise ValueError("pooling by inverse document frequency needs the encoder's idf_V")
+            weights_P = self.idf_V.to(self.device)[ids_T if index_P is None else ids_T[index_P]]
+        return Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
+
+    def _encode_batch(
+        self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]
+    ) -> dict[str, dict[int, Tensor]]:
+        """Pooled vectors [B, D'] by pooling and layer."""
+        of_tokens = [name for name in poolings if name != STATE]
         # Pooling at once keeps [layers, batch, hidden] in memory, never [layers, tokens, hidden].
-        pooled: dict[int, Tensor] = {}
+        found: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
 
         def keep(layer: int, h_TD: Tensor) -> None:
-            pooled[layer] = self.pool(h_TD, packed)
+            for name, vectors_BD in batch.pool(h_TD, of_tokens).items():
+                found[name][layer] = vectors_BD
 
-        self.loaded.model(flat_T, packed, layers, keep)
-        return torch.stack([pooled[layer] for layer in layers])
+        def keep_state(layer: int, wkv_BHKV: Tensor, shift_B2D: Tensor) -> None:
+            found[STATE][layer] = read_state(wkv_BHKV, shift_B2D)
 
-    def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int]) -> None:
+        on_state = keep_state if STATE in poolings else None
+        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state)
+        return found
+
+    def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
         bad_LS = ~torch.isfinite(vectors_LSD).all(-1)
         if bad_LS.any():
             layer, sentence = (int(index) for index in bad_LS.nonzero()[0])
             name = layer_name(layers[layer], self.loaded.model.config.num_hidden_layers)
             raise NonFiniteError(
-                f"layer {name} of model {self.loaded.name} gives NaN or infinity for {int(bad_LS[layer].sum())} of "
-                f"{len(sentences)} sentences, first {sentences[sentence]!r}"
+                f"layer {name} of model {self.loaded.name}, pooled by {pooling}, gives NaN or infinity for "
+                f"{int(bad_LS[layer].sum())} of {len(sentences)} sentences, first {sentences[sentence]!r}"
             )
 
 
@@ -129,3 +174,16 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         found[-1].append(index)
         room -= lengths[index]
     return found
+
+
+def _places(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Packed positions of the tokens of every span, one after another."""
+    places, offset = [], 0
+    for length, (start, end) in zip(lengths, spans, strict=True):
+        places.append(torch.arange(offset + start, offset + end))
+        offset += length
+    return torch.cat(places)
+
+
+def _ignore(layer: int, h_TD: Tensor) -> None:
+    """For when nothing but states is read."""

@@ -13,6 +13,8 @@ import numpy as np
 import psutil
 import torch
 
+from rwkv_sweep.devices import give_back_freed_memory
+
 MIB = 2**20
 
 
@@ -50,13 +52,13 @@ def measure_latency(
         score_pair(first, second)
     samples_ms, device_ms = [], []
     for first, second in pairs:
-        _synchronize(device)
+        synchronize(device)
         events = _device_events(device)
         start = time.perf_counter()
         score_pair(first, second)
         if events is not None:
             events[1].record()
-        _synchronize(device)
+        synchronize(device)
         samples_ms.append((time.perf_counter() - start) * 1e3)
         if events is not None:
             device_ms.append(events[0].elapsed_time(events[1]))
@@ -65,10 +67,10 @@ def measure_latency(
 
 def measure_throughput(encode: Callable[[], object], tokens: int, pairs: int, device: torch.device) -> dict[str, float]:
     """Tokens and pairs per second of one call of `encode`, which does all the work; the caller warms it up."""
-    _synchronize(device)
+    synchronize(device)
     start = time.perf_counter()
     encode()
-    _synchronize(device)
+    synchronize(device)
     seconds = time.perf_counter() - start
     return {"throughput/tokens_per_s": tokens / seconds, "throughput/pairs_per_s": pairs / seconds}
 
@@ -95,7 +97,28 @@ class MemoryWatch:
         return found
 
 
-def _synchronize(device: torch.device) -> None:
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Most memory that tensors made during `work` took at one time, beyond what there was before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    live = peak = 0
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+    return peak
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device's work, so that a clock read next tells of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -110,6 +133,7 @@ def _device_events(device: torch.device) -> tuple[torch.cuda.Event, torch.cuda.E
 
 def _reset_process_peak() -> bool:
     """Start the process's peak anew where the system can (Linux); elsewhere the peak is that of the whole process."""
+    give_back_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rwkv_sweep.config import RunConfig
 
-GROUPS = ("model", "pooling", "precision", "aggregation", "device", "dataset")
+GROUPS = ("model", "pooling", "precision", "aggregation", "postprocess", "prompt", "device", "dataset")
 
 
 def flat_params(run: RunConfig) -> dict[str, Any]:

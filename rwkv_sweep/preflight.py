@@ -16,6 +16,7 @@ from rwkv_sweep.models.loading import check_model
 from rwkv_sweep.models.precision import check_precision
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 from rwkv_sweep.params import data_key
+from rwkv_sweep.pooling import check_pooling
 from rwkv_sweep.results import RESULT_FILE
 
 
@@ -63,9 +64,10 @@ def check_run(run: RunConfig, shape: Rwkv6Config) -> tuple[int, ...]:
     """Check a run of a model of this shape, without loading weights or data, and return its layers.
 
     Raises:
-        UserError: a layer, aggregation, device or precision that cannot be.
+        UserError: a layer, pooling, aggregation, device or precision that cannot be.
     """
     layers = resolve_layers(run.layer, shape.num_hidden_layers)
-    check_aggregation(run.aggregation.name, layers)
+    check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
+    check_aggregation(run.aggregation, layers)
     check_precision(run.precision, resolve_device(run.device))
     return layers

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 RESULT_FILE = "result.json"
 PAIRS_FILE = "pairs.csv"
 LATENCY_FILE = "latency_ms.csv"
+OVERHEAD_FILE = "overhead_ms.csv"
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
@@ -88,6 +89,12 @@ def read_scores(folder: Path, split: str) -> list[float]:
 def write_latency(folder: Path, samples_ms: Sequence[float]) -> None:
     """Write `latency_ms.csv`: one row per timed pair, in the order they were timed."""
     _write_csv(folder / LATENCY_FILE, ("sample", "latency_ms"), enumerate(samples_ms))
+
+
+def write_overhead(folder: Path, samples_ms: Mapping[str, Sequence[float]]) -> None:
+    """Write `overhead_ms.csv`: one row per sample, with what was timed (`latency_this`, `batch_final`, ...)."""
+    rows = [(name, turn, value) for name, values in samples_ms.items() for turn, value in enumerate(values)]
+    _write_csv(folder / OVERHEAD_FILE, ("timed", "turn", "ms"), rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.params import GROUPS
 from rwkv_sweep.results import FINISHED, Result, write_atomically
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def print_summary(results: Sequence[Result], record: SweepRecord, root: Path) ->
     columns = _columns(results, record.swept)
     table = _table(results, columns)
     for name in DROPPED_FIRST:
-        if Measurement.get(console, console.options, table).maximum <= console.width:
+        # Measured with room to spare: the terminal's own width would cap what the table asks for.
+        if Measurement.get(console, console.options.update_width(10 * WIDE), table).maximum <= console.width:
             break
         columns = [column for column in columns if column[0] != name]
         table = _table(results, columns)
@@ -83,12 +85,16 @@ def _table(results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> Ta
 
 
 def _columns(results: Sequence[Result], swept: Sequence[str]) -> list[tuple[str, Cell]]:
-    shown = list(dict.fromkeys(["layer", "precision", *swept]))
+    known = {key for result in results for key in result.params}
+    varied = [key for key in GROUPS if len({result.params.get(key) for result in results if _is_model(result)}) > 1]
+    shown = list(dict.fromkeys(["layer", "precision", *varied, *(key for key in swept if key in known)]))
     # A baseline has no layer; its name stands in that place.
     columns: list[tuple[str, Cell]] = [(key, _param(key)) for key in shown]
     columns[0] = ("layer", lambda result: str(result.params.get("layer", result.name)))
     columns.append(("Spearman [95 %]", _interval("quality/spearman")))
-    baselines = dict.fromkeys(key for result in results for key in result.metrics if key.endswith("/delta"))
+    baselines = dict.fromkeys(
+        key for result in results for key in result.metrics if key.startswith("baseline/") and key.endswith("/delta")
+    )
     columns += [(f"vs {key.split('/')[1]}", _metric(key, "+.4f")) for key in baselines]
     columns += [
         ("ms/pair", _metric("latency/mean_ms", ".2f")),
@@ -98,6 +104,10 @@ def _columns(results: Sequence[Result], swept: Sequence[str]) -> list[tuple[str,
         ("peak MiB", _peak),
     ]
     return columns
+
+
+def _is_model(result: Result) -> bool:
+    return result.kind == "model"
 
 
 def _param(key: str) -> Cell:

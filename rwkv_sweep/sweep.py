@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from rwkv_sweep.config import RunConfig, run_config
-from rwkv_sweep.config_errors import one_line
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.terminal import quiet_dependencies
+from rwkv_sweep.validation import run_config
 
 if TYPE_CHECKING:
     from rwkv_sweep.results import Result
@@ -40,12 +39,14 @@ class SweepRecord:
     """What the jobs of a sweep must know of it; lies as sweep.json in the sweep's folder.
 
     parent: MLflow id of the parent run, None for a single run or without tracking.
-    swept: keys that take several values. run: a job's config, for the tracking it names.
+    swept: keys that take several values. poolings: all that the jobs take. report: what the end of the sweep answers.
     """
 
     name: str
     parent: str | None
     swept: list[str]
+    poolings: list[str]
+    report: str | None
     tracking: dict[str, Any]
 
     @classmethod
@@ -60,10 +61,10 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             method(*args, **kwargs)
-        except (HydraException, OmegaConfBaseException, UserError) as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            raise SystemExit(BAD_INPUT) from error
         except Exception as error:
+            if is_bad_input(error):
+                print(f"error: {one_line(error)}", file=sys.stderr)
+                raise SystemExit(BAD_INPUT) from error
             traceback.print_exc()
             raise SystemExit(SOME_FAILED) from error
 
@@ -101,7 +102,8 @@ def compose_jobs(config: DictConfig) -> tuple[list[DictConfig], list[str]]:
     loader = GlobalHydra.instance().config_loader()
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(params + list(config.hydra.overrides.task))
-    swept = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
+    keys = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
+    swept = list(dict.fromkeys(keys))
     if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
         return [], swept
     (batch,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
@@ -129,31 +131,31 @@ def sweep_results(root: Path) -> list[Result]:
 
 def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
     global _current
+    quiet_dependencies()
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
-    from rwkv_sweep.terminal import quiet_dependencies
 
-    quiet_dependencies()
     runs = [run_config(job) for job in jobs]
     prepared = check_runs(runs)
     root.mkdir(parents=True, exist_ok=True)
     name = " ".join(config.hydra.overrides.task) or "defaults"
-    record = _open(name, runs[0] if runs else run_config(config), swept, multirun)
+    record = _open(name, runs or [run_config(config)], swept, multirun)
     _write(record, root)
     _current = root
     for each in prepared:
         each.run_baselines(root, record.parent)
 
 
-def _open(name: str, run: RunConfig, swept: list[str], multirun: bool) -> SweepRecord:
-    parent = None
-    if run.tracking.enabled:
+def _open(name: str, runs: list[RunConfig], swept: list[str], multirun: bool) -> SweepRecord:
+    parent, tracking = None, runs[0].tracking
+    if tracking.enabled:
         from rwkv_sweep.tracking import Tracker
 
-        tracker = Tracker(run.tracking)
+        tracker = Tracker(tracking)
         if multirun:
             parent = tracker.start_run(name, {"rwkv_sweep.kind": "sweep", "rwkv_sweep.command": " ".join(sys.argv)})
-    return SweepRecord(name, parent, swept, asdict(run.tracking))
+    poolings = list(dict.fromkeys(run.pooling.name for run in runs))
+    return SweepRecord(name, parent, swept, poolings, runs[0].report, asdict(tracking))
 
 
 def _write(record: SweepRecord, root: Path) -> None:
@@ -169,7 +171,12 @@ def _end(root: Path) -> None:
     record = SweepRecord.load(root)
     results = sweep_results(root)
     failed = any(result.status != FINISHED for result in results)
-    _close(record, FAILED if failed else FINISHED, [write_summary(results, root)])
+    artifacts = [write_summary(results, root)]
+    if record.report is not None:
+        from rwkv_sweep.report import write_report
+
+        artifacts += write_report(record.report, results, root)
+    _close(record, FAILED if failed else FINISHED, artifacts)
     print_summary(results, record, root)
     if failed:
         raise SystemExit(SOME_FAILED)

@@ -34,6 +34,7 @@ def progress_bar(total: int, name: str) -> Iterator[Callable[[int], None]]:
 def quiet_dependencies() -> None:
     """Keep from the user what dependencies say that they can do nothing about. Our own warnings still show."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     for name in ("mlflow", "alembic", "transformers", "datasets", "gensim", "bitsandbytes", "huggingface_hub"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
@@ -58,6 +59,16 @@ class Tracker:
     def log_result(self, result: Result, folder: Path, parent: str | None) -> str:
         """Log a finished or failed run with everything in its folder, and return its run id."""
         run_id = self.start_run(result.name, {**result.tags, "rwkv_sweep.kind": result.kind}, parent, result.started)
+        try:
+            self._fill_run(run_id, result, folder)
+        except BaseException:
+            # Interrupted or refused half-way: no run stays RUNNING. The whole record lies in the run's folder.
+            with contextlib.suppress(Exception):
+                self._client.set_terminated(run_id, "KILLED")
+            raise
+        return run_id
+
+    def _fill_run(self, run_id: str, result: Result, folder: Path) -> None:
         params = [Param(key, str(value)[:MAX_PARAM]) for key, value in result.params.items()]
         stamp = int(result.ended * 1000)
         metrics = [Metric(key, value, stamp, 0) for key, value in result.metrics.items()]
@@ -67,7 +78,6 @@ class Tracker:
         self._client.log_batch(run_id, metrics=metrics, tags=error)
         self._client.log_artifacts(run_id, str(folder))
         self._client.set_terminated(run_id, result.status, int(result.ended * 1000))
-        return run_id
 
     def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = ()) -> None:
         """Close a run made by `start_run`."""

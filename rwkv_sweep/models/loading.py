@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config import ModelConfig, PrecisionConfig, require_one_of
+from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
 from rwkv_sweep.models.initialize import initialize
@@ -81,6 +82,8 @@ def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.devic
             before the weights are read.
     """
     check_precision(precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if cfg.source == "random":
         shape = _random_shape(cfg)
         tokenizer = load_tokenizer(cfg.tokenizer or "bytes", None, shape.vocab_size)

@@ -8,6 +8,7 @@ stream every few blocks, which would be harmless for one layer's cosine but wron
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,10 @@ from rwkv_sweep.models.wkv6 import wkv6
 
 OnLayer = Callable[[int, Tensor], None]
 """Receives a layer's index and its output [T, D] in fp32 as soon as it exists."""
+
+OnState = Callable[[int, Tensor, Tensor], None]
+"""Receives a block's index and what it would hand to a next token, in fp32: the WKV state after each sentence's last
+token [B, H, K, V], and that token's outputs of ln1 and ln2, which the two token shifts would read [B, 2, D]."""
 
 FP16_SQUARE_SCALE = 8.0
 """relu(k) is divided by this before it is squared in fp16 (whose largest number is 65,504), a power of two so exact."""
@@ -95,8 +100,11 @@ class TimeMix(nn.Module):
         self.output = nn.Linear(inner, hidden, bias=False)
         self.ln_x = nn.GroupNorm(heads, inner, eps=1e-5 * config.head_size_divisor**2)
 
-    def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
-        """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32."""
+    def forward(self, x_TD: Tensor, packed: Packed, on_wkv: Callable[[Tensor], None] | None = None) -> Tensor:
+        """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32.
+
+        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V].
+        """
         delta_TD = packed.shift(x_TD) - x_TD
         xw, xk, xv, xr, xg = self._mixed(x_TD, delta_TD)
         heads = (self.num_heads, -1)
@@ -107,7 +115,9 @@ class TimeMix(nn.Module):
         low_TR = torch.tanh(matmul(xw, self.time_decay_w1))
         decay_TD = self.time_decay.float().flatten() + matmul(low_TR, self.time_decay_w2).float()
         log_w_THK = -torch.exp(decay_TD).unflatten(-1, heads)
-        y_THV, _ = wkv6(r_THK, k_THK, v_THV, log_w_THK, self.time_faaaa.float(), packed, self.chunk)
+        y_THV, wkv_BHKV = wkv6(r_THK, k_THK, v_THV, log_w_THK, self.time_faaaa.float(), packed, self.chunk)
+        if on_wkv is not None:
+            on_wkv(wkv_BHKV)
         y_TD = F.group_norm(
             y_THV.flatten(1), self.num_heads, self.ln_x.weight.float(), self.ln_x.bias.float(), self.ln_x.eps
         )
@@ -161,9 +171,21 @@ class Block(nn.Module):
         self.attention = TimeMix(config)
         self.feed_forward = ChannelMix(config)
 
-    def forward(self, h_TD: Tensor, packed: Packed) -> Tensor:
+    def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
+        """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""
+        if on_state is not None:
+            return self._forward_with_state(h_TD, packed, on_state)
         h_TD = h_TD + self.attention(self.ln1(h_TD), packed)
         return h_TD + self.feed_forward(self.ln2(h_TD), packed)
+
+    def _forward_with_state(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None]) -> Tensor:
+        wkv: list[Tensor] = []
+        x_TD = self.ln1(h_TD)
+        time_BD = x_TD.index_select(0, packed.last_B)
+        h_TD = h_TD + self.attention(x_TD, packed, wkv.append)
+        x_TD = self.ln2(h_TD)
+        on_state(wkv[0], torch.stack((time_BD, x_TD.index_select(0, packed.last_B)), 1))
+        return h_TD + self.feed_forward(x_TD, packed)
 
 
 class Rwkv6PreTrainedModel(PreTrainedModel):
@@ -184,7 +206,14 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, packed: Packed, layers: Collection[int], on_layer: OnLayer) -> None:
+    def forward(
+        self,
+        input_ids: Tensor,
+        packed: Packed,
+        layers: Collection[int],
+        on_layer: OnLayer,
+        on_state: OnState | None = None,
+    ) -> None:
         """Run as deep as the deepest of `layers` and hand over each of them.
 
         Args:
@@ -192,6 +221,8 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
             packed: the sentences' lengths.
             layers: indices as in `rwkv_sweep.layers`.
             on_layer: called once for each of `layers`, from the shallowest on.
+            on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
+                its on_layer. None costs nothing.
         """
         num_blocks, deepest = len(self.blocks), max(layers)
         first = self.blocks[0]
@@ -202,7 +233,7 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         for index, block in enumerate(self.blocks):
             if index > deepest:
                 return
-            h_TD = block(h_TD, packed)
+            h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
             if index in layers:
                 on_layer(index, h_TD)
         if num_blocks in layers:

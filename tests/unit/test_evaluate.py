@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from rwkv_sweep import evaluate
+from rwkv_sweep import bootstrap
+from rwkv_sweep.bootstrap import bootstrap_spearman, least_p, resampled_counts, two_sided_p
 from rwkv_sweep.errors import NonFiniteError
-from rwkv_sweep.evaluate import best_f1_accuracy, bootstrap_spearman, cosine, paired_difference, score
+from rwkv_sweep.evaluate import best_f1_accuracy, cosine, paired_difference, ratio_interval, score
 
 
 def made_up(pairs: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def made_up(pairs: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 def drawn(pairs: int, resamples: int, seed: int) -> np.ndarray:
-    return np.concatenate(list(evaluate._resampled_counts(pairs, resamples, seed))).astype(int)
+    return np.concatenate(list(resampled_counts(pairs, resamples, seed))).astype(int)
 
 
 def test_cosine() -> None:
@@ -58,7 +59,7 @@ def test_cosine_refuses_what_has_none() -> None:
 @pytest.mark.parametrize("pairs", [3, 60])
 def test_bootstrap_is_scipy_on_each_resample(kind: str, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels = made_up(pairs, kind, seed=pairs + 5)
-    monkeypatch.setattr(evaluate, "_CHUNK_ELEMENTS", 7 * pairs)  # several chunks, the last one short
+    monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 7 * pairs)  # several chunks, the last one short
     result = bootstrap_spearman([scores, -scores], labels, 100, seed=3)
     counts = drawn(pairs, 100, seed=3)
     assert (counts.sum(axis=1) == pairs).all()
@@ -124,7 +125,63 @@ def test_paired_difference() -> None:
     alone = score(a, labels, 1000, seed=4)
     assert difference.hi - difference.lo < alone.spearman_hi - alone.spearman_lo
     same = paired_difference(a, a, labels, 100, seed=0)
-    assert (same.value, same.lo, same.hi) == (0, 0, 0)
+    assert (same.value, same.lo, same.hi, same.p) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.5, 2.0])
+def test_paired_p_counts_the_resamples_on_the_other_side(noise: float) -> None:
+    a, labels = made_up(80, "graded")
+    b = a + np.random.default_rng(1).normal(size=80) * noise
+    below = above = 0
+    for row in drawn(80, 300, seed=2):
+        sample = np.repeat(labels, row)
+        gap = spearmanr(np.repeat(a, row), sample).statistic - spearmanr(np.repeat(b, row), sample).statistic
+        below += gap <= 1e-12
+        above += gap >= -1e-12
+    expected = min(1.0, 2 * (min(below, above) + 1) / 301)
+    assert paired_difference(a, b, labels, 300, seed=2).p == pytest.approx(expected, abs=1e-12)
+    assert paired_difference(b, a, labels, 300, seed=2).p == pytest.approx(expected, abs=1e-12)
+
+
+def test_two_sided_p() -> None:
+    assert two_sided_p(np.array([1.0, 2, 3, 4, -1, 5, 6, 7, 8])) == 2 * 2 / 10
+    assert two_sided_p(np.array([1.0, 2, 3, np.nan])) == least_p(3) == 2 / 4
+    assert two_sided_p(np.array([0.0, 0, 1])) == 1
+    with pytest.raises(NonFiniteError, match="none of 1 resamples"):
+        two_sided_p(np.array([np.nan]))
+
+
+def test_two_sided_p_is_the_level_at_which_the_interval_touches_zero() -> None:
+    differences = np.random.default_rng(0).normal(1.5, size=20_000)
+    p = two_sided_p(differences)
+    assert np.quantile(differences, p / 2) == pytest.approx(0, abs=0.01)
+    assert p == pytest.approx(2 * 0.0668, rel=0.1)  # of a normal distribution, 1.5 deviations from zero
+
+
+def test_ratio_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    b = random.lognormal(1, 0.5, 50)
+    a = 1.1 * b + random.normal(size=50) * 0.02
+    monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 7 * 50)
+    ratio = ratio_interval(a, b, 400, seed=3)
+    each = [np.repeat(a, row).mean() / np.repeat(b, row).mean() for row in drawn(50, 400, seed=3)]
+    assert ratio.value == pytest.approx(a.mean() / b.mean())
+    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+    # The texts differ fivefold in time, but by the same factor in both.
+    assert ratio.lo < 1.1 < ratio.hi and ratio.hi - ratio.lo < 0.01
+    same = ratio_interval(b, b, 100, seed=0)
+    assert (same.value, same.lo, same.hi) == (1, 1, 1)
+
+
+def test_ratio_interval_refuses_what_is_no_time() -> None:
+    ones = np.ones(3)
+    for bad in (np.array([1, np.nan, 1]), np.array([1.0, 0, 1]), np.array([1, np.inf, 1])):
+        for pair in ((ones, bad), (bad, ones)):
+            with pytest.raises(NonFiniteError, match="1 of 3 pairs of times"):
+                ratio_interval(*pair, 10, seed=0)
+    for a, b in ((ones, ones[:2]), (ones[:0], ones[:0]), (ones[None], ones[None])):
+        with pytest.raises(ValueError, match="one shape"):
+            ratio_interval(a, b, 10, seed=0)
 
 
 def test_no_number_where_there_is_none() -> None:

@@ -1,0 +1,109 @@
+"""What aggregating layers costs over final-layer inference, on any device and shape, without Hydra or MLflow.
+
+The preset `+experiment=aggregation_overhead` measures the same on the default model; this script is for machines that
+have little more than PyTorch. Weights are random: time and memory do not depend on them.
+
+Command: python -m benchmarks.aggregation_overhead --device cuda --precision bf16 --out overhead.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import date
+from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+import torch
+
+from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.dataset import ASSET
+from rwkv_sweep.devices import device_tags
+from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.extract import RwkvEncoder, batches
+from rwkv_sweep.models.loading import ASSETS, load_model
+from rwkv_sweep.overhead import measure_overhead
+from rwkv_sweep.records import read_records
+
+BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+AGGREGATIONS = (("mean", None), ("concat", None), ("max", None), ("weighted", "linear"))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--precision", choices=BASES, default="bf16")
+    parser.add_argument("--hidden", type=int, default=2048)
+    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--intermediate", type=int, default=7168)
+    parser.add_argument("--vocabulary", type=int, default=65536)
+    parser.add_argument("--tokenizer", default=str(ASSETS / "tokenizer.json"))
+    parser.add_argument("--batch-tokens", type=int, default=16384)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--early-exit", type=int, nargs="*", default=[0, 5, 11, 17], help="single layers to time too")
+    parser.add_argument("--out", type=Path, help="write all figures as JSON")
+    return parser.parse_args()
+
+
+def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
+    device = torch.device(args.device)
+    config = ModelConfig(
+        name="random",
+        source="random",
+        tokenizer=args.tokenizer,
+        hidden_size=args.hidden,
+        num_blocks=args.blocks,
+        head_size=64,
+        intermediate_size=args.intermediate,
+        vocab_size=args.vocabulary,
+    )
+    loaded = load_model(config, PrecisionConfig(name=args.precision, base=BASES[args.precision]), device)
+    return RwkvEncoder(loaded, PromptConfig(name="none"), device, max_tokens=512, batch_tokens=args.batch_tokens)
+
+
+def main() -> None:
+    args = arguments()
+    encoder = load_encoder(args)
+    records = [record for _, record in read_records(ASSET)]
+    pairs = [(record["sentence1"], record["sentence2"]) for record in records]
+    # Twice the pairs fill a large batch; a sentence's neighbours do not change its cost.
+    tokenized = encoder.tokenize([sentence for pair in pairs for sentence in pair] * 2)
+    batch = tokenized.select(batches([len(ids) for ids in tokenized.ids], args.batch_tokens)[0])
+    final = Embedder(encoder, [args.blocks], "mean", AggregationConfig(name="none"))
+    every = list(range(args.blocks))
+    arms = {f"layer {layer}": ([layer], AggregationConfig(name="none")) for layer in args.early_exit}
+    arms |= {f"{name} of all": (every, AggregationConfig(name, weights=weights)) for name, weights in AGGREGATIONS}
+    versions = {"torch": torch.__version__, **device_tags(encoder.device), **encoder.loaded.kernel_tags}
+    print(f"{date.today()}  {versions}\n{len(batch.ids)} sentences and {batch.tokens:,} tokens a batch")
+    print(f"{'arm':16}{'one pair':>28}{'full batch':>28}{'MiB':>9}{'naive batch':>28}{'naive MiB':>11}")
+    record: dict[str, object] = {"date": str(date.today()), "versions": versions, "arguments": vars(args) | {"out": ""}}
+    for name, (layers, aggregation) in arms.items():
+        this = Embedder(encoder, layers, "mean", aggregation)
+        naive = Embedder(encoder, layers, "mean", aggregation, keep_layers=True)
+        found, samples = measure_overhead(
+            {"final": final, "this": this, "naive": naive}, pairs[: args.pairs], batch, args.rounds, seed=0
+        )
+        record[name] = {"metrics": found, "samples_ms": samples}
+        print(
+            f"{name:16}{shown(found, 'latency_ratio'):>28}{shown(found, 'batch_ratio'):>28}"
+            f"{found['overhead/memory_mib']:9.1f}{shown(found, 'naive_batch_ratio'):>28}"
+            f"{found['overhead/naive_memory_mib']:11.1f}",
+            flush=True,
+        )
+        mean = {kind: sum(values) / len(values) for kind, values in samples.items()}
+        record[name + " mean ms"] = mean
+    print({kind: f"{value:.2f} ms" for kind, value in mean.items()})
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def shown(metrics: dict[str, float], name: str) -> str:
+    value, low, high = (metrics[f"overhead/{name}{end}"] for end in ("", "_lo", "_hi"))
+    return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""One forward on the CPU: the floor of the matrix products, this project, and the `rwkv` package, side by side.
+
+Floor: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size.
+Ours: tokenized sentences to mean-pooled vectors of the last block, packed batches, as a sweep does it.
+rwkv: the model author's inference code (PyPI `rwkv`), one sentence at a time in its sequence mode, fp32, TorchScript,
+in fresh processes with one thread and with as many as ours: more threads slow it down on sentences this short.
+
+Command: make bench
+         python -m benchmarks.forward_cpu --model FILE.pth --tokenizer bytes --pairs mrpc/validation.tsv
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from rwkv_sweep.config import DatasetConfig, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.devices import device_tags
+from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.models.checkpoint import read_weights
+from rwkv_sweep.models.loading import ASSETS, load_model
+from rwkv_sweep.prompt import Tokenized
+
+CPU = torch.device("cpu")
+BATCH_TOKENS = 4096
+REPEATS = 3
+HUB_TO_ORIGINAL = (
+    ("rwkv.embeddings.", "emb."),
+    ("rwkv.", ""),
+    (".pre_ln.", ".ln0."),
+    (".attention.", ".att."),
+    (".feed_forward.", ".ffn."),
+)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ASSETS, help="checkpoint; default: the embedded model")
+    parser.add_argument("--tokenizer", help="as model.tokenizer; default: the one beside the weights")
+    parser.add_argument("--pairs", help="file of pairs; default: the embedded ones")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peer-sentences", type=int, default=40, help="sentences timed with the rwkv package")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    return parser.parse_args()
+
+
+def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
+    config = ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
+    loaded = load_model(config, PrecisionConfig(name="fp32", base="float32"), CPU)
+    return RwkvEncoder(loaded, PromptConfig(name="none"), CPU, max_tokens=512, batch_tokens=BATCH_TOKENS)
+
+
+def load_sentences(path: str | None) -> list[str]:
+    source = "file" if path else "assets"
+    (split,) = load_splits(DatasetConfig(name="pairs", source=source, path=path, splits=["all"]))
+    return split.sentences
+
+
+def floor_seconds(encoder: RwkvEncoder, tokens: int) -> float:
+    """Time of the blocks' matrix products alone for this many tokens."""
+    config = encoder.loaded.model.config
+    hidden, inner, wide = config.hidden_size, config.attention_hidden_size, config.intermediate_size
+    mix, decay = config.time_mix_extra_dim, config.time_decay_extra_dim
+    shapes = [(hidden, inner)] * 4 + [(inner, hidden), (hidden, hidden), (hidden, wide), (wide, hidden)]
+    shapes += [(hidden, 5 * mix), *[(mix, hidden)] * 5, (hidden, decay), (decay, inner)]
+    inputs = [torch.randn(BATCH_TOKENS, rows) for rows, _ in shapes]
+    weights = [torch.randn(columns, rows).t() for rows, columns in shapes]
+
+    def products() -> None:
+        for x, weight in zip(inputs, weights, strict=True):
+            torch.mm(x, weight)
+
+    return best_of(products) * config.num_hidden_layers * tokens / BATCH_TOKENS
+
+
+def ours_seconds(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
+    deepest = encoder.loaded.model.config.num_hidden_layers - 1
+    return best_of(lambda: encoder.encode_tokens(tokenized, [deepest], ["mean"]))
+
+
+def peer_rate(model: Path, ids: list[list[int]], threads: int) -> float:
+    """Tokens per second of the `rwkv` package on these sentences, one by one, in a fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        torch.save(original_names(read_weights(model)[1]), path.with_suffix(".pth"))
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            return process.submit(_peer_rate, str(path), ids, threads).result()
+
+
+def _peer_rate(model: str, ids: list[list[int]], threads: int) -> float:
+    os.environ.update(RWKV_V7_ON="0", RWKV_JIT_ON="1", RWKV_CUDA_ON="0")
+    torch.set_num_threads(threads)
+    with contextlib.redirect_stdout(io.StringIO()):
+        from rwkv.model import RWKV
+
+        peer = RWKV(model=model, strategy="cpu fp32")
+    for sentence in ids[:3]:
+        peer.forward(sentence, None, full_output=True)
+    start = time.perf_counter()
+    for sentence in ids:
+        peer.forward(sentence, None, full_output=True)
+    return sum(map(len, ids)) / (time.perf_counter() - start)
+
+
+def original_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights in fp32 under the names of the author's checkpoints."""
+    found = {}
+    for name, tensor in tensors.items():
+        for here, there in HUB_TO_ORIGINAL:
+            name = name.replace(here, there)
+        found[name] = tensor.float()
+    return found
+
+
+def best_of(work: Callable[[], object]) -> float:
+    """Shortest of `REPEATS` runs after one to warm up, in seconds."""
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    encoder = load_encoder(args)
+    tokenized = encoder.tokenize(load_sentences(args.pairs))
+    ids = tokenized.ids
+    tokens = sum(map(len, ids))
+    few = ids[:: max(1, len(ids) // args.peer_sentences)][: args.peer_sentences]
+    rates = {"floor": tokens / floor_seconds(encoder, tokens), "rwkv_sweep": tokens / ours_seconds(encoder, tokenized)}
+    for threads in sorted({1, args.threads}):
+        rates[f"rwkv, {threads} thread{'s' * (threads > 1)}"] = peer_rate(args.model, few, threads)
+    peer = rates[f"rwkv, {args.threads} thread{'s' * (args.threads > 1)}"]
+    machine = device_tags(CPU)
+    print(f"{date.today()}  {machine['device_name']}, {args.threads} threads, torch {torch.__version__}, fp32")
+    print(f"{len(ids)} sentences, {tokens:,} tokens; rwkv timed on {len(few)} of them")
+    print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{f'times rwkv ({args.threads} thr.)':>22}")
+    for name, rate in rates.items():
+        print(f"{name:18}{rate:12,.0f}{rate / rates['floor']:14.1%}{rate / peer:22.1f}")
+    if args.out:
+        record = {"date": str(date.today()), "machine": machine, "torch": torch.__version__, "tokens_per_s": rates}
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How many comparisons a sweep made, and which differences survive that there were so many.
+
+One family: every p-value that any finished run of the sweep recorded, against final-layer inference and against each
+baseline. Whoever looks at all of them and points at the best must pay for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rwkv_sweep.bootstrap import least_p
+from rwkv_sweep.results import FINISHED, Result
+
+ALPHA = 0.05
+FINAL = "final"
+_P_VALUE = re.compile(r"(?:baseline/)?(?P<against>[^/]+)/delta_p")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run against one reference.
+
+    Attributes:
+        run: the run's name.
+        against: `final` (final-layer inference) or the baseline's name.
+        value: Spearman of the run less that of the reference.
+        p: two-sided, of this comparison alone. adjusted: by Holm's procedure over all comparisons of the sweep.
+    """
+
+    run: str
+    against: str
+    value: float
+    p: float
+    adjusted: float
+
+    @property
+    def survives(self) -> bool:
+        """Whether the difference stands at a family-wise error rate of 0.05."""
+        return self.adjusted <= ALPHA
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down procedure, in the order given.
+
+    The k-th smallest of m (k from 1) is multiplied by m - k + 1; none is less than one before it, none more than 1.
+    Rejecting what is at most alpha keeps the chance of any false rejection at alpha, however the tests depend on each
+    other (Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
+
+    Raises:
+        ValueError: a p-value that is not between 0 and 1.
+    """
+    bad = [p for p in p_values if not 0 <= p <= 1]
+    if bad:
+        raise ValueError(f"a p-value lies between 0 and 1, not {bad[0]}")
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for before, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - before) * p_values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def comparisons(results: Sequence[Result]) -> list[Comparison]:
+    """All comparisons of a sweep with their adjusted p-values; their number is the length."""
+    found: list[tuple[str, str, float, float]] = []
+    for result in results:
+        for key, p in result.metrics.items():
+            match = _P_VALUE.fullmatch(key)
+            if match and result.status == FINISHED and math.isfinite(p):
+                value = result.metrics.get(key.removesuffix("_p"), math.nan)
+                found.append((result.name, match["against"], value, p))
+    adjusted = holm([p for *_, p in found])
+    return [Comparison(*each, corrected) for each, corrected in zip(found, adjusted, strict=True)]
+
+
+def too_few_resamples(family: Sequence[Comparison], resamples: int) -> bool:
+    """Whether even the smallest p-value that so many bootstrap resamples can give could not survive in this family."""
+    return len(family) * least_p(resamples) > ALPHA

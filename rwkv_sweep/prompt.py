@@ -1,0 +1,93 @@
+"""What the model reads in place of the bare sentence, and which of its tokens are pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rwkv_sweep.config import PromptConfig
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.tokenizer import Tokenizer
+
+SLOT = "{sentence}"
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """What is read of S sentences.
+
+    Attributes:
+        ids: token ids of each, the prompt's among them.
+        spans: [start, end) of the tokens that are pooled, at least one of each sentence.
+        truncated: how many sentences were cut so that no more tokens are read than allowed.
+    """
+
+    ids: list[list[int]]
+    spans: list[tuple[int, int]]
+    truncated: int
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that are read, the prompt's among them."""
+        return sum(len(ids) for ids in self.ids)
+
+    def select(self, rows: Sequence[int]) -> Tokenized:
+        """Some of the sentences; `truncated` stays that of all."""
+        return Tokenized([self.ids[row] for row in rows], [self.spans[row] for row in rows], self.truncated)
+
+
+def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:
+    """The filled template of each sentence, in at most `max_tokens` ids.
+
+    Too long a text loses the end of its sentence, of every copy the same, and never a part of the template.
+
+    With span `all` the filled template is tokenized as one text. With span `second`, and for a template whose sentence
+    is cut, the sentence and the pieces of the template around it are tokenized apart and laid end to end. So a span
+    begins and ends between two tokens with any tokenizer, and all copies of a sentence have the same ids; the price is
+    that no token reaches across such a border, as a word together with the space before it would.
+
+    Raises:
+        UserError: the tokenizer makes nothing of a sentence, or the template leaves no token for it.
+    """
+    if prompt.span == "second":
+        return _apart(prompt, tokenizer, sentences, max_tokens)
+    ids = tokenizer.encode([prompt.template.replace(SLOT, sentence) for sentence in sentences])
+    for sentence, found in zip(sentences, ids, strict=True):
+        if not sentence or not found:
+            raise _nothing_of(sentence, tokenizer)
+    long = [row for row, found in enumerate(ids) if len(found) > max_tokens]
+    truncated = len(long)
+    if prompt.template == SLOT:
+        ids = [found[:max_tokens] for found in ids]
+    elif long:
+        cut = _apart(prompt, tokenizer, [sentences[row] for row in long], max_tokens)
+        truncated = cut.truncated
+        for row, found in zip(long, cut.ids, strict=True):
+            ids[row] = found
+    return Tokenized(ids, [(0, len(found)) for found in ids], truncated)
+
+
+def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:
+    """Template and sentences tokenized apart; the spans are of the second copy, or of the first if it is alone."""
+    pieces = tokenizer.encode(prompt.template.split(SLOT))
+    copies, own = len(pieces) - 1, sum(map(len, pieces))
+    room = (max_tokens - own) // copies
+    if room < 1:
+        raise UserError(
+            f"max_tokens={max_tokens} leaves no room for a sentence beside the {own} tokens of "
+            f"prompt.template={prompt.template}: valid is {own + copies} or more"
+        )
+    ids, spans, truncated = [], [], 0
+    for sentence, found in zip(sentences, tokenizer.encode(sentences), strict=True):
+        if not found:
+            raise _nothing_of(sentence, tokenizer)
+        kept = found[:room]
+        truncated += len(found) > room
+        ids.append(pieces[0] + [token for piece in pieces[1:] for token in kept + piece])
+        start = len(pieces[0]) + (len(kept) + len(pieces[1]) if copies > 1 else 0)
+        spans.append((start, start + len(kept)))
+    return Tokenized(ids, spans, truncated)
+
+
+def _nothing_of(sentence: str, tokenizer: Tokenizer) -> UserError:
+    return UserError(f"sentence {sentence!r} has no tokens in tokenizer {tokenizer.name}")

@@ -1,0 +1,28 @@
+"""What a sweep found, for people: a table, figures and the answer to its research question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rwkv_sweep.config import REPORTS, require_one_of
+from rwkv_sweep.report.conclusions import answer
+from rwkv_sweep.results import Result
+
+__all__ = ["answer", "write_report"]
+
+
+def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]:
+    """Write report.md, table.csv and the figures (SVG and PNG) into `root/report`; return their paths.
+
+    A sweep with failed runs, or without some of the measurements, gets a report that says so; a figure with nothing to
+    show is left out.
+
+    Raises:
+        UserError: `kind` is not a report there is.
+    """
+    require_one_of("report", kind, REPORTS)
+    # Imported here: nothing but a finished sweep pays for matplotlib.
+    from rwkv_sweep.report.aggregation import write_aggregation_report
+
+    return write_aggregation_report(results, root / "report")

@@ -1,0 +1,64 @@
+"""The speed pass of a run: throughput, latency and, where asked for, overhead over final-layer inference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rwkv_sweep.config import AggregationConfig, RunConfig
+from rwkv_sweep.dataset import PairSplit
+from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.extract import batches
+from rwkv_sweep.measure import measure_latency, measure_throughput
+from rwkv_sweep.overhead import measure_overhead
+from rwkv_sweep.pooling import STATE
+from rwkv_sweep.prompt import Tokenized
+from rwkv_sweep.results import write_latency, write_overhead
+
+WARM_UP_SENTENCES = 64
+
+
+def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: Path) -> dict[str, float]:
+    """Time the first split; writes the samples into `folder`. Nothing here comes from the store."""
+    tokenized = embedder.encoder.tokenize(split.sentences)
+    metrics: dict[str, float] = {"data/tokens": tokenized.tokens, "data/truncated": tokenized.truncated}
+    device = embedder.encoder.device
+    if run.measure.throughput:
+        embedder.embed_tokens(tokenized.select(range(min(WARM_UP_SENTENCES, len(tokenized.ids)))))
+        metrics |= measure_throughput(
+            lambda: embedder.embed_tokens(tokenized), tokenized.tokens, len(split.labels), device
+        )
+    pairs = list(zip(split.sentences1, split.sentences2, strict=True))
+    if run.measure.latency_pairs:
+        warm_up = pairs[: run.measure.warmup_pairs]
+        latency = measure_latency(embedder.score_pair, pairs[: run.measure.latency_pairs], warm_up, device)
+        metrics |= latency.metrics()
+        write_latency(folder, latency.samples_ms)
+    if run.measure.overhead:
+        timed = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]
+        batch = _full_batch(tokenized, run.batch_tokens)
+        found, samples_ms = measure_overhead(_arms(embedder), timed, batch, run.measure.overhead_batches, run.seed)
+        metrics |= found
+        write_overhead(folder, samples_ms)
+    return metrics
+
+
+def _arms(embedder: Embedder) -> dict[str, Embedder]:
+    final = [embedder.encoder.loaded.model.config.num_hidden_layers]
+    # A WKV state has no final layer; the mean is what final-layer inference usually takes.
+    pooling = "mean" if embedder.pooling == STATE else embedder.pooling
+    plain = AggregationConfig(name="none")
+    arms = {
+        "final": replace(embedder, layers=final, pooling=pooling, aggregation=plain, postprocess=None),
+        "this": embedder,
+    }
+    if embedder.pooling != STATE:
+        arms["naive"] = replace(embedder, keep_layers=True)
+    return arms
+
+
+def _full_batch(tokenized: Tokenized, batch_tokens: int) -> Tokenized:
+    """The fullest packed batch of these sentences."""
+    lengths = [len(ids) for ids in tokenized.ids]
+    fullest = max(batches(lengths, batch_tokens), key=lambda batch: sum(lengths[index] for index in batch))
+    return tokenized.select(fullest)

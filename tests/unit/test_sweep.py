@@ -1,0 +1,110 @@
+"""Which jobs a multirun has, what its folder says afterwards, and how a callback ends the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from rwkv_sweep import sweep
+from rwkv_sweep.config import conf_dir, register_schemas
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.results import FINISHED, Result
+from rwkv_sweep.sweep import SweepRecord, compose_jobs, sweep_results
+
+TRACKING = {"enabled": False, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
+
+
+@pytest.fixture
+def hydra() -> Iterator[Hydra]:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    yield Hydra.create_main_hydra2("rwkv_sweep", create_config_search_path(str(conf_dir())))
+    GlobalHydra.instance().clear()
+
+
+def multirun(hydra: Hydra, *overrides: str) -> DictConfig:
+    return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def test_jobs_are_those_of_hydras_sweeper(hydra: Hydra) -> None:
+    jobs, swept = compose_jobs(multirun(hydra, "layer=1,[2,3]", "precision=fp16,int8", "bootstrap=50"))
+    assert swept == ["layer", "precision"]
+    assert [(job.layer, job.precision.name) for job in jobs] == [
+        (1, "fp16"),
+        (1, "int8"),
+        ([2, 3], "fp16"),
+        ([2, 3], "int8"),
+    ]
+    assert {job.bootstrap for job in jobs} == {50}
+
+
+def test_sweeper_params_sweep_too_until_the_command_line_narrows_them(hydra: Hydra) -> None:
+    config = multirun(hydra, "pooling=mean,last")
+    config.hydra.sweeper.params = {"layer": "0,4,6"}  # as a preset has them
+    jobs, swept = compose_jobs(config)
+    assert swept == ["layer", "pooling"]
+    assert [(job.layer, job.pooling.name) for job in jobs][:3] == [(0, "mean"), (0, "last"), (4, "mean")]
+    assert len(jobs) == 6
+
+    config = multirun(hydra, "layer=5,7")
+    config.hydra.sweeper.params = {"layer": "0,4,6"}
+    assert [job.layer for job in compose_jobs(config)[0]] == [5, 7]
+
+
+def test_multirun_of_one_value_has_one_job(hydra: Hydra) -> None:
+    jobs, swept = compose_jobs(multirun(hydra, "layer=5"))
+    assert [job.layer for job in jobs] == [5] and swept == []
+
+
+def test_results_in_the_order_of_the_jobs(tmp_path: Path) -> None:
+    for folder in ("10", "2", "0", "baselines/word_vectors-abc", "baselines/word_overlap-abc"):
+        Result(folder, "model", FINISHED, {}).save(tmp_path / folder)
+    (tmp_path / "1").mkdir()  # a job that was cut off
+    names = [result.name for result in sweep_results(tmp_path)]
+    assert names == ["0", "2", "10", "baselines/word_overlap-abc", "baselines/word_vectors-abc"]
+
+
+def test_single_run_lies_in_the_folder_itself(tmp_path: Path) -> None:
+    Result("run", "model", FINISHED, {}).save(tmp_path)
+    Result("base", "baseline", FINISHED, {}).save(tmp_path / "baselines" / "base-1")
+    assert [result.name for result in sweep_results(tmp_path)] == ["run", "base"]
+
+
+def test_record_round_trip(tmp_path: Path) -> None:
+    record = SweepRecord("layer=1,3", "abc", ["layer"], ["mean", "last"], "aggregation_overhead", TRACKING)
+    sweep._write(record, tmp_path)
+    assert SweepRecord.load(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (UserError("layer=99 is not there"), 2, "error: layer=99 is not there\n"),
+        (ValueError("Config group override must be a string or a list. Got int"), 2, "error: Config group override"),
+        (ZeroDivisionError("a flaw"), 1, "Traceback (most recent call last)"),
+    ],
+)
+def test_callbacks_end_the_program(error: Exception, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hydra would turn their exceptions into warnings and go on."""
+
+    def method() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        sweep._not_swallowed(method)()
+    assert caught.value.code == code
+    assert capsys.readouterr().err.startswith(told)
+
+
+def test_abandon_without_a_sweep_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep.abandon_sweep()
+    monkeypatch.setattr(sweep, "_current", tmp_path)
+    sweep.abandon_sweep()
+    assert list(tmp_path.iterdir()) == []
