@@ -16,6 +16,8 @@ from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+
 import torch
 
 from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig

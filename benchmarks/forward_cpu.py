@@ -24,6 +24,8 @@ from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+
 import torch
 
 from rwkv_sweep.config import DatasetConfig, ModelConfig, PrecisionConfig, PromptConfig

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from rwkv_sweep.layers import EMBEDDING, layer_name
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6ForCausalLM, Rwkv6Model
-from rwkv_sweep.pooling import POOLS
+from rwkv_sweep.pooling import POOLS, PooledTokens
 
 
 def read_pairs(path: Path) -> tuple[list[str], list[float]]:
@@ -39,7 +39,8 @@ def by_layer(model: Rwkv6Model, ids: list[list[int]], labels: list[float], pooli
         batch = ids[first : first + 256]
         packed = Packed.of([len(each) for each in batch], model.device)
         flat_T = torch.tensor([token for each in batch for token in each], device=model.device)
-        model(flat_T, packed, layers, lambda k, h, p=packed: pooled[k].append(POOLS[pooling](h, p)))
+        tokens = PooledTokens(packed)
+        model(flat_T, packed, layers, lambda k, h, t=tokens: pooled[k].append(POOLS[pooling](h, t)))
     found = {}
     for layer in layers:
         vectors = torch.cat(pooled[layer]).double()
@@ -52,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, nargs="+", required=True)
-    parser.add_argument("--pooling", default="mean", choices=POOLS)
+    parser.add_argument("--pooling", default="mean", choices=("mean", "last", "max", "first_last", "position"))
     args = parser.parse_args()
     model = Rwkv6ForCausalLM.from_pretrained(args.model, dtype=torch.float32).rwkv.eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")

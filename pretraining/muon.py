@@ -16,9 +16,12 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made nearly orthogonal (Jordan et al., 2024), with decoupled weight decay."""
+    """Momentum whose update is made nearly orthogonal (Jordan et al., 2024), with decoupled weight decay.
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+    The learning rate is a tensor, so that a captured CUDA graph of a step can follow a schedule.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: Tensor, weight_decay: float, momentum: float = 0.95) -> None:
         by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for parameter in params:
             by_shape[parameter.shape].append(parameter)
@@ -37,8 +40,8 @@ class Muon(torch.optim.Optimizer):
             update_NRC = orthogonalized(grad_NRC.lerp(state["momentum"], group["momentum"]))
             rows, columns = params[0].shape
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            scale = -group["lr"] * max(1.0, rows / columns) ** 0.5
-            torch._foreach_add_(params, list(update_NRC.float().unbind()), alpha=scale)
+            scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+            torch._foreach_sub_(params, list((update_NRC * scale).unbind()))
 
 
 def orthogonalized(matrix_NRC: Tensor) -> Tensor:

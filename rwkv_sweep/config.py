@@ -151,14 +151,16 @@ class WordVectorsConfig:
 class MeasureConfig:
     """How speed is measured. latency_pairs and warmup_pairs: pairs timed one by one, and before that.
 
-    throughput: run the whole split once more in packed batches for tokens/s. Set latency_pairs=0 and throughput=false
-    to score quality alone. overhead: also time this configuration against final-layer inference, interleaved, over
-    overhead_pairs pairs and overhead_batches full packed batches.
+    throughput: run packed batches of the first split, in random order, for tokens/s, until throughput_seconds have
+    passed or all of them are done. Set latency_pairs=0 and throughput=false to score quality alone.
+    overhead: also time this configuration against final-layer inference, interleaved, over overhead_pairs pairs and
+    overhead_batches full packed batches.
     """
 
-    latency_pairs: int = 100
-    warmup_pairs: int = 5
+    latency_pairs: int = 50
+    warmup_pairs: int = 3
     throughput: bool = True
+    throughput_seconds: float = 1.0
     overhead: bool = False
     overhead_pairs: int = 200
     overhead_batches: int = 20

@@ -65,14 +65,30 @@ def measure_latency(
     return Latency(tuple(samples_ms), tuple(device_ms))
 
 
-def measure_throughput(encode: Callable[[], object], tokens: int, pairs: int, device: torch.device) -> dict[str, float]:
-    """Tokens and pairs per second of one call of `encode`, which does all the work; the caller warms it up."""
-    synchronize(device)
-    start = time.perf_counter()
-    encode()
-    synchronize(device)
-    seconds = time.perf_counter() - start
-    return {"throughput/tokens_per_s": tokens / seconds, "throughput/pairs_per_s": pairs / seconds}
+def measure_throughput(
+    work: Sequence[tuple[Callable[[], object], int]], seconds: float, device: torch.device
+) -> dict[str, float]:
+    """Tokens per second of packed batches, run one after another until `seconds` have passed or all are done.
+
+    Args:
+        work: of each batch, what runs it and how many tokens it has; in random order, as lengths differ.
+        seconds: a batch that has begun is finished.
+        device: synchronized after each batch.
+
+    Returns:
+        `throughput/tokens_per_s`, and `throughput/tokens`, how many that was measured on.
+    """
+    done, passed = 0, 0.0
+    for run, tokens in work:
+        synchronize(device)
+        start = time.perf_counter()
+        run()
+        synchronize(device)
+        passed += time.perf_counter() - start
+        done += tokens
+        if passed >= seconds:
+            break
+    return {"throughput/tokens_per_s": done / passed, "throughput/tokens": float(done)}
 
 
 class MemoryWatch:

@@ -45,7 +45,7 @@ Pool = Callable[[Tensor, PooledTokens], Tensor]
 
 def mean(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     """Mean over the tokens of each sentence."""
-    return torch.segment_reduce(h_TD, "mean", offsets=tokens.packed.offsets_B1, axis=0)
+    return torch.segment_reduce(h_TD, "mean", offsets=tokens.packed.offsets_B1, axis=0, unsafe=True)
 
 
 def last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
@@ -55,7 +55,7 @@ def last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
 
 def maximum(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     """Largest value of each channel over the tokens of a sentence."""
-    return torch.segment_reduce(h_TD, "max", offsets=tokens.packed.offsets_B1, axis=0)
+    return torch.segment_reduce(h_TD, "max", offsets=tokens.packed.offsets_B1, axis=0, unsafe=True)
 
 
 def first_last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
@@ -149,6 +149,6 @@ def check_pooling(name: str, layers: Sequence[int], num_blocks: int) -> None:
 
 
 def _weighted(h_TD: Tensor, weights_T: Tensor, packed: Packed) -> Tensor:
-    sums_B = torch.segment_reduce(weights_T, "sum", offsets=packed.offsets_B1, axis=0)
-    weighted_BD = torch.segment_reduce(h_TD * weights_T[:, None], "sum", offsets=packed.offsets_B1, axis=0)
+    sums_B = torch.segment_reduce(weights_T, "sum", offsets=packed.offsets_B1, axis=0, unsafe=True)
+    weighted_BD = torch.segment_reduce(h_TD * weights_T[:, None], "sum", offsets=packed.offsets_B1, axis=0, unsafe=True)
     return weighted_BD / sums_B[:, None]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from rwkv_sweep.config import AggregationConfig, RunConfig
 from rwkv_sweep.dataset import PairSplit
@@ -25,9 +28,11 @@ def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: 
     device = embedder.encoder.device
     if run.measure.throughput:
         embedder.embed_tokens(tokenized.select(range(min(WARM_UP_SENTENCES, len(tokenized.ids)))))
-        metrics |= measure_throughput(
-            lambda: embedder.embed_tokens(tokenized), tokenized.tokens, len(split.labels), device
-        )
+        parts = _shuffled_batches(tokenized, run.batch_tokens, run.seed)
+        work = [(partial(embedder.embed_tokens, part), part.tokens) for part in parts]
+        found = measure_throughput(work, run.measure.throughput_seconds, device)
+        per_pair = tokenized.tokens / len(split.labels)
+        metrics |= found | {"throughput/pairs_per_s": found["throughput/tokens_per_s"] / per_pair}
     pairs = list(zip(split.sentences1, split.sentences2, strict=True))
     if run.measure.latency_pairs:
         warm_up = pairs[: run.measure.warmup_pairs]
@@ -37,8 +42,8 @@ def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: 
     if run.measure.overhead:
         timed = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]
         batch = _full_batch(tokenized, run.batch_tokens)
-        found, samples_ms = measure_overhead(_arms(embedder), timed, batch, run.measure.overhead_batches, run.seed)
-        metrics |= found
+        ratios, samples_ms = measure_overhead(_arms(embedder), timed, batch, run.measure.overhead_batches, run.seed)
+        metrics |= ratios
         write_overhead(folder, samples_ms)
     return metrics
 
@@ -55,6 +60,12 @@ def _arms(embedder: Embedder) -> dict[str, Embedder]:
     if embedder.pooling != STATE:
         arms["naive"] = replace(embedder, keep_layers=True)
     return arms
+
+
+def _shuffled_batches(tokenized: Tokenized, batch_tokens: int, seed: int) -> list[Tokenized]:
+    """All sentences in packed batches, in random order: the longest come first otherwise."""
+    parts = batches([len(ids) for ids in tokenized.ids], batch_tokens)
+    return [tokenized.select(parts[index]) for index in np.random.default_rng(seed).permutation(len(parts))]
 
 
 def _full_batch(tokenized: Tokenized, batch_tokens: int) -> Tokenized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -61,16 +61,20 @@ def test_device_time_stands_beside_wall_time() -> None:
     assert metrics["latency/device_p50_ms"] == 2.5 and metrics["latency/mean_ms"] == 3.0
 
 
-def test_throughput_counts_one_call(clock: Clock) -> None:
+def test_throughput_stops_after_the_seconds_given(clock: Clock) -> None:
     calls: list[int] = []
 
-    def encode() -> None:
-        calls.append(1)
-        clock.now += 0.5
+    def work(index: int, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            calls.append(index)
+            clock.now += seconds
 
-    metrics = measure_throughput(encode, tokens=1200, pairs=30, device=CPU)
-    assert metrics == {"throughput/tokens_per_s": 2400.0, "throughput/pairs_per_s": 60.0}
-    assert calls == [1]
+        return run
+
+    batches = [(work(index, 0.5), 600) for index in range(5)]
+    assert measure_throughput(batches, 0.8, CPU) == {"throughput/tokens_per_s": 1200.0, "throughput/tokens": 1200.0}
+    assert calls == [0, 1]
+    assert measure_throughput(batches[:1], 9.0, CPU)["throughput/tokens"] == 600.0
 
 
 def test_memory_on_a_cpu() -> None:
