@@ -157,7 +157,7 @@ class MeasureConfig:
     overhead_batches full packed batches.
     """
 
-    latency_pairs: int = 50
+    latency_pairs: int = 30
     warmup_pairs: int = 3
     throughput: bool = True
     throughput_seconds: float = 1.0
