@@ -71,3 +71,14 @@ def _scan(channels: int) -> Callable[..., None]:
             state_BHKV[b, h] = state_KV
 
     return scan
+
+
+def warm_up(channels: int) -> None:
+    """Compile the loop for heads of this size, or read it from Numba's cache."""
+    x_THK = torch.zeros(1, 1, channels)
+    wkv6_native(x_THK, x_THK, x_THK, x_THK, x_THK[0], Packed.of([1]))
+
+
+if __name__ == "__main__":
+    for size in (8, 64):
+        warm_up(size)
