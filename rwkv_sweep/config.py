@@ -157,10 +157,10 @@ class MeasureConfig:
     overhead_batches full packed batches.
     """
 
-    latency_pairs: int = 30
+    latency_pairs: int = 20
     warmup_pairs: int = 3
     throughput: bool = True
-    throughput_seconds: float = 1.0
+    throughput_seconds: float = 0.5
     overhead: bool = False
     overhead_pairs: int = 200
     overhead_batches: int = 20

@@ -28,7 +28,7 @@ def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: 
     device = embedder.encoder.device
     if run.measure.throughput:
         parts = _shuffled_batches(tokenized, run.batch_tokens, run.seed)
-        # A GPU's libraries choose kernels by shape, so it is warmed with a whole batch; a CPU needs only a few sentences.
+        # A GPU's libraries choose kernels by shape, so it is warmed with a whole batch; a CPU needs a few sentences.
         few = range(min(WARM_UP_SENTENCES, len(parts[0].ids)))
         embedder.embed_tokens(parts[0] if device.type == "cuda" else parts[0].select(few))
         work = [(partial(embedder.embed_tokens, part), part.tokens) for part in parts]

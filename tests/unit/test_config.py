@@ -83,10 +83,10 @@ def test_defaults() -> None:
         "baselines": ["word_vectors", "word_overlap"],
         "word_vectors": {"path": None},
         "measure": {
-            "latency_pairs": 30,
+            "latency_pairs": 20,
             "warmup_pairs": 3,
             "throughput": True,
-            "throughput_seconds": 1.0,
+            "throughput_seconds": 0.5,
             "overhead": False,
             "overhead_pairs": 200,
             "overhead_batches": 20,

@@ -52,7 +52,7 @@ def test_flat_params(run: RunConfig) -> None:
     }
     assert flat["layer"] == "[1,final]"
     assert flat["dataset.splits"] == "[validation,train[:1000]]"
-    assert flat["precision.quantization"] == "int8" and flat["measure.latency_pairs"] == 30
+    assert flat["precision.quantization"] == "int8" and flat["measure.latency_pairs"] == 20
     assert flat["model.path"] is None and flat["seed"] == 0
     assert not [key for key in flat if key.endswith(".name")]
     assert not [value for value in flat.values() if isinstance(value, (dict, list))]
