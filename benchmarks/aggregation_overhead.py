@@ -1,7 +1,8 @@
 """What aggregating layers costs over final-layer inference, on any device and shape, without Hydra or MLflow.
 
 The preset `+experiment=aggregation_overhead` measures the same on the default model; this script is for machines that
-have little more than PyTorch. Weights are random: time and memory do not depend on them.
+have little more than PyTorch. Weights are random unless
+--model tiny: time and memory do not depend on them.
 
 Command: python -m benchmarks.aggregation_overhead --device cuda --precision bf16 --out overhead.json
 """
@@ -30,13 +31,23 @@ from rwkv_sweep.overhead import measure_overhead
 from rwkv_sweep.records import read_records
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-AGGREGATIONS = (("mean", None), ("concat", None), ("max", None), ("weighted", "linear"))
+AGGREGATIONS = {"mean": None, "concat": None, "max": None, "weighted": "linear"}
+"""With the weights of those that take any."""
+TITLES = {
+    "one pair": "latency_ratio",
+    "one pair, median": "latency_ratio_median",
+    "full batch": "batch_ratio",
+    "full batch, median": "batch_ratio_median",
+    "layers kept, full batch": "naive_batch_ratio",
+}
+"""Columns of the table, and the metric each shows."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", choices=BASES, default="bf16")
+    parser.add_argument("--model", choices=("random", "tiny"), default="random", help="tiny: the shipped one")
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--blocks", type=int, default=24)
     parser.add_argument("--intermediate", type=int, default=7168)
@@ -45,6 +56,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--aggregations", nargs="*", default=list(AGGREGATIONS), choices=AGGREGATIONS)
+    parser.add_argument("--no-naive", action="store_true", help="leave out the arm that keeps every layer")
     parser.add_argument("--early-exit", type=int, nargs="*", default=[0, 5, 11, 17], help="single layers to time too")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     return parser.parse_args()
@@ -52,7 +65,7 @@ def arguments() -> argparse.Namespace:
 
 def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
     device = torch.device(args.device)
-    config = ModelConfig(
+    shape = ModelConfig(
         name="random",
         source="random",
         tokenizer=args.tokenizer,
@@ -62,6 +75,7 @@ def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
         intermediate_size=args.intermediate,
         vocab_size=args.vocabulary,
     )
+    config = shape if args.model == "random" else ModelConfig(name="tiny", source="assets")
     loaded = load_model(config, PrecisionConfig(name=args.precision, base=BASES[args.precision]), device)
     return RwkvEncoder(loaded, PromptConfig(name="none"), device, max_tokens=512, batch_tokens=args.batch_tokens)
 
@@ -74,27 +88,27 @@ def main() -> None:
     # Twice the pairs fill a large batch; a sentence's neighbours do not change its cost.
     tokenized = encoder.tokenize([sentence for pair in pairs for sentence in pair] * 2)
     batch = tokenized.select(batches([len(ids) for ids in tokenized.ids], args.batch_tokens)[0])
-    final = Embedder(encoder, [args.blocks], "mean", AggregationConfig(name="none"))
-    every = list(range(args.blocks))
+    blocks = encoder.loaded.model.config.num_hidden_layers
+    final = Embedder(encoder, [blocks], "mean", AggregationConfig(name="none"))
+    every = list(range(blocks))
     arms = {f"layer {layer}": ([layer], AggregationConfig(name="none")) for layer in args.early_exit}
-    arms |= {f"{name} of all": (every, AggregationConfig(name, weights=weights)) for name, weights in AGGREGATIONS}
+    arms |= {
+        f"{name} of all": (every, AggregationConfig(name, weights=AGGREGATIONS[name])) for name in args.aggregations
+    }
     versions = {"torch": torch.__version__, **device_tags(encoder.device), **encoder.loaded.kernel_tags}
     print(f"{date.today()}  {versions}\n{len(batch.ids)} sentences and {batch.tokens:,} tokens a batch")
-    print(f"{'arm':16}{'one pair':>28}{'full batch':>28}{'MiB':>9}{'naive batch':>28}{'naive MiB':>11}")
+    print(f"{'arm':16}" + "".join(f"{title:>28}" for title in TITLES) + f"{'MiB':>9}{'naive MiB':>11}")
     record: dict[str, object] = {"date": str(date.today()), "versions": versions, "arguments": vars(args) | {"out": ""}}
     for name, (layers, aggregation) in arms.items():
         this = Embedder(encoder, layers, "mean", aggregation)
-        naive = Embedder(encoder, layers, "mean", aggregation, keep_layers=True)
-        found, samples = measure_overhead(
-            {"final": final, "this": this, "naive": naive}, pairs[: args.pairs], batch, args.rounds, seed=0
-        )
+        compared = {"final": final, "this": this}
+        if not args.no_naive:
+            compared["naive"] = Embedder(encoder, layers, "mean", aggregation, keep_layers=True)
+        found, samples = measure_overhead(compared, pairs[: args.pairs], batch, args.rounds, seed=0)
         record[name] = {"metrics": found, "samples_ms": samples}
-        print(
-            f"{name:16}{shown(found, 'latency_ratio'):>28}{shown(found, 'batch_ratio'):>28}"
-            f"{found['overhead/memory_mib']:9.1f}{shown(found, 'naive_batch_ratio'):>28}"
-            f"{found['overhead/naive_memory_mib']:11.1f}",
-            flush=True,
-        )
+        memory = [found.get(f"overhead/{key}", float("nan")) for key in ("memory_mib", "naive_memory_mib")]
+        cells = "".join(f"{shown(found, key):>28}" for key in TITLES.values())
+        print(f"{name:16}{cells}{memory[0]:9.1f}{memory[1]:11.1f}", flush=True)
         mean = {kind: sum(values) / len(values) for kind, values in samples.items()}
         record[name + " mean ms"] = mean
     print({kind: f"{value:.2f} ms" for kind, value in mean.items()})
@@ -103,6 +117,8 @@ def main() -> None:
 
 
 def shown(metrics: dict[str, float], name: str) -> str:
+    if f"overhead/{name}" not in metrics:
+        return "not run"
     value, low, high = (metrics[f"overhead/{name}{end}"] for end in ("", "_lo", "_hi"))
     return f"{value:.4f} [{low:.4f}, {high:.4f}]"
 

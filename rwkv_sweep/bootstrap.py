@@ -41,6 +41,18 @@ def bootstrap_ratio(a_P: np.ndarray, b_P: np.ndarray, resamples: int, seed: int)
     return np.concatenate([(n_RP @ a_P) / (n_RP @ b_P) for n_RP in resampled_counts(len(a_P), resamples, seed)])
 
 
+def bootstrap_median(values_P: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Median of each resample of `values_P`, float64 [R]."""
+    sorted_P, order_P = np.sort(values_P), np.argsort(values_P, kind="stable")
+    middle = (len(values_P) + 1) // 2, len(values_P) // 2 + 1  # the same place where P is odd
+    found = []
+    for counts_RP in resampled_counts(len(values_P), resamples, seed):
+        up_to_RP = np.cumsum(counts_RP[:, order_P], axis=1)
+        places = [(up_to_RP >= rank).argmax(axis=1) for rank in middle]
+        found.append((sorted_P[places[0]] + sorted_P[places[1]]) / 2)
+    return np.concatenate(found)
+
+
 def percentile_bounds(values_R: np.ndarray) -> tuple[float, float]:
     """Bounds of the 95 % percentile interval; a resample without a value (NaN) says nothing and is left out.
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.evaluate import ratio_interval
+from rwkv_sweep.evaluate import Interval, median_ratio_interval, ratio_interval
 from rwkv_sweep.measure import MIB, peak_bytes, synchronize
 from rwkv_sweep.prompt import Tokenized
 
 Work = Callable[[], object]
 
 WARM_UP_ROUNDS = 3
+RESAMPLES = 10_000
 
 
 def measure_overhead(
@@ -32,8 +33,8 @@ def measure_overhead(
         seed: of the bootstrap and of the order of the arms within a turn.
 
     Returns:
-        Metrics `overhead/*` (ratios of mean times with 95 % bootstrap intervals over turns; MiB of peak memory less
-        that of `final`), and all samples in ms under `<kind>_<arm>`.
+        Metrics `overhead/*` (ratios of mean times, and medians of the turns' own ratios, each with a 95 % bootstrap
+        interval over turns; MiB of peak memory less that of `final`), and all samples in ms under `<kind>_<arm>`.
     """
     device = arms["final"].encoder.device
     random = np.random.default_rng(seed)
@@ -51,12 +52,17 @@ def measure_overhead(
     for arm in [name for name in arms if name != "final"]:
         prefix = "overhead/" if arm == "this" else f"overhead/{arm}_"
         for kind, samples in taken.items():
-            ratio = ratio_interval(np.array(samples[arm]), np.array(samples["final"]), 10_000, seed)
+            of, final = np.array(samples[arm]), np.array(samples["final"])
             name = f"{prefix}{kind}_ratio"
-            metrics |= {name: ratio.value, f"{name}_lo": ratio.lo, f"{name}_hi": ratio.hi}
+            metrics |= _interval(name, ratio_interval(of, final, RESAMPLES, seed))
+            metrics |= _interval(f"{name}_median", median_ratio_interval(of, final, RESAMPLES, seed))
         metrics[f"{prefix}memory_mib"] = (peaks[arm] - peaks["final"]) / MIB
     samples_ms = {f"{kind}_{arm}": values for kind, each in taken.items() for arm, values in each.items()}
     return metrics, samples_ms
+
+
+def _interval(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
 
 
 def _interleaved(

@@ -27,13 +27,23 @@ COST = (
     "arm",
     "blocks run",
     "time ratio, single pairs",
+    "median of turns",
     "time ratio, full batches",
+    "median of turns",
     "kept layers, single pairs",
     "kept layers, full batches",
     "peak MiB",
     "kept layers, peak MiB",
     "ms per pair",
     "tokens/s",
+)
+RATIOS = (
+    "latency_ratio",
+    "latency_ratio_median",
+    "batch_ratio",
+    "batch_ratio_median",
+    "naive_latency_ratio",
+    "naive_batch_ratio",
 )
 QUALITY = ("arm", "Spearman [95 %]", "less final layer [95 %]", "p", "p, Holm")
 SURVIVES = " (s)"
@@ -76,10 +86,7 @@ def _joined(parts: Sequence[str]) -> str:
 def _cost_table(group: Group) -> str:
     rows = []
     for run in group.runs:
-        ratios = [
-            shown(interval(run, f"overhead/{key}"))
-            for key in ("latency_ratio", "batch_ratio", "naive_latency_ratio", "naive_batch_ratio")
-        ]
+        ratios = [shown(interval(run, f"overhead/{key}")) for key in RATIOS]
         memory = [number(metric(run, f"overhead/{key}"), "+.1f") for key in ("memory_mib", "naive_memory_mib")]
         speed = [number(metric(run, "latency/mean_ms"), ".2f"), number(metric(run, "throughput/tokens_per_s"), ",.0f")]
         rows.append([group.label(run), str(depth(run) or ABSENT), *ratios, *memory, *speed])

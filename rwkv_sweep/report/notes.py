@@ -13,7 +13,8 @@ from rwkv_sweep.results import FINISHED, Result
 MACHINE_TAGS = ("device_name", "threads", "cuda", "wkv", "matmul", "version.torch", "version.rwkv_sweep", "commit")
 RATIO = (
     "A time ratio is that of mean times, measured turn by turn in one process on the same sentences, with a percentile "
-    "bootstrap interval over turns; an interval that holds 1 shows no measurable overhead. Kept layers: the same arm, "
+    "bootstrap interval over turns; an interval that holds 1 shows no measurable overhead. Median of turns: of each "
+    "turn's own ratio, which a few turns slowed by something else hardly move. Kept layers: the same arm, "
     "but with every layer's tokens held to the end and pooled then. Peak MiB: of a full batch, less that of "
     "final-layer inference."
 )

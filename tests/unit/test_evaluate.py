@@ -13,7 +13,14 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from rwkv_sweep import bootstrap
 from rwkv_sweep.bootstrap import bootstrap_spearman, least_p, resampled_counts, two_sided_p
 from rwkv_sweep.errors import NonFiniteError
-from rwkv_sweep.evaluate import best_f1_accuracy, cosine, paired_difference, ratio_interval, score
+from rwkv_sweep.evaluate import (
+    best_f1_accuracy,
+    cosine,
+    median_ratio_interval,
+    paired_difference,
+    ratio_interval,
+    score,
+)
 
 
 def made_up(pairs: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -173,12 +180,31 @@ def test_ratio_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (same.value, same.lo, same.hi) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("pairs", [1, 20, 21])
+def test_median_ratio_interval(pairs: int) -> None:
+    random = np.random.default_rng(0)
+    b = random.lognormal(1, 0.5, pairs)
+    a = 1.1 * b + random.normal(size=pairs) * 0.02
+    ratio = median_ratio_interval(a, b, 200, seed=3)
+    each = [np.median(np.repeat(a / b, row)) for row in drawn(pairs, 200, seed=3)]
+    assert ratio.value == pytest.approx(np.median(a / b))
+    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+
+
+def test_median_ratio_is_not_moved_by_a_few_slow_turns() -> None:
+    b = np.full(100, 10.0)
+    a = np.where(np.arange(100) < 5, 100.0, 10.1)
+    assert median_ratio_interval(a, b, 100, seed=0).value == pytest.approx(1.01)
+    assert ratio_interval(a, b, 100, seed=0).value > 1.4
+
+
 def test_ratio_interval_refuses_what_is_no_time() -> None:
     ones = np.ones(3)
     for bad in (np.array([1, np.nan, 1]), np.array([1.0, 0, 1]), np.array([1, np.inf, 1])):
         for pair in ((ones, bad), (bad, ones)):
-            with pytest.raises(NonFiniteError, match="1 of 3 pairs of times"):
-                ratio_interval(*pair, 10, seed=0)
+            for interval_of in (ratio_interval, median_ratio_interval):
+                with pytest.raises(NonFiniteError, match="1 of 3 pairs of times"):
+                    interval_of(*pair, 10, seed=0)
     for a, b in ((ones, ones[:2]), (ones[:0], ones[:0]), (ones[None], ones[None])):
         with pytest.raises(ValueError, match="one shape"):
             ratio_interval(a, b, 10, seed=0)
