@@ -19,6 +19,7 @@ from rwkv_sweep.pooling import STATE
 from rwkv_sweep.postprocess import Postprocess, fit
 from rwkv_sweep.quality import quality_metrics
 from rwkv_sweep.results import write_pairs
+from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.store import EmbeddingStore
 from rwkv_sweep.vectors import VectorSource
 
@@ -38,7 +39,13 @@ class QualityPass:
 
 
 def measure_quality(
-    embedder: Embedder, run: RunConfig, splits: Sequence[PairSplit], folder: Path, root: Path, poolings: Sequence[str]
+    embedder: Embedder,
+    run: RunConfig,
+    splits: Sequence[PairSplit],
+    folder: Path,
+    root: Path,
+    poolings: Sequence[str],
+    clock: Stopwatch,
 ) -> QualityPass:
     """Score every split.
 
@@ -47,13 +54,14 @@ def measure_quality(
         folder: the run's; `pairs.csv` goes there.
         root: the sweep's, where the baselines' scores lie.
         poolings: those the sweep will want, taken along in one pass.
+        clock: told of the time spent in forwards.
 
     Raises:
         UserError: the split to fit on shares pairs with a scored one.
         NonFiniteError: NaN or infinity in vectors or scores.
     """
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if run.store.enabled else None
-    source = VectorSource(embedder.encoder, run, poolings, store)
+    source = VectorSource(embedder.encoder, run, poolings, store, clock)
     raw = [_sentence_vectors(source, embedder, split.sentences) for split in splits]
     post, fitted_on = _fitted(source, embedder, run, splits, raw)
     embedder = replace(embedder, postprocess=post)

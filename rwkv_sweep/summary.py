@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from rich.table import Table
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.params import GROUPS
 from rwkv_sweep.results import FINISHED, Result, write_atomically
+from rwkv_sweep.stopwatch import STAGES
 
 if TYPE_CHECKING:
     from rwkv_sweep.sweep import SweepRecord
@@ -65,12 +67,23 @@ def print_summary(results: Sequence[Result], record: SweepRecord, root: Path) ->
     for result in results:
         if result.error is not None:
             console.print(f"{result.status} {result.name}: {result.error['message']}", style="red", markup=False)
+    if record.started:
+        spent = where_time_went(results, time.time() - record.started)
+        console.print(f"time     {spent}", markup=False, highlight=False)
     console.print(f"results  {root}", markup=False, highlight=False)
     tracking = TrackingConfig(**record.tracking)
     if tracking.enabled:
         from rwkv_sweep.tracking import ui_command
 
         console.print(f"look     {ui_command(tracking)}", markup=False, highlight=False)
+
+
+def where_time_went(results: Sequence[Result], total_s: float) -> str:
+    """Seconds of the sweep by stage, summed over its runs; `rest` is what no run accounts for (start, baselines,
+    report)."""
+    sums = {name: sum(result.metrics.get(f"time/{name}_s", 0.0) for result in results) for name in STAGES}
+    parts = [f"{name} {seconds:.1f}" for name, seconds in sums.items() if seconds]
+    return f"{total_s:.1f} s: {', '.join([*parts, f'rest {max(0.0, total_s - sum(sums.values())):.1f}'])}"
 
 
 def _table(results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> Table:

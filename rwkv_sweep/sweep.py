@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class SweepRecord:
 
     parent: MLflow id of the parent run, None for a single run or without tracking.
     swept: keys that take several values. poolings: all that the jobs take. report: what the end of the sweep answers.
+    started: seconds since the epoch.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SweepRecord:
     poolings: list[str]
     report: str | None
     tracking: dict[str, Any]
+    started: float = 0.0
 
     @classmethod
     def load(cls, root: Path) -> SweepRecord:
@@ -132,6 +135,7 @@ def sweep_results(root: Path) -> list[Result]:
 def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
     global _current
     quiet_dependencies()
+    started = time.time()
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
 
@@ -139,7 +143,7 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
     prepared = check_runs(runs)
     root.mkdir(parents=True, exist_ok=True)
     name = " ".join(config.hydra.overrides.task) or "defaults"
-    record = _open(name, runs or [run_config(config)], swept, multirun)
+    record = replace(_open(name, runs or [run_config(config)], swept, multirun), started=started)
     _write(record, root)
     _current = root
     for each in prepared:

@@ -18,14 +18,15 @@ from rwkv_sweep.errors import NonFiniteError, UserError
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import layers_name
 from rwkv_sweep.measure import MemoryWatch
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.precision import weights_bytes
+from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.pooling import idf_weights
 from rwkv_sweep.preflight import check_run
 from rwkv_sweep.quality_pass import measure_quality
 from rwkv_sweep.results import FAILED, FINISHED, KILLED, Result
 from rwkv_sweep.speed_pass import measure_speed
+from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.sweep import SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
 from rwkv_sweep.validation import run_config
@@ -52,24 +53,26 @@ def run_task(cfg: DictConfig) -> float | None:
     place = _place(run)
     planned = Result(place.name, "model", FAILED, flat_params(run), started=time.time())
     say(place.name)
+    clock = Stopwatch()
     try:
-        result = measure_run(run, planned, place)
+        result = measure_run(run, planned, place, clock)
     except KeyboardInterrupt:
-        _keep(replace(planned, status=KILLED, ended=time.time()), run, place)
+        _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
         raise
     except Exception as error:
         result = replace(planned, error=_told(error), ended=time.time())
         say(f"{place.name} failed: {result.error['message'] if result.error else error}", error=True)
-    _keep(result, run, place)
+    _keep(result, run, place, clock)
     return result.metrics.get("quality/spearman")
 
 
-def measure_run(run: RunConfig, planned: Result, place: Place) -> Result:
+def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> Result:
     """Quality pass, then speed pass, each from its own forwards."""
     set_threads(run.device)
     device = resolve_device(run.device)
-    splits = load_splits(run.dataset)
-    loaded = load_model(run.model, run.precision, device)
+    with clock.stage("load"):
+        splits = load_splits(run.dataset)
+        loaded = warm_model(run.model, run.precision, device)
     layers = check_run(run, loaded.model.config)
     encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, run.batch_tokens)
     poolings = list(dict.fromkeys([run.pooling.name, *place.record.poolings]))
@@ -88,7 +91,8 @@ def measure_run(run: RunConfig, planned: Result, place: Place) -> Result:
     params = {**planned.params, "layer": layers_name(layers, num_blocks), "depth": min(max(layers) + 1, num_blocks)}
     metrics: dict[str, float] = {}
     if loaded.trained:
-        quality = measure_quality(embedder, run, splits, place.folder, place.root, poolings)
+        with clock.stage("scoring"):
+            quality = measure_quality(embedder, run, splits, place.folder, place.root, poolings, clock)
         embedder, metrics = quality.embedder, quality.metrics
         params["postprocess.fit"] = quality.fitted_on
         tags["quality_source"] = quality.source
@@ -97,7 +101,8 @@ def measure_run(run: RunConfig, planned: Result, place: Place) -> Result:
     memory = MemoryWatch(device, weights_bytes(loaded.model))
     if not memory.peak_is_of_this_run:
         tags["note.process_peak"] = "of the whole process: this system cannot reset it"
-    metrics |= measure_speed(embedder, run, splits[0], place.folder)
+    with clock.stage("timing"):
+        metrics |= measure_speed(embedder, run, splits[0], place.folder)
     metrics |= memory.metrics()
     return replace(planned, status=FINISHED, params=params, metrics=metrics, tags=tags, ended=time.time())
 
@@ -110,12 +115,16 @@ def _place(run: RunConfig) -> Place:
     return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record)
 
 
-def _keep(result: Result, run: RunConfig, place: Place) -> None:
-    result.save(place.folder)
-    if run.tracking.enabled:
-        from rwkv_sweep.tracking import Tracker
+def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:
+    """Record first, MLflow second; then the record once more, with how long that took."""
+    result = replace(result, metrics={**result.metrics, **clock.metrics()})
+    with clock.stage("tracking"):
+        result.save(place.folder)
+        if run.tracking.enabled:
+            from rwkv_sweep.tracking import Tracker
 
-        Tracker(run.tracking).log_result(result, place.folder, place.record.parent)
+            Tracker(run.tracking).log_result(result, place.folder, place.record.parent)
+    replace(result, metrics={**result.metrics, **clock.metrics()}).save(place.folder)
 
 
 def _told(error: Exception) -> dict[str, str]:

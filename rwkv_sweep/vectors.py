@@ -15,6 +15,7 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.pooling import STATE, vector_size
+from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.store import GIB, EmbeddingStore, content_key
 from rwkv_sweep.terminal import progress_bar, say
 
@@ -29,9 +30,18 @@ class VectorSource:
     pooling, aggregation and post-processing costs no forward.
     """
 
-    def __init__(self, encoder: RwkvEncoder, run: RunConfig, poolings: Sequence[str], store: EmbeddingStore | None):
-        """poolings: those of the whole sweep. store: None to compute just what is asked for, each time."""
+    def __init__(
+        self,
+        encoder: RwkvEncoder,
+        run: RunConfig,
+        poolings: Sequence[str],
+        store: EmbeddingStore | None,
+        clock: Stopwatch | None = None,
+    ) -> None:
+        """poolings: those of the whole sweep. store: None to compute just what is asked for, each time. clock: told of
+        the time spent in forwards."""
         self._encoder, self._run, self._poolings, self._store = encoder, run, poolings, store
+        self._clock = clock or Stopwatch()
         self.forwards = 0
 
     def of(self, sentences: Sequence[str], pooling: str, layers: Sequence[int]) -> Tensor:
@@ -68,7 +78,7 @@ class VectorSource:
 
     def _forward(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
         self.forwards += 1
-        with progress_bar(len(sentences), self._run.model.name) as advance:
+        with self._clock.stage("forward"), progress_bar(len(sentences), self._run.model.name) as advance:
             return self._encoder.encode(sentences, layers, poolings, advance)
 
     def _layers(self, pooling: str) -> list[int]:
