@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,10 @@ from torch import Tensor, nn
 from rwkv_sweep.config import ModelConfig, PrecisionConfig, require_one_of
 from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
 from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.fused import path_tags, stack_projections
 from rwkv_sweep.models.precision import apply_precision, check_precision
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
@@ -93,6 +97,10 @@ def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.devic
         tokenizer = load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, read_shape(path).vocab_size)
         model, print_ = _embedding_model(path), fingerprint(path)
     tags = apply_precision(model, precision, device)
+    blocks = cast(Sequence[Block], model.blocks)
+    if device.type == "cuda":
+        stack_projections(blocks)
+    tags |= path_tags(blocks, device)
     return LoadedModel(cfg.name, model.eval(), tokenizer, cfg.source != "random", print_, tags)
 
 

@@ -86,6 +86,25 @@ class Packed:
         return previous.index_fill(0, self.starts_B, 0.0)
 
     @cached_property
+    def first_T(self) -> Tensor:
+        """1 for the first token of each sentence, 0 for the others, int8; made once a batch, shared by all blocks."""
+        first = torch.zeros(self.tokens + 1, dtype=torch.int8, device=self.offsets_B1.device)
+        return first.index_fill_(0, self.offsets_B1, 1)[:-1]
+
+    @cached_property
+    def _spans(self) -> dict[int, Tensor]:
+        return {}
+
+    def spans(self, size: int) -> Tensor:
+        """[start, end) of runs of at most `size` tokens, none of which crosses a sentence, in order: int32 [N, 2].
+
+        Each sentence is cut into as few runs as there can be, of equal length but for one token. Made once a batch.
+        """
+        if size not in self._spans:
+            self._spans[size] = _spans(self.lengths, size).to(self.offsets_B1.device)
+        return self._spans[size]
+
+    @cached_property
     def _plans(self) -> dict[int, ChunkPlan]:
         return {}
 
@@ -94,6 +113,17 @@ class Packed:
         if size not in self._plans:
             self._plans[size] = _plan(self, size)
         return self._plans[size]
+
+
+def _spans(lengths: Sequence[int], size: int) -> Tensor:
+    lengths_B = torch.tensor(lengths, dtype=torch.int64)
+    counts_B = (lengths_B + size - 1) // size
+    of_N = torch.arange(len(lengths)).repeat_interleave(counts_B)
+    place_N = torch.arange(len(of_N)) - (counts_B.cumsum(0) - counts_B)[of_N]
+    starts_N = (lengths_B.cumsum(0) - lengths_B)[of_N]
+    ends_N = (place_N + 1) * lengths_B[of_N] // counts_B[of_N]
+    begins_N = place_N * lengths_B[of_N] // counts_B[of_N]
+    return torch.stack((starts_N + begins_N, starts_N + ends_N), 1).int()
 
 
 def _plan(packed: Packed, size: int) -> ChunkPlan:

@@ -1,191 +1,31 @@
-"""RWKV-6 ("Finch", arXiv 2404.05892) over packed batches, in the parameter layout of RWKV/v6-Finch-1B6-HF.
-
-Precision: matrix products run in the dtype of their weights (for one exception see `matmul`); the residual stream,
-the norms, the decays and the WKV operator run in fp32. So fp16 stays finite on trained checkpoints without halving the
-stream every few blocks, which would be harmless for one layer's cosine but wrong for means over layers.
-"""
+"""RWKV-6 ("Finch", arXiv 2404.05892) over packed batches, in the parameter layout of RWKV/v6-Finch-1B6-HF."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from functools import partial
+from typing import cast
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rwkv_sweep.layers import EMBEDDING
+from rwkv_sweep.models import fused
+from rwkv_sweep.models.blocks import Block, ChannelMix, OnLayer, OnState, TimeMix, matmul
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.wkv6 import wkv6
+from rwkv_sweep.models.shape import Rwkv6Config
 
-OnLayer = Callable[[int, Tensor], None]
-"""Receives a layer's index and its output [T, D] in fp32 as soon as it exists."""
-
-OnState = Callable[[int, Tensor, Tensor], None]
-"""Receives a block's index and what it would hand to a next token, in fp32: the WKV state after each sentence's last
-token [B, H, K, V], and that token's outputs of ln1 and ln2, which the two token shifts would read [B, 2, D]."""
-
-FP16_SQUARE_SCALE = 8.0
-"""relu(k) is divided by this before it is squared in fp16 (whose largest number is 65,504), a power of two so exact."""
-
-
-class Rwkv6Config(PretrainedConfig):
-    """Shape of an RWKV-6, with the keys that RWKV/v6-Finch-1B6-HF uses in its config.json."""
-
-    model_type = "rwkv6"
-
-    def __init__(
-        self,
-        vocab_size: int = 65536,
-        hidden_size: int = 2048,
-        num_hidden_layers: int = 24,
-        attention_hidden_size: int | None = None,
-        head_size: int = 64,
-        head_size_divisor: int = 8,
-        intermediate_size: int | None = None,
-        time_mix_extra_dim: int | None = None,
-        time_decay_extra_dim: int | None = None,
-        layer_norm_epsilon: float = 1e-5,
-        **kwargs: object,
-    ) -> None:
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.attention_hidden_size = attention_hidden_size or hidden_size
-        self.head_size = head_size
-        self.head_size_divisor = head_size_divisor
-        self.intermediate_size = intermediate_size or int(hidden_size * 3.5) // 32 * 32
-        # The published sizes: 32 and 64, doubled for the 7B model.
-        self.time_mix_extra_dim = time_mix_extra_dim or (64 if hidden_size == 4096 else 32)
-        self.time_decay_extra_dim = time_decay_extra_dim or (128 if hidden_size == 4096 else 64)
-        self.layer_norm_epsilon = layer_norm_epsilon
-        kwargs.setdefault("tie_word_embeddings", False)
-        super().__init__(**kwargs)
-
-    @property
-    def num_heads(self) -> int:
-        return self.attention_hidden_size // self.head_size
-
-
-class TimeMix(nn.Module):
-    """The attention-like half of a block: token shift, data-dependent mixes and decays, WKV, gate."""
-
-    time_maa_x: nn.Parameter
-    time_maa_w: nn.Parameter
-    time_maa_k: nn.Parameter
-    time_maa_v: nn.Parameter
-    time_maa_r: nn.Parameter
-    time_maa_g: nn.Parameter
-
-    def __init__(self, config: Rwkv6Config) -> None:
-        super().__init__()
-        hidden, inner, heads = config.hidden_size, config.attention_hidden_size, config.num_heads
-        mix_rank, decay_rank = config.time_mix_extra_dim, config.time_decay_extra_dim
-        self.num_heads = heads
-        # None lets the decays choose; a fixed length keeps a compiled training step free of data-dependent branches.
-        self.chunk: int | None = None
-        for name in ("x", "w", "k", "v", "r", "g"):
-            self.register_parameter(f"time_maa_{name}", nn.Parameter(torch.empty(1, 1, hidden)))
-        self.time_maa_w1 = nn.Parameter(torch.empty(hidden, mix_rank * 5))
-        self.time_maa_w2 = nn.Parameter(torch.empty(5, mix_rank, hidden))
-        self.time_decay = nn.Parameter(torch.empty(1, 1, inner))
-        self.time_decay_w1 = nn.Parameter(torch.empty(hidden, decay_rank))
-        self.time_decay_w2 = nn.Parameter(torch.empty(decay_rank, inner))
-        self.time_faaaa = nn.Parameter(torch.empty(heads, config.head_size))
-        self.receptance = nn.Linear(hidden, inner, bias=False)
-        self.key = nn.Linear(hidden, inner, bias=False)
-        self.value = nn.Linear(hidden, inner, bias=False)
-        self.gate = nn.Linear(hidden, inner, bias=False)
-        self.output = nn.Linear(inner, hidden, bias=False)
-        self.ln_x = nn.GroupNorm(heads, inner, eps=1e-5 * config.head_size_divisor**2)
-
-    def forward(self, x_TD: Tensor, packed: Packed, on_wkv: Callable[[Tensor], None] | None = None) -> Tensor:
-        """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32.
-
-        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V].
-        """
-        delta_TD = packed.shift(x_TD) - x_TD
-        xw, xk, xv, xr, xg = self._mixed(x_TD, delta_TD)
-        heads = (self.num_heads, -1)
-        r_THK = self.receptance(xr).float().unflatten(-1, heads)
-        k_THK = self.key(xk).float().unflatten(-1, heads)
-        v_THV = self.value(xv).float().unflatten(-1, heads)
-        gate_TD = F.silu(self.gate(xg).float())
-        low_TR = torch.tanh(matmul(xw, self.time_decay_w1))
-        decay_TD = self.time_decay.float().flatten() + matmul(low_TR, self.time_decay_w2).float()
-        log_w_THK = -torch.exp(decay_TD).unflatten(-1, heads)
-        y_THV, wkv_BHKV = wkv6(r_THK, k_THK, v_THV, log_w_THK, self.time_faaaa.float(), packed, self.chunk)
-        if on_wkv is not None:
-            on_wkv(wkv_BHKV)
-        y_TD = F.group_norm(
-            y_THV.flatten(1), self.num_heads, self.ln_x.weight.float(), self.ln_x.bias.float(), self.ln_x.eps
-        )
-        return self.output((y_TD * gate_TD).to(self.time_decay_w1.dtype)).float()
-
-    def _mixed(self, x_TD: Tensor, delta_TD: Tensor) -> tuple[Tensor, ...]:
-        """The five inputs (w, k, v, r, g), each a data-dependent mix of this token and the one before."""
-        dtype = self.time_maa_w1.dtype
-        base_TD = (x_TD + delta_TD * self.time_maa_x.flatten()).to(dtype)
-        low_5TR = torch.tanh(matmul(base_TD, self.time_maa_w1)).unflatten(-1, (5, -1)).transpose(0, 1)
-        moved_5TD = matmul(low_5TR, self.time_maa_w2)
-        fixed = (self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g)
-        return tuple(
-            torch.addcmul(x_TD, delta_TD, maa.flatten() + moved).to(dtype)
-            for maa, moved in zip(fixed, moved_5TD, strict=True)
-        )
-
-
-class ChannelMix(nn.Module):
-    """The feed-forward half of a block: squared ReLU behind a token shift, gated by a receptance."""
-
-    def __init__(self, config: Rwkv6Config) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.time_maa_k = nn.Parameter(torch.empty(1, 1, hidden))
-        self.time_maa_r = nn.Parameter(torch.empty(1, 1, hidden))
-        self.key = nn.Linear(hidden, config.intermediate_size, bias=False)
-        self.receptance = nn.Linear(hidden, hidden, bias=False)
-        self.value = nn.Linear(config.intermediate_size, hidden, bias=False)
-        self.matmul_dtype = torch.float32
-
-    def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
-        """x [T, D] (after ln2) to what the block adds to the stream, [T, D], fp32."""
-        dtype = self.matmul_dtype
-        delta_TD = packed.shift(x_TD) - x_TD
-        xk_TD = torch.addcmul(x_TD, delta_TD, self.time_maa_k.flatten()).to(dtype)
-        xr_TD = torch.addcmul(x_TD, delta_TD, self.time_maa_r.flatten()).to(dtype)
-        scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
-        k_TF = torch.relu(self.key(xk_TD))
-        value_TD = self.value(((k_TF / scale) ** 2).to(dtype)).float() * scale**2
-        return torch.sigmoid(self.receptance(xr_TD).float()) * value_TD
-
-
-class Block(nn.Module):
-    def __init__(self, config: Rwkv6Config, index: int) -> None:
-        super().__init__()
-        hidden, eps = config.hidden_size, config.layer_norm_epsilon
-        self.pre_ln = nn.LayerNorm(hidden, eps) if index == 0 else None
-        self.ln1 = nn.LayerNorm(hidden, eps)
-        self.ln2 = nn.LayerNorm(hidden, eps)
-        self.attention = TimeMix(config)
-        self.feed_forward = ChannelMix(config)
-
-    def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
-        """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""
-        if on_state is not None:
-            return self._forward_with_state(h_TD, packed, on_state)
-        h_TD = h_TD + self.attention(self.ln1(h_TD), packed)
-        return h_TD + self.feed_forward(self.ln2(h_TD), packed)
-
-    def _forward_with_state(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None]) -> Tensor:
-        wkv: list[Tensor] = []
-        x_TD = self.ln1(h_TD)
-        time_BD = x_TD.index_select(0, packed.last_B)
-        h_TD = h_TD + self.attention(x_TD, packed, wkv.append)
-        x_TD = self.ln2(h_TD)
-        on_state(wkv[0], torch.stack((time_BD, x_TD.index_select(0, packed.last_B)), 1))
-        return h_TD + self.feed_forward(x_TD, packed)
+__all__ = [
+    "Block",
+    "ChannelMix",
+    "OnLayer",
+    "OnState",
+    "Rwkv6Config",
+    "Rwkv6ForCausalLM",
+    "Rwkv6Model",
+    "TimeMix",
+    "matmul",
+]
 
 
 class Rwkv6PreTrainedModel(PreTrainedModel):
@@ -224,20 +64,32 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
             on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
                 its on_layer. None costs nothing.
         """
-        num_blocks, deepest = len(self.blocks), max(layers)
-        first = self.blocks[0]
-        assert isinstance(first, Block) and first.pre_ln is not None
-        h_TD = first.pre_ln(self.embeddings(input_ids).float())
+        blocks = cast(Sequence[Block], self.blocks)
+        assert blocks[0].pre_ln is not None
+        h_TD = blocks[0].pre_ln(self.embeddings(input_ids).float())
         if EMBEDDING in layers:
             on_layer(EMBEDDING, h_TD)
-        for index, block in enumerate(self.blocks):
-            if index > deepest:
-                return
-            h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
-            if index in layers:
-                on_layer(index, h_TD)
-        if num_blocks in layers:
-            on_layer(num_blocks, self.ln_out(h_TD))
+        wanted = blocks[: max(layers) + 1]
+        run = run_blocks if fused.why_not(blocks, h_TD) else fused.run_blocks
+        h_TD = run(wanted, h_TD, packed, layers, on_layer, on_state)
+        if len(blocks) in layers:
+            on_layer(len(blocks), self.ln_out(h_TD))
+
+
+def run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None = None,
+) -> Tensor:
+    """The residual stream [T, D] through `blocks`, one after another; see `Rwkv6Model.forward` for the rest."""
+    for index, block in enumerate(blocks):
+        h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
+        if index in layers:
+            on_layer(index, h_TD)
+    return h_TD
 
 
 class Rwkv6ForCausalLM(Rwkv6PreTrainedModel):
@@ -254,18 +106,6 @@ class Rwkv6ForCausalLM(Rwkv6PreTrainedModel):
         final: list[Tensor] = []
         self.rwkv(input_ids, packed, [len(self.rwkv.blocks)], lambda _, h_TD: final.append(h_TD))
         return self.head(final[0].to(self.head.weight.dtype)).float()
-
-
-def matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight with x rounded to the dtype of the weight; batched if both have a leading dimension.
-
-    In fp16 on the CPU the rounded factors are multiplied in fp32 and the result stays fp32: few CPUs have fp16
-    arithmetic, and without it PyTorch's fp16 product is several times slower than the fp32 one.
-    """
-    x = x.to(weight.dtype)
-    if weight.dtype == torch.float16 and weight.device.type == "cpu":
-        return torch.matmul(x.float(), weight.float())
-    return torch.matmul(x, weight)
 
 
 AutoConfig.register("rwkv6", Rwkv6Config, exist_ok=True)

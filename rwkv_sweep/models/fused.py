@@ -1,0 +1,168 @@
+"""The blocks of an RWKV-6 on a GPU: cuBLAS (or whatever the linear layers are) for the matrix products, and Triton
+kernels for everything between them. Same results as `blocks` to rounding, and the same precision: fp32 stream, norms,
+decays and states, products in the dtype of their weights.
+
+Per block: residual + norm + shift + mix, low-rank product, five mixes, four projections, decay's low-rank product,
+WKV with norm and gate, output; residual + norm + shift + two mixes, key and receptance, squared ReLU, value.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnState, TimeMix
+from rwkv_sweep.models.packed import Packed
+
+if TYPE_CHECKING:
+    from rwkv_sweep.models.kernels.residual import Normed
+
+LARGEST_HEAD = 64
+"""A program keeps a head's whole state in registers."""
+STACKED_UP_TO = 1024
+"""Tokens up to which the four projections run as one batched product: below it they wait for their weights, and one
+long read is faster than four."""
+
+
+def why_not(blocks: Sequence[Block], h_TD: Tensor) -> str | None:
+    """Why these blocks cannot run here, in a few words; None where they can."""
+    if not h_TD.is_cuda:
+        return f"device {h_TD.device.type}"
+    if torch.is_autocast_enabled("cuda") or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
+        return "training"
+    return _unsupported(blocks[0].attention.time_faaaa.shape[1], h_TD.device)
+
+
+def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
+    """What runs the blocks and the WKV operator in inference on `device`, for the record; empty on a CPU."""
+    if device.type != "cuda":
+        return {}
+    reason = _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
+    if reason is not None:
+        return {"blocks": f"PyTorch ({reason})"}
+    import triton
+
+    return {"blocks": f"fused (triton {triton.__version__})", "wkv": "fused"}
+
+
+@functools.cache
+def _unsupported(head_size: int, device: torch.device) -> str | None:
+    if head_size > LARGEST_HEAD:
+        return f"heads of {head_size}, more than {LARGEST_HEAD}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 0):
+        return f"compute capability {capability[0]}.{capability[1]}, less than 8.0"
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        return f"no Triton: {error}"
+    return None
+
+
+def stack_projections(blocks: Sequence[Block]) -> None:
+    """Lay the weights of each block's key, value, receptance and gate side by side, where all are plain linear layers.
+
+    The layers stay as they are and share the memory. For inference: an optimizer would lose its hold on the weights.
+    """
+    for block in blocks:
+        mix = block.attention
+        linears = [mix.key, mix.value, mix.receptance, mix.gate]
+        if any(type(linear) is not nn.Linear for linear in linears):
+            continue
+        stack_4ED = torch.stack([linear.weight.data for linear in linears])
+        for linear, weight_ED in zip(linears, stack_4ED, strict=True):
+            linear.weight.data = weight_ED
+        mix.stack_4ED = stack_4ED
+
+
+def run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None = None,
+) -> Tensor:
+    """The residual stream [T, D] through `blocks`, one after another; arguments as `rwkv6.run_blocks`."""
+    from rwkv_sweep.models.kernels.residual import add_norm_mix
+
+    if not blocks:
+        return h_TD
+    normed = add_norm_mix(h_TD, None, None, blocks[0].ln1, [blocks[0].attention.time_maa_x], packed, _dtype(blocks[0]))
+    for index, block in enumerate(blocks):
+        states = on_state is not None and index in layers
+        y_TD, state_BHKV = _time_mix(block, normed, packed, states)
+        before_TD, wide = normed.h_TD, block.feed_forward
+        added_TD = block.attention.output(y_TD).contiguous()
+        mixes = [wide.time_maa_k, wide.time_maa_r]
+        normed = add_norm_mix(normed.h_TD, added_TD, None, block.ln2, mixes, packed, wide.matmul_dtype)
+        if on_state is not None and state_BHKV is not None:
+            on_state(index, state_BHKV, _shift_states(block, before_TD, normed.h_TD, packed))
+        value_TD, gate_TD, scale = _channel_mix(wide, normed.x_MTD)
+        if index + 1 < len(blocks):
+            following = blocks[index + 1]
+            norm, mixes, dtype = following.ln1, [following.attention.time_maa_x], _dtype(following)
+        else:
+            norm, mixes, dtype = None, [], torch.float32
+        normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, dtype, scale)
+        if index in layers:
+            on_layer(index, normed.h_TD)
+    return normed.h_TD
+
+
+def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
+    """What goes into the output projection [T, D], and the states where asked for."""
+    from rwkv_sweep.models.kernels.mixes import five_mixes
+    from rwkv_sweep.models.kernels.time_mix import time_mix
+
+    mix = block.attention
+    low_TR = normed.x_MTD[0] @ mix.time_maa_w1
+    fixed = [mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g]
+    x_5TD = five_mixes(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
+    k_TD, v_TD, r_TD, gate_TD = _projections(mix, x_5TD[1:])
+    decay_TR = x_5TD[0] @ mix.time_decay_w1
+    return time_mix(
+        r_TD,
+        k_TD,
+        v_TD,
+        gate_TD,
+        decay_TR,
+        mix.time_decay_w2,
+        mix.time_decay,
+        mix.time_faaaa,
+        mix.ln_x,
+        packed,
+        states,
+    )
+
+
+def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
+    """Key, value, receptance and gate, each [T, D]."""
+    if mix.stack_4ED is not None and x_4TD.shape[1] <= STACKED_UP_TO:
+        return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
+    linears = (mix.key, mix.value, mix.receptance, mix.gate)
+    return [linear(x_TD).contiguous() for linear, x_TD in zip(linears, x_4TD, strict=True)]
+
+
+def _channel_mix(mix: ChannelMix, x_2TD: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Value, its gate before the sigmoid, and what the value must be multiplied by."""
+    from rwkv_sweep.models.kernels.square import relu_square
+
+    dtype = mix.matmul_dtype
+    scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
+    value_TD = mix.value(relu_square(mix.key(x_2TD[0]).contiguous(), dtype, scale))
+    return value_TD.contiguous(), mix.receptance(x_2TD[1]).contiguous(), scale**2
+
+
+def _shift_states(block: Block, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
+    """The two norms' outputs for each sentence's last token, [B, 2, D]."""
+    pairs = ((block.ln1, h_TD), (block.ln2, middle_TD))
+    return torch.stack([norm(stream_TD.index_select(0, packed.last_B)) for norm, stream_TD in pairs], 1)
+
+
+def _dtype(block: Block) -> torch.dtype:
+    return block.attention.time_maa_w1.dtype
