@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.jobs import compose_jobs, load_seldom, swept_keys
 from rwkv_sweep.terminal import quiet_dependencies
 from rwkv_sweep.validation import run_config
 
@@ -79,12 +78,16 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _start(config, Path(config.hydra.run.dir), [config], [], multirun=False)
+        name = " ".join(config.hydra.overrides.task) or "defaults"
+        _start(config, Path(config.hydra.run.dir), [config], [], name, multirun=False)
 
     @_not_swallowed
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        jobs, swept = compose_jobs(config)
-        _start(config, Path(config.hydra.sweep.dir), jobs, swept, multirun=True)
+        name = " ".join(config.hydra.overrides.task) or "defaults"
+        swept = swept_keys(config)
+        load_seldom(config)
+        jobs = compose_jobs(config)
+        _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -93,24 +96,6 @@ class SweepCallback(Callback):
     @_not_swallowed
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         _end(Path(config.hydra.sweep.dir))
-
-
-def compose_jobs(config: DictConfig) -> tuple[list[DictConfig], list[str]]:
-    """The configs of all jobs of a multirun, composed as Hydra's basic sweeper will, and the keys that are swept.
-
-    Other sweepers choose their jobs as they go: for them only the common config is checked here.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    loader = GlobalHydra.instance().config_loader()
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(params + list(config.hydra.overrides.task))
-    keys = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
-    swept = list(dict.fromkeys(keys))
-    if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
-        return [], swept
-    (batch,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return [loader.load_sweep_config(config, list(job)) for job in batch], swept
 
 
 def abandon_sweep() -> None:
@@ -132,7 +117,7 @@ def sweep_results(root: Path) -> list[Result]:
     return [Result.load(folder) for folder in sorted(set(folders), key=place)]
 
 
-def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
+def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:
     global _current
     quiet_dependencies()
     started = time.time()
@@ -142,7 +127,6 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
     runs = [run_config(job) for job in jobs]
     prepared = check_runs(runs)
     root.mkdir(parents=True, exist_ok=True)
-    name = " ".join(config.hydra.overrides.task) or "defaults"
     record = replace(_open(name, runs or [run_config(config)], swept, multirun), started=started)
     _write(record, root)
     _current = root

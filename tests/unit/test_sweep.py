@@ -2,65 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from rwkv_sweep import sweep
-from rwkv_sweep.config import conf_dir, register_schemas
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.results import FINISHED, Result
-from rwkv_sweep.sweep import SweepRecord, compose_jobs, sweep_results
+from rwkv_sweep.sweep import SweepRecord, sweep_results
 
 TRACKING = {"enabled": False, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
-
-
-@pytest.fixture
-def hydra() -> Iterator[Hydra]:
-    register_schemas()
-    GlobalHydra.instance().clear()
-    yield Hydra.create_main_hydra2("rwkv_sweep", create_config_search_path(str(conf_dir())))
-    GlobalHydra.instance().clear()
-
-
-def multirun(hydra: Hydra, *overrides: str) -> DictConfig:
-    return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
-
-
-def test_jobs_are_those_of_hydras_sweeper(hydra: Hydra) -> None:
-    jobs, swept = compose_jobs(multirun(hydra, "layer=1,[2,3]", "precision=fp16,int8", "bootstrap=50"))
-    assert swept == ["layer", "precision"]
-    assert [(job.layer, job.precision.name) for job in jobs] == [
-        (1, "fp16"),
-        (1, "int8"),
-        ([2, 3], "fp16"),
-        ([2, 3], "int8"),
-    ]
-    assert {job.bootstrap for job in jobs} == {50}
-
-
-def test_sweeper_params_sweep_too_until_the_command_line_narrows_them(hydra: Hydra) -> None:
-    config = multirun(hydra, "pooling=mean,last")
-    config.hydra.sweeper.params = {"layer": "0,4,6"}  # as a preset has them
-    jobs, swept = compose_jobs(config)
-    assert swept == ["layer", "pooling"]
-    assert [(job.layer, job.pooling.name) for job in jobs][:3] == [(0, "mean"), (0, "last"), (4, "mean")]
-    assert len(jobs) == 6
-
-    config = multirun(hydra, "layer=5,7")
-    config.hydra.sweeper.params = {"layer": "0,4,6"}
-    assert [job.layer for job in compose_jobs(config)[0]] == [5, 7]
-
-
-def test_multirun_of_one_value_has_one_job(hydra: Hydra) -> None:
-    jobs, swept = compose_jobs(multirun(hydra, "layer=5"))
-    assert [job.layer for job in jobs] == [5] and swept == []
 
 
 def test_results_in_the_order_of_the_jobs(tmp_path: Path) -> None:

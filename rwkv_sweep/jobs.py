@@ -1,0 +1,68 @@
+"""Which jobs a multirun consists of, and in which order."""
+
+from __future__ import annotations
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+COSTLY = ("device", "model", "precision", "prompt", "dataset")
+"""Groups whose change means another model in memory, or another forward pass over the sentences."""
+
+
+def load_seldom(config: DictConfig) -> None:
+    """Reorder the sweep so that jobs with the same model, precision and data follow each other.
+
+    Hydra's basic sweeper lets the last key vary fastest, so that `layer=1,3 precision=fp16,int8` would load a model for
+    each job. The jobs stay the same; only their order and so their numbers change. Other sweepers keep theirs.
+    """
+    if not _is_basic(config):
+        return
+    ordered = dict(zip(map(_key, overrides := _overrides(config)), overrides, strict=True))  # a later one wins
+    by_cost = sorted(ordered.values(), key=_cost)
+    with open_dict(config.hydra):
+        OmegaConf.set_readonly(config.hydra, False)
+        config.hydra.overrides.task = [override.input_line for override in by_cost]
+        config.hydra.sweeper.params = {}
+
+
+def swept_keys(config: DictConfig) -> list[str]:
+    """The keys that take several values, in the order given."""
+    found = [_key(override).lstrip("+~") for override in _overrides(config) if override.is_sweep_override()]
+    return list(dict.fromkeys(found))
+
+
+def compose_jobs(config: DictConfig) -> list[DictConfig]:
+    """The configs of all jobs of a multirun, composed as Hydra's basic sweeper will.
+
+    Other sweepers choose their jobs as they go: for them there are none, and only the common config can be checked.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    if not _is_basic(config):
+        return []
+    (batch,) = BasicSweeper.split_arguments(_overrides(config), max_batch_size=None)
+    loader = GlobalHydra.instance().config_loader()
+    return [loader.load_sweep_config(config, list(job)) for job in batch]
+
+
+def _overrides(config: DictConfig) -> list[Override]:
+    """Those of the preset first, then those of the command line."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return list(parser.parse_overrides(params + list(config.hydra.overrides.task)))
+
+
+def _is_basic(config: DictConfig) -> bool:
+    return str(config.hydra.sweeper._target_).endswith("BasicSweeper")
+
+
+def _key(override: Override) -> str:
+    return str(override.get_key_element())
+
+
+def _cost(override: Override) -> int:
+    """Place of the key's group in `COSTLY`; behind them all where it costs nothing to change."""
+    group = _key(override).lstrip("+~").split(".")[0].split("@")[0]
+    return COSTLY.index(group) if group in COSTLY else len(COSTLY)

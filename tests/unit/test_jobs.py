@@ -1,0 +1,82 @@
+"""Which jobs a multirun has, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from rwkv_sweep.config import conf_dir, register_schemas
+from rwkv_sweep.jobs import compose_jobs, load_seldom, swept_keys
+
+
+@pytest.fixture
+def hydra() -> Iterator[Hydra]:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    yield Hydra.create_main_hydra2("rwkv_sweep", create_config_search_path(str(conf_dir())))
+    GlobalHydra.instance().clear()
+
+
+def multirun(hydra: Hydra, *overrides: str) -> DictConfig:
+    return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
+
+
+def test_jobs_are_those_of_hydras_sweeper(hydra: Hydra) -> None:
+    config = multirun(hydra, "layer=1,[2,3]", "precision=fp16,int8", "bootstrap=50")
+    jobs = compose_jobs(config)
+    assert swept_keys(config) == ["layer", "precision"]
+    assert [(job.layer, job.precision.name) for job in jobs] == [
+        (1, "fp16"),
+        (1, "int8"),
+        ([2, 3], "fp16"),
+        ([2, 3], "int8"),
+    ]
+    assert {job.bootstrap for job in jobs} == {50}
+
+
+def test_sweeper_params_sweep_too_until_the_command_line_narrows_them(hydra: Hydra) -> None:
+    config = multirun(hydra, "pooling=mean,last")
+    config.hydra.sweeper.params = {"layer": "0,4,6"}  # as a preset has them
+    jobs = compose_jobs(config)
+    assert swept_keys(config) == ["layer", "pooling"]
+    assert [(job.layer, job.pooling.name) for job in jobs][:3] == [(0, "mean"), (0, "last"), (4, "mean")]
+    assert len(jobs) == 6
+
+    config = multirun(hydra, "layer=5,7")
+    config.hydra.sweeper.params = {"layer": "0,4,6"}
+    assert [job.layer for job in compose_jobs(config)] == [5, 7]
+
+
+def test_multirun_of_one_value_has_one_job(hydra: Hydra) -> None:
+    config = multirun(hydra, "layer=5")
+    assert [job.layer for job in compose_jobs(config)] == [5] and swept_keys(config) == []
+
+
+def test_jobs_with_the_same_model_follow_each_other(hydra: Hydra) -> None:
+    config = multirun(hydra, "layer=1,5", "precision=fp16,int8", "bootstrap=50")
+    before = {(job.layer, job.precision.name) for job in compose_jobs(config)}
+    load_seldom(config)
+    jobs = [(job.layer, job.precision.name) for job in compose_jobs(config)]
+    assert jobs == [(1, "fp16"), (5, "fp16"), (1, "int8"), (5, "int8")] and set(jobs) == before
+    assert {job.bootstrap for job in compose_jobs(config)} == {50}
+
+
+def test_a_presets_parameters_are_ordered_too(hydra: Hydra) -> None:
+    config = multirun(hydra, "precision=fp16,int8", "layer=5,7")
+    config.hydra.sweeper.params = {"layer": "0,4,6", "pooling": "mean,last"}
+    load_seldom(config)
+    jobs = [(job.precision.name, job.layer, job.pooling.name) for job in compose_jobs(config)]
+    assert jobs[:3] == [("fp16", 5, "mean"), ("fp16", 5, "last"), ("fp16", 7, "mean")] and len(jobs) == 8
+
+
+def test_other_sweepers_keep_their_order(hydra: Hydra) -> None:
+    config = multirun(hydra, "layer=1,5", "precision=fp16,int8")
+    config.hydra.sweeper._target_ = "somewhere.OtherSweeper"
+    load_seldom(config)
+    assert list(config.hydra.overrides.task) == ["layer=1,5", "precision=fp16,int8"] and compose_jobs(config) == []
