@@ -22,6 +22,8 @@ SPANS = ("all", "second")
 REPORTS = ("aggregation_overhead",)
 BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
+BASES = ("float32", "tfloat32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
 
 
 @dataclass
@@ -97,11 +99,24 @@ class PromptConfig:
 
 @dataclass
 class PrecisionConfig:
-    """base: dtype of the matrices (`float32`, `bfloat16`, `float16`). quantization: `none` or `int8`."""
+    """What the weights become.
+
+    base: dtype of the matrices: `float32`, `bfloat16`, `float16`, or `tfloat32` (fp32 multiplied in TF32).
+    quantization: of linear layers: `none`; by bitsandbytes `int8` (LLM.int8), `nf4`, `fp4`; by native kernels
+    `int8_dynamic` and `fp8`, whose weights and inputs are scaled row by row.
+    blocks: which blocks are quantized: `all`, `none`, `first6`, `last6`, `first_half`, `last_half`, a number, or a list
+    of these.
+    modules: which of their linear layers: `all`, `time_mix`, `channel_mix`, a name such as `key` or `channel_mix.key`,
+    or a list of these.
+    double_quantization: quantize the scales of `nf4` and `fp4` too.
+    """
 
     name: str = MISSING
     base: str = MISSING
     quantization: str = "none"
+    blocks: Any = "all"
+    modules: Any = "all"
+    double_quantization: bool = False
 
 
 @dataclass

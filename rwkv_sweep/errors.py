@@ -12,5 +12,12 @@ class UserError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class UnsupportedError(UserError):
+    """What was asked for is valid, but this device, or what is installed here, cannot do it.
+
+    A sweep records such a run as unsupported, with this reason, and goes on.
+    """
+
+
 class NonFiniteError(RuntimeError):
     """A result is NaN or infinite, or would be: the run fails and says why, instead of recording it as a number."""

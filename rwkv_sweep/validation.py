@@ -8,9 +8,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rwkv_sweep.config import (
     AGGREGATIONS,
     BASELINES,
+    BASES,
     NORMALIZATIONS,
     POOLINGS,
     POSTPROCESSES,
+    QUANTIZATIONS,
     REPORTS,
     SPANS,
     WORD_SPLITS,
@@ -48,8 +50,8 @@ def _check(run: RunConfig) -> None:
         require_one_of("report", run.report, REPORTS)
     _check_template(run.prompt.template, run.prompt.span)
     require_one_of("device.type", run.device.type, ("auto", "cpu", "cuda"))
-    require_one_of("precision.base", run.precision.base, ("float32", "bfloat16", "float16"))
-    require_one_of("precision.quantization", run.precision.quantization, ("none", "int8"))
+    require_one_of("precision.base", run.precision.base, BASES)
+    require_one_of("precision.quantization", run.precision.quantization, QUANTIZATIONS)
     require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random"))
     require_one_of("dataset.source", run.dataset.source, ("assets", "hub", "file"))
     require_one_of("dataset.word_split", run.dataset.word_split, WORD_SPLITS)

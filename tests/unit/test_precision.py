@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config import PrecisionConfig
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import HalfLinear, apply_precision, check_precision, weights_bytes
@@ -171,13 +171,11 @@ def test_what_a_device_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         check_precision(INT8, torch.device("cuda", 0))
 
 
-def test_int8_needs_fp16_and_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"int8 with precision\.base=float32: valid is float16"):
-        check_precision(PrecisionConfig("odd", "float32", "int8"), CPU)
+def test_int8_needs_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"precision\.base=float8 is not known"):
         check_precision(PrecisionConfig("odd", "float8"), CPU)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UserError, match=r"needs bitsandbytes .*pip install bitsandbytes"):
+    with pytest.raises(UnsupportedError, match=r"need bitsandbytes .*pip install 'rwkv-sweep\[quantization\]'"):
         check_precision(INT8, CPU)
 
 

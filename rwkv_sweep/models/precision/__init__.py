@@ -1,0 +1,119 @@
+"""The precision a model runs in: dtypes of its weights, and which of its linear layers are quantized, and how.
+
+Matrices (linear layers, low-rank matrices, embedding) get the base dtype; vectors (norms, mixes, decays, bonus) stay
+fp32, as the arithmetic on them does. fp32 products never use TF32, except those of the linear layers where it is asked
+for: the WKV operator runs in fp32 always.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rwkv_sweep.config import PrecisionConfig
+from rwkv_sweep.models.blocks import ChannelMix
+from rwkv_sweep.models.precision.audit import Audit, audit, layer_bytes, quantized_kernel
+from rwkv_sweep.models.precision.bitsandbytes_layers import FourBitLinear, int8_linear
+from rwkv_sweep.models.precision.dtypes import (
+    DTYPES,
+    SHORT_NAMES,
+    HalfLinear,
+    Tf32Linear,
+    converted,
+    is_matrix,
+    linears,
+    plain_kernel,
+    plain_linear,
+)
+from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, RowwiseLinear, unfit_shape
+from rwkv_sweep.models.precision.selection import check_selection, left_alone
+from rwkv_sweep.models.precision.support import check_precision
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.wkv6 import wkv6_kernel
+
+__all__ = [
+    "Audit",
+    "FourBitLinear",
+    "Fp8Linear",
+    "HalfLinear",
+    "Int8Linear",
+    "RowwiseLinear",
+    "Tf32Linear",
+    "apply_precision",
+    "audit",
+    "check_precision",
+    "check_selection",
+    "kernel_tags",
+    "weights_bytes",
+]
+
+
+def apply_precision(model: Rwkv6Model, precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
+    """Convert a freshly loaded model in place and move it to `device`, tensor by tensor.
+
+    Every tensor is copied, so none stays mapped from a file. Returns `kernel_tags`.
+
+    Raises:
+        UserError: see `check_precision` and `check_selection`; or a weight is too large for fp16.
+        UnsupportedError: see `check_precision`.
+    """
+    check_precision(precision, device)
+    check_selection(precision, model.config.num_hidden_layers)
+    torch.set_float32_matmul_precision("highest")
+    base, chosen = DTYPES[precision.base], _chosen(model, precision, device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(False)
+        if name.rpartition(".")[0] not in chosen:
+            dtype = base if is_matrix(name, parameter) else torch.float32
+            parameter.data = converted(name, parameter.data, dtype, device)
+    for name, linear in list(linears(model)):
+        if name in chosen:
+            _replace(model, name, _quantized(name, linear, precision, device))
+        else:
+            _replace(model, name, plain_linear(linear, precision.base, device))
+    for module in model.modules():
+        if isinstance(module, ChannelMix):
+            module.matmul_dtype = base
+    return kernel_tags(precision, device)
+
+
+def kernel_tags(precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
+    """What runs, in words: `precision`, `matmul` and `wkv`."""
+    plain = plain_kernel(precision.base, device)
+    if precision.quantization == "none":
+        return {"precision": SHORT_NAMES[precision.base], "matmul": plain, "wkv": wkv6_kernel(device)}
+    matmul = f"linear layers: {quantized_kernel(precision, device)}; others: {plain}"
+    return {"precision": precision.quantization, "matmul": matmul, "wkv": wkv6_kernel(device)}
+
+
+def weights_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers, and of the scales that quantized layers keep beside their weights."""
+    return layer_bytes(model)
+
+
+def _chosen(model: Rwkv6Model, precision: PrecisionConfig, device: torch.device) -> set[str]:
+    """Names of the linear layers to quantize."""
+    blocks = model.config.num_hidden_layers
+    native = precision.quantization in ("int8_dynamic", "fp8")
+    return {
+        name
+        for name, linear in linears(model)
+        if left_alone(name, precision, blocks) is None and not (native and unfit_shape(linear, device))
+    }
+
+
+def _quantized(name: str, linear: nn.Linear, precision: PrecisionConfig, device: torch.device) -> nn.Module:
+    """The layer, quantized from the weights as they are in the file."""
+    base = DTYPES[precision.base]
+    if precision.quantization == "int8":
+        return int8_linear(name, linear, device)
+    if precision.quantization == "int8_dynamic":
+        return Int8Linear(linear, base, device).eval()
+    if precision.quantization == "fp8":
+        return Fp8Linear(linear, base, device).eval()
+    return FourBitLinear(linear, precision.quantization, precision.double_quantization, base, device).eval()
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

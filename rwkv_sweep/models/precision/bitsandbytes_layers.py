@@ -1,0 +1,116 @@
+"""Linear layers by bitsandbytes: LLM.int8 (arXiv 2208.07339), and 4-bit nf4 and fp4 (arXiv 2305.14314).
+
+The library is imported only where a precision needs it. Weights are quantized once, here, from the file's values; its
+own 4-bit module is not used, as that one lays its weights out anew, with coarser scales, when it first runs on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rwkv_sweep.errors import UnsupportedError
+from rwkv_sweep.models.precision.dtypes import check_fits
+
+OUTLIER_THRESHOLD = 6.0
+"""LLM.int8: input columns with an entry of at least this size are multiplied in fp16."""
+BLOCK_4BIT = 64
+"""Weights that share one scale in nf4 and fp4, along a row."""
+
+
+class FourBitLinear(nn.Module):
+    """A linear layer whose weights are 4-bit codes with a scale for each 64; products run in the dtype of the base."""
+
+    def __init__(self, linear: nn.Linear, kind: str, double: bool, base: torch.dtype, device: torch.device) -> None:
+        """kind: `nf4` or `fp4`. double: quantize the scales too, to 8 bits in groups of 256. base: of the products."""
+        super().__init__()
+        self.in_features, self.out_features, self.base = linear.in_features, linear.out_features, base
+        self._library = load_bitsandbytes().functional
+        weight = linear.weight.data.to(device, torch.float32).contiguous()
+        packed, self.quant_state = self._library.quantize_4bit(
+            weight, blocksize=BLOCK_4BIT, compress_statistics=double, quant_type=kind
+        )
+        # What the codes are turned back into; the state would keep the dtype of what was quantized.
+        self.quant_state.dtype = base
+        self.register_buffer("packed", packed)
+
+    def dequantized(self) -> Tensor:
+        """The weights [out, in] that the codes stand for, in the base dtype."""
+        return self._library.dequantize_4bit(self.packed, self.quant_state)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] of any dtype to [..., out] in the base dtype (fp32 on a CPU where the base is fp16)."""
+        x = input.to(self.base)
+        if x.device.type == "cpu":
+            weight = self.dequantized()
+            return F.linear(x.float(), weight.float()) if self.base == torch.float16 else F.linear(x, weight)
+        return load_bitsandbytes().matmul_4bit(x, self.packed, self.quant_state)
+
+
+def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module:
+    """LLM.int8's layer with int8 rows and one fp32 scale per row, quantized here and now.
+
+    Raises:
+        UserError: a weight is too large for fp16, which the library quantizes from.
+    """
+    modules = load_bitsandbytes().nn
+    check_fits(name, linear.weight)
+    int8 = modules.Linear8bitLt(
+        linear.in_features,
+        linear.out_features,
+        bias=False,
+        has_fp16_weights=False,
+        threshold=OUTLIER_THRESHOLD,
+        device="meta",
+    )
+    int8.weight = modules.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
+    # Hands rows and scales to the layer's state, which its first forward would do otherwise.
+    int8.init_8bit_state()
+    # bitsandbytes tells of its rounding of other dtypes to fp16 and back at every call.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    if device.type == "cpu":
+        # The columns with outliers are multiplied in the dtype of the input, and fp16 products are slow on a CPU: with
+        # fp32 inputs the whole model runs twice as fast.
+        int8.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    return int8.eval()
+
+
+def state_tensors(module: nn.Module) -> list[Tensor]:
+    """Scales and tables that a layer of this library keeps outside of parameters and buffers."""
+    if isinstance(module, FourBitLinear):
+        state = module.quant_state
+        nested = [state.offset, state.state2.absmax, state.state2.code] if state.nested else []
+        return [state.absmax, state.code, *nested]
+    scales = getattr(getattr(module, "state", None), "SCB", None)
+    return [scales] if isinstance(scales, Tensor) else []
+
+
+def is_llm_int8(module: nn.Module) -> bool:
+    """Whether this is a layer that `int8_linear` made; imports nothing."""
+    return type(module).__name__ == "Linear8bitLt" and type(module).__module__.startswith("bitsandbytes.")
+
+
+def load_bitsandbytes() -> Any:
+    """The library, imported only where it is needed: it looks for GPU libraries when it is.
+
+    Raises:
+        UnsupportedError: it is not installed, or does not load.
+    """
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    # On the CPU the import warns of a missing kernel for 4-bit products, which nothing here uses.
+    logger.setLevel(logging.ERROR)
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise UnsupportedError(
+            f"int8, nf4 and fp4 need bitsandbytes ({error}): run pip install 'rwkv-sweep[quantization]', or choose "
+            "precision.quantization=none, int8_dynamic or fp8"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    return bitsandbytes
