@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ def run_baseline(
     scores = [score_pairs(split.sentences1, split.sentences2) for split in splits]
     metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
     first = splits[0]
-    pairs = list(zip(first.sentences1, first.sentences2, strict=True))
+    pairs = first.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs))
     if run.measure.latency_pairs:
         latency = measure_latency(
             lambda a, b: float(score_pairs([a], [b])[0]),
@@ -98,10 +98,8 @@ def baseline_deltas(
     return found
 
 
-def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> list[tuple[str, int, float, float]]:
+def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> Iterator[tuple[str, int, float, float]]:
     """Rows of `pairs.csv`: split, row, label and score of every pair."""
-    return [
-        (split.name, row, float(label), float(score))
-        for split, each in zip(splits, scores, strict=True)
-        for row, (label, score) in enumerate(zip(split.labels, each, strict=True))
-    ]
+    for split, each in zip(splits, scores, strict=True):
+        for row, (label, score) in enumerate(zip(split.labels, each, strict=True)):
+            yield split.name, row, float(label), float(score)

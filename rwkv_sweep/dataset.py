@@ -8,11 +8,12 @@ mean what the `datasets` library says: its `ReadInstruction` parses them and tur
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,21 @@ import numpy as np
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records import SUFFIXES, Record, Records, read_records
+from rwkv_sweep.texts import ROWS_AT_A_TIME, Texts
 
 ASSET = Path(__file__).parent / "assets" / "pairs.tsv"
 
 
-_Pair = tuple[str, str, float]
+@dataclass(frozen=True)
+class _Pairs:
+    """Checked pairs of a file or a hub's split."""
+
+    first: Texts
+    second: Texts
+    labels: np.ndarray
+
+    def rows(self, start: int, end: int) -> _Pairs:
+        return _Pairs(self.first[start:end], self.second[start:end], self.labels[start:end])
 
 
 @dataclass(frozen=True)
@@ -34,14 +45,15 @@ class PairSplit:
 
     Attributes:
         name: the split as asked for, such as `train[:1000]`.
-        sentences1, sentences2: the texts, as in the source; never blank.
+        sentences1, sentences2: the texts, as in the source; never blank. Columns, so that a million pairs are not two
+            million Python objects.
         labels: float64 [P]; finite, and not all the same.
         fingerprint: SHA-256 of texts and labels; the same pairs have the same one, whatever file they came from.
     """
 
     name: str
-    sentences1: list[str]
-    sentences2: list[str]
+    sentences1: Texts
+    sentences2: Texts
     labels: np.ndarray
     fingerprint: str
 
@@ -51,12 +63,16 @@ class PairSplit:
     @property
     def binary(self) -> bool:
         """Whether the labels are 0 and 1, both present."""
-        return set(self.labels.tolist()) == {0.0, 1.0}
+        return np.unique(self.labels).tolist() == [0.0, 1.0]
 
     @property
-    def sentences(self) -> list[str]:
+    def sentences(self) -> Texts:
         """All 2P sentences: every first one, then every second one."""
         return self.sentences1 + self.sentences2
+
+    def first_pairs(self, count: int) -> list[tuple[str, str]]:
+        """The texts of the first `count` pairs (of all, where there are fewer)."""
+        return list(zip(self.sentences1[:count], self.sentences2[:count], strict=True))
 
 
 def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
@@ -75,7 +91,7 @@ def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
         return [_split(spec, _checked(_hub_records(cfg, spec), cfg, f"{cfg.id} {spec}")) for spec in cfg.splits]
 
     @cache
-    def read(path: Path) -> list[_Pair]:
+    def read(path: Path) -> _Pairs:
         return _checked(read_records(path), cfg, str(path))
 
     return [_split(spec, _sliced(spec, root, read)) for spec in cfg.splits]
@@ -155,30 +171,53 @@ def _file_of_split(root: Path, name: str) -> Path:
     return found[0]
 
 
-def _sliced(spec: str, root: Path, read: Callable[[Path], list[_Pair]]) -> list[_Pair]:
+def _sliced(spec: str, root: Path, read: Callable[[Path], _Pairs]) -> _Pairs:
     pairs = {name: read(_file_of_split(root, name)) for name in _split_names(spec)}
+    rows_of = {name: len(found.labels) for name, found in pairs.items()}
     try:
-        parts = _instruction(spec).to_absolute({name: len(rows) for name, rows in pairs.items()})
+        parts = _instruction(spec).to_absolute(rows_of)
     except ValueError as error:  # a rounding that a short split does not allow
         raise UserError(f"dataset.splits={spec} cannot be cut: {error}") from error
-    return [row for part in parts for row in pairs[part.splitname][part.from_ : part.to]]
+    found = [
+        pairs[part.splitname].rows(*slice(part.from_, part.to).indices(rows_of[part.splitname])[:2]) for part in parts
+    ]
+    return reduce(_joined, found)
 
 
-def _split(spec: str, pairs: list[_Pair]) -> PairSplit:
-    if not pairs:
+def _joined(one: _Pairs, other: _Pairs) -> _Pairs:
+    return _Pairs(one.first + other.first, one.second + other.second, np.append(one.labels, other.labels))
+
+
+def _split(spec: str, pairs: _Pairs) -> PairSplit:
+    if not len(pairs.labels):
         raise UserError(f"dataset.splits={spec} has no rows")
-    first, second, labels = (list(column) for column in zip(*pairs, strict=True))
-    if len(set(labels)) == 1:
+    if (pairs.labels == pairs.labels[0]).all():
         raise UserError(
-            f"dataset.splits={spec}: all {len(labels)} labels are {labels[0]:g}, so no correlation with them exists; "
-            "valid is a split with at least two different labels"
+            f"dataset.splits={spec}: all {len(pairs.labels)} labels are {pairs.labels[0]:g}, so no correlation with "
+            "them exists; valid is a split with at least two different labels"
         )
-    digest = hashlib.sha256(json.dumps([first, second, labels]).encode()).hexdigest()
-    return PairSplit(spec, first, second, np.array(labels, dtype=np.float64), digest)
+    digest = hashlib.sha256(pairs.labels.astype("<f8").tobytes())
+    pairs.first.update(digest)
+    pairs.second.update(digest)
+    return PairSplit(spec, pairs.first, pairs.second, pairs.labels, digest.hexdigest())
 
 
-def _checked(records: Records, cfg: DatasetConfig, source: str) -> list[_Pair]:
-    pairs = []
+def _checked(records: Records, cfg: DatasetConfig, source: str) -> _Pairs:
+    """Read and check rows one at a time into columns."""
+    columns: tuple[list[Texts], list[Texts]] = ([], [])
+    labels = array("d")
+    rows = _checked_rows(records, cfg, source, labels)
+    while part := list(islice(rows, ROWS_AT_A_TIME)):
+        for column, texts in zip(columns, zip(*part, strict=True), strict=True):
+            column.append(Texts.of(texts))
+    if not labels:
+        raise UserError(f"{source} has no rows")
+    first, second = (Texts.joined(column) for column in columns)
+    return _Pairs(first, second, np.array(labels))
+
+
+def _checked_rows(records: Records, cfg: DatasetConfig, source: str, labels: array[float]) -> Iterator[tuple[str, str]]:
+    """The two sentences of each record; its label goes to `labels`."""
     for place, record in records:
         _require_columns(record, cfg, source)
         texts = []
@@ -186,11 +225,13 @@ def _checked(records: Records, cfg: DatasetConfig, source: str) -> list[_Pair]:
             text = record[column]
             if not isinstance(text, str) or not text.strip():
                 raise UserError(f"{source}, {place}: {column} is {text!r}, valid is text that is not blank")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{source}, {place}: {column} is not valid Unicode: {text!r:.80} ({error})") from error
             texts.append(text)
-        pairs.append((texts[0], texts[1], _number(record[cfg.label], f"{source}, {place}: {cfg.label}")))
-    if not pairs:
-        raise UserError(f"{source} has no rows")
-    return pairs
+        labels.append(_number(record[cfg.label], f"{source}, {place}: {cfg.label}"))
+        yield texts[0], texts[1]
 
 
 def _number(value: object, what: str) -> float:

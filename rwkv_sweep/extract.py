@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,10 +14,13 @@ from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.loading import LoadedModel
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, read_state, vector_size
+from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, idf_weights, read_state, vector_size
 from rwkv_sweep.prompt import Tokenized, tokenize
 
 __all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"]
+
+SENTENCES_AT_A_TIME = 16_384
+"""Token ids, and vectors on the device, exist of so many sentences at a time."""
 
 Progress = Callable[[int], None]
 """Told the number of sentences just finished."""
@@ -78,6 +81,16 @@ class RwkvEncoder:
         """See `rwkv_sweep.prompt.tokenize`."""
         return tokenize(self.prompt, self.loaded.tokenizer, sentences, self.max_tokens)
 
+    def with_idf(self, texts: Iterable[Sequence[str]]) -> RwkvEncoder:
+        """The same with `idf_V` from all sentences of `texts`."""
+        parts = (
+            each[first : first + SENTENCES_AT_A_TIME]
+            for each in texts
+            for first in range(0, len(each), SENTENCES_AT_A_TIME)
+        )
+        ids = (found for part in parts for found in self.tokenize(part).ids)
+        return replace(self, idf_V=idf_weights(ids, self.loaded.model.config.vocab_size))
+
     def encode(
         self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str], progress: Progress | None = None
     ) -> dict[str, Tensor]:
@@ -89,8 +102,12 @@ class RwkvEncoder:
             NonFiniteError: a vector holds NaN or infinity.
             ValueError: `idf` without `idf_V`.
         """
-        vectors = self.encode_tokens(self.tokenize(sentences), layers, poolings, progress)
-        found = {name: vectors_LSD.cpu() for name, vectors_LSD in vectors.items()}
+        shape, count = self.loaded.model.config, len(sentences)
+        found = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
+        for first in range(0, count, SENTENCES_AT_A_TIME):
+            rows = slice(first, first + SENTENCES_AT_A_TIME)
+            for name, part in self.encode_tokens(self.tokenize(sentences[rows]), layers, poolings, progress).items():
+                found[name][:, rows] = part
         for name, vectors_LSD in found.items():
             self._check_finite(vectors_LSD, sentences, layers, name)
         return found

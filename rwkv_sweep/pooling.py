@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,7 +118,7 @@ def vector_size(name: str, shape: Rwkv6Config) -> int:
     return shape.hidden_size
 
 
-def idf_weights(ids: Sequence[Sequence[int]], table_size: int) -> Tensor:
+def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
     """Inverse document frequency of every token id, fp32 [V], from the sentences that are scored.
 
     ln((1 + S) / (1 + df)) + 1 for S sentences, df of which hold the id: the frequency of Spärck Jones (1972, "A
@@ -130,10 +130,11 @@ def idf_weights(ids: Sequence[Sequence[int]], table_size: int) -> Tensor:
         ids: token ids of each sentence.
         table_size: V, rows of the embedding table.
     """
-    found_V = torch.zeros(table_size, dtype=torch.float64)
+    found_V, count = torch.zeros(table_size, dtype=torch.float64), 0
     for sentence in ids:
         found_V[torch.tensor(sorted(set(sentence)), dtype=torch.int64)] += 1
-    return (torch.log((1 + len(ids)) / (1 + found_V)) + 1).float()
+        count += 1
+    return (torch.log((1 + count) / (1 + found_V)) + 1).float()
 
 
 def check_pooling(name: str, layers: Sequence[int], num_blocks: int) -> None:

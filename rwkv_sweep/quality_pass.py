@@ -62,10 +62,10 @@ def measure_quality(
     """
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if run.store.enabled else None
     source = VectorSource(embedder.encoder, run, poolings, store, clock)
-    raw = [_sentence_vectors(source, embedder, split.sentences) for split in splits]
-    post, fitted_on = _fitted(source, embedder, run, splits, raw)
+    raw = [sentence_vectors(source, embedder, split.sentences) for split in splits]
+    post, fitted_on = fitted_postprocess(source, embedder, run, splits, raw)
     embedder = replace(embedder, postprocess=post)
-    scores = [_scores(post.apply(each) if post else each) for each in raw]
+    scores = [pair_scores(post.apply(each) if post else each) for each in raw]
     write_pairs(folder, pair_rows(splits, scores))
     metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
     metrics |= baseline_deltas(run, splits, scores, root)
@@ -73,19 +73,19 @@ def measure_quality(
     return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store")
 
 
-def _sentence_vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:
+def sentence_vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:
     """Aggregated vectors [S, D'], before post-processing."""
     vectors_LSD = source.of(sentences, embedder.pooling, embedder.layers)
     return aggregate(vectors_LSD, embedder.aggregation, embedder.layers).numpy()
 
 
-def _scores(vectors_SD: np.ndarray) -> np.ndarray:
+def pair_scores(vectors_SD: np.ndarray) -> np.ndarray:
     """Cosine of each pair: the first half of the sentences against the second."""
     pairs = len(vectors_SD) // 2
     return cosine(vectors_SD[:pairs], vectors_SD[pairs:])
 
 
-def _fitted(
+def fitted_postprocess(
     source: VectorSource, embedder: Embedder, run: RunConfig, splits: Sequence[PairSplit], raw: Sequence[np.ndarray]
 ) -> tuple[Postprocess | None, str | None]:
     config = run.postprocess
@@ -94,15 +94,14 @@ def _fitted(
     if config.fit is None:
         return fit(config.name, np.concatenate(raw), config.components), TRANSDUCTIVE
     (split,) = load_splits(replace(run.dataset, splits=[config.fit]))
-    fitting = set(split.sentences)
     for scored in splits:
-        shared = len(fitting.intersection(scored.sentences))
+        shared = split.sentences.shared_with(scored.sentences)
         if shared:
             raise UserError(
                 f"postprocess.fit={config.fit} shares {shared} sentences with the scored split {scored.name}: "
                 "valid is a split with none of them, or null to fit on the scored sentences and label it transductive"
             )
-    return fit(config.name, _sentence_vectors(source, embedder, split.sentences), config.components), config.fit
+    return fit(config.name, sentence_vectors(source, embedder, split.sentences), config.components), config.fit
 
 
 def _final_delta(
@@ -113,7 +112,7 @@ def _final_delta(
     if list(embedder.layers) == [final] and embedder.postprocess is None:
         return {}
     pooling = "mean" if embedder.pooling == STATE else embedder.pooling
-    theirs = _scores(source.of(split.sentences, pooling, [final])[0].numpy())
+    theirs = pair_scores(source.of(split.sentences, pooling, [final])[0].numpy())
     delta = paired_difference(scores, theirs, split.labels, run.bootstrap, run.seed)
     values = {"": delta.value, "_lo": delta.lo, "_hi": delta.hi, "_p": delta.p}
     return {f"final/delta{suffix}": value for suffix, value in values.items()}

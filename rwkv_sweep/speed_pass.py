@@ -11,20 +11,31 @@ import numpy as np
 from rwkv_sweep.config import AggregationConfig, RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.energy import measure_energy
 from rwkv_sweep.extract import batches
 from rwkv_sweep.measure import measure_latency, measure_throughput
 from rwkv_sweep.overhead import measure_overhead
 from rwkv_sweep.pooling import STATE
 from rwkv_sweep.prompt import Tokenized
 from rwkv_sweep.results import write_latency, write_overhead
+from rwkv_sweep.texts import Texts
 
 WARM_UP_SENTENCES = 8
+HELD_SENTENCES = 16_384
+"""Token ids are held of this many sentences; of a larger split of a random choice, while all are counted."""
 
 
-def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: Path) -> dict[str, float]:
-    """Time the first split; writes the samples into `folder`. Nothing here comes from the store."""
-    tokenized = embedder.encoder.tokenize(split.sentences)
-    metrics: dict[str, float] = {"data/tokens": tokenized.tokens, "data/truncated": tokenized.truncated}
+def measure_speed(
+    embedder: Embedder, run: RunConfig, split: PairSplit, folder: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Time the first split; writes the samples into `folder`. Nothing here comes from the store.
+
+    Returns:
+        Metrics, and tags that say in what state the device was while its energy was counted.
+    """
+    tags: dict[str, str] = {}
+    tokenized, tokens, truncated = _read(embedder, split.sentences, run.seed)
+    metrics: dict[str, float] = {"data/tokens": tokens, "data/truncated": truncated}
     device = embedder.encoder.device
     if run.measure.throughput:
         parts = _shuffled_batches(tokenized, run.batch_tokens, run.seed)
@@ -33,9 +44,12 @@ def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: 
         embedder.embed_tokens(parts[0] if device.type == "cuda" else parts[0].select(few))
         work = [(partial(embedder.embed_tokens, part), part.tokens) for part in parts]
         found = measure_throughput(work, run.measure.throughput_seconds, device)
-        per_pair = tokenized.tokens / len(split.labels)
+        per_pair = tokens / len(split.labels)
         metrics |= found | {"throughput/pairs_per_s": found["throughput/tokens_per_s"] / per_pair}
-    pairs = list(zip(split.sentences1, split.sentences2, strict=True))
+        if run.measure.energy_seconds > 0:
+            joules, tags = measure_energy(work, per_pair, run.measure.energy_seconds, device)
+            metrics |= joules
+    pairs = split.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs, run.measure.overhead_pairs))
     if run.measure.latency_pairs:
         warm_up = pairs[: run.measure.warmup_pairs]
         latency = measure_latency(embedder.score_pair, pairs[: run.measure.latency_pairs], warm_up, device)
@@ -47,7 +61,21 @@ def measure_speed(embedder: Embedder, run: RunConfig, split: PairSplit, folder: 
         ratios, samples_ms = measure_overhead(_arms(embedder), timed, batch, run.measure.overhead_batches, run.seed)
         metrics |= ratios
         write_overhead(folder, samples_ms)
-    return metrics
+    return metrics, tags
+
+
+def _read(embedder: Embedder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
+    """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences."""
+    encoder, count = embedder.encoder, len(sentences)
+    if count <= HELD_SENTENCES:
+        held = encoder.tokenize(sentences)
+        return held, held.tokens, held.truncated
+    held = encoder.tokenize(sentences.take(np.random.default_rng(seed).permutation(count)[:HELD_SENTENCES]))
+    tokens = truncated = 0
+    for first in range(0, count, HELD_SENTENCES):
+        part = encoder.tokenize(sentences[first : first + HELD_SENTENCES])
+        tokens, truncated = tokens + part.tokens, truncated + part.truncated
+    return held, tokens, truncated
 
 
 def _arms(embedder: Embedder) -> dict[str, Embedder]:

@@ -14,17 +14,17 @@ from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
-from rwkv_sweep.errors import NonFiniteError, UserError
+from rwkv_sweep.errors import NonFiniteError, UnsupportedError, UserError
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import layers_name
 from rwkv_sweep.measure import MemoryWatch
-from rwkv_sweep.models.precision import weights_bytes
+from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.params import flat_params, run_name
-from rwkv_sweep.pooling import idf_weights
+from rwkv_sweep.parity_pass import measure_parity
 from rwkv_sweep.preflight import check_run
 from rwkv_sweep.quality_pass import measure_quality
-from rwkv_sweep.results import FAILED, FINISHED, KILLED, Result
+from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_audit
 from rwkv_sweep.speed_pass import measure_speed
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.sweep import SweepRecord
@@ -59,6 +59,9 @@ def run_task(cfg: DictConfig) -> float | None:
     except KeyboardInterrupt:
         _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
         raise
+    except UnsupportedError as error:
+        result = replace(planned, status=UNSUPPORTED, error=_told(error), ended=time.time())
+        say(f"{place.name} unsupported: {error}")
     except Exception as error:
         result = replace(planned, error=_told(error), ended=time.time())
         say(f"{place.name} failed: {result.error['message'] if result.error else error}", error=True)
@@ -77,8 +80,7 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
     encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, run.batch_tokens)
     poolings = list(dict.fromkeys([run.pooling.name, *place.record.poolings]))
     if "idf" in poolings:
-        read = encoder.tokenize([sentence for split in splits for sentence in split.sentences])
-        encoder = replace(encoder, idf_V=idf_weights(read.ids, loaded.model.config.vocab_size))
+        encoder = encoder.with_idf([split.sentences for split in splits])
     embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)
     tags = {
         **environment_tags(device),
@@ -98,12 +100,20 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
         tags["quality_source"] = quality.source
     else:
         tags["note.quality"] = "absent: the weights are random"
+    if run.measure.parity:
+        with clock.stage("scoring"):
+            found, notes = measure_parity(embedder, run, splits, poolings, clock)
+        metrics, tags = metrics | found, tags | notes
+    audited = audit(loaded.model, run.precision, device)
+    write_audit(place.folder, audited.record())
+    tags["quantized_kernel"] = audited.kernel
     memory = MemoryWatch(device, weights_bytes(loaded.model))
     if not memory.peak_is_of_this_run:
         tags["note.process_peak"] = "of the whole process: this system cannot reset it"
     with clock.stage("timing"):
-        metrics |= measure_speed(embedder, run, splits[0], place.folder)
-    metrics |= memory.metrics()
+        timed, states = measure_speed(embedder, run, splits[0], place.folder)
+    metrics, tags = metrics | timed, tags | states
+    metrics |= memory.metrics() | audited.metrics()
     return replace(planned, status=FINISHED, params=params, metrics=metrics, tags=tags, ended=time.time())
 
 

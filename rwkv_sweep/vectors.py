@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -18,6 +17,7 @@ from rwkv_sweep.pooling import STATE, vector_size
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.store import GIB, EmbeddingStore, content_key
 from rwkv_sweep.terminal import progress_bar, say
+from rwkv_sweep.texts import Texts
 
 LARGEST_ENTRY_GIB = 1.0
 """Vectors beyond this size (states of many sentences) are computed for the layers asked for, and not kept."""
@@ -107,10 +107,16 @@ class VectorSource:
             batch_tokens=self._run.batch_tokens,
             pooling=pooling,
             idf=self._idf_digest() if pooling == "idf" else None,
-            sentences=hashlib.sha256(json.dumps(list(sentences)).encode()).hexdigest(),
+            sentences=_digest(sentences),
         )
 
     def _idf_digest(self) -> str | None:
         """The weights come from all splits of a run, so the sentences at hand do not tell them."""
         idf_V = self._encoder.idf_V
         return None if idf_V is None else hashlib.sha256(idf_V.cpu().numpy().tobytes()).hexdigest()
+
+
+def _digest(sentences: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    (sentences if isinstance(sentences, Texts) else Texts.of(sentences)).update(digest)
+    return digest.hexdigest()
