@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep import config
@@ -30,6 +30,12 @@ def one_line(error: Exception) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         valid = ", ".join(sorted(name for name in error.options if name != "schema"))
         return f"{group}={option} is not known: valid are {valid}"
+    if isinstance(error, OverrideParseException):
+        reason = str(error.message).splitlines()[0]
+        return (
+            f"{error.override} cannot be read ({reason}): valid is key=value; a value with brackets, commas, colons or "
+            "spaces needs double quotes within the shell's single ones, such as 'postprocess.fit=\"train[:1000]\"'"
+        )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     text = "\n".join(str(part) for part in (error, cause) if part)
     return _unknown_key(text) or _wrong_type(text) or _joined(text)

@@ -57,7 +57,7 @@ def measure_quality(
         clock: told of the time spent in forwards.
 
     Raises:
-        UserError: the split to fit on shares pairs with a scored one.
+        UserError: the split to fit on holds scored sentences alone.
         NonFiniteError: NaN or infinity in vectors or scores.
     """
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if run.store.enabled else None
@@ -94,14 +94,17 @@ def fitted_postprocess(
     if config.fit is None:
         return fit(config.name, np.concatenate(raw), config.components), TRANSDUCTIVE
     (split,) = load_splits(replace(run.dataset, splits=[config.fit]))
-    for scored in splits:
-        shared = split.sentences.shared_with(scored.sentences)
-        if shared:
-            raise UserError(
-                f"postprocess.fit={config.fit} shares {shared} sentences with the scored split {scored.name}: "
-                "valid is a split with none of them, or null to fit on the scored sentences and label it transductive"
-            )
-    return fit(config.name, sentence_vectors(source, embedder, split.sentences), config.components), config.fit
+    scored = np.zeros(len(split.sentences), dtype=bool)
+    for each in splits:
+        scored |= split.sentences.found_in(each.sentences)
+    if scored.all():
+        raise UserError(
+            f"postprocess.fit={config.fit} has no sentence that is not scored too: valid is another split, or null to "
+            "fit on the scored sentences and label it transductive"
+        )
+    fitting_SD = sentence_vectors(source, embedder, split.sentences)[~scored]
+    left_out = f" without the {scored.sum()} sentences that are scored too" if scored.any() else ""
+    return fit(config.name, fitting_SD, config.components), config.fit + left_out
 
 
 def _final_delta(

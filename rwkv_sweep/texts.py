@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -72,10 +72,9 @@ class Texts(Sequence[str]):
         """Some of the sentences, in the order of `rows`."""
         return Texts(self._column.take(pa.array(rows, pa.int64())))
 
-    def shared_with(self, other: Texts) -> int:
-        """How many different sentences stand in both."""
-        own: Any = pc.unique(self._column)
-        return int(pc.sum(pc.is_in(own, value_set=pc.unique(other._column))).as_py() or 0)
+    def found_in(self, other: Texts) -> np.ndarray:
+        """Of each sentence whether it stands in `other` too, bool [S]."""
+        return np.asarray(pc.is_in(self._column, value_set=pc.unique(other._column)))
 
     def update(self, digest: hashlib._Hash) -> None:
         """Feed the sentences to a hash, each behind its length, so that no two lists look alike."""

@@ -37,9 +37,10 @@ def test_columns_add_up() -> None:
     assert Texts.joined([Texts.of(SENTENCES), Texts.of([]), Texts.of(["x"])]) == [*SENTENCES, "x"]
 
 
-def test_sentences_in_both_are_counted_once() -> None:
-    assert Texts.of(SENTENCES).shared_with(Texts.of(["one", "two", "one", ""])) == 2
-    assert Texts.of(SENTENCES).shared_with(Texts.of([])) == 0
+def test_sentences_found_in_another_column() -> None:
+    column = Texts.of(SENTENCES[:3]) + Texts.of(SENTENCES[3:])
+    assert column.found_in(Texts.of(["one", "two", "one", ""])).tolist() == [True, True, False, False, False, True]
+    assert not column.found_in(Texts.of([])).any()
 
 
 def test_digest_tells_lists_apart() -> None:
