@@ -19,7 +19,7 @@ AGGREGATIONS = ("none", "mean", "concat", "max", "weighted")
 NORMALIZATIONS = ("none", "unit")
 POSTPROCESSES = ("none", "center", "abtt", "whiten")
 SPANS = ("all", "second")
-REPORTS = ("aggregation_overhead",)
+REPORTS = ("aggregation_overhead", "quantization")
 BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
@@ -168,6 +168,8 @@ class MeasureConfig:
 
     throughput: run packed batches of the first split, in random order, for tokens/s, until throughput_seconds have
     passed or all of them are done. Set latency_pairs=0 and throughput=false to score quality alone.
+    parity: also compare vectors and scores with those of fp32 on the same sentences.
+    energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
     overhead: also time this configuration against final-layer inference, interleaved, over overhead_pairs pairs and
     overhead_batches full packed batches.
     """
@@ -176,6 +178,8 @@ class MeasureConfig:
     warmup_pairs: int = 3
     throughput: bool = True
     throughput_seconds: float = 0.5
+    parity: bool = True
+    energy_seconds: float = 1.0
     overhead: bool = False
     overhead_pairs: int = 200
     overhead_batches: int = 20

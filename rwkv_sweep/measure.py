@@ -14,8 +14,12 @@ import psutil
 import torch
 
 from rwkv_sweep.devices import give_back_freed_memory
+from rwkv_sweep.evaluate import ratio_interval
 
 MIB = 2**20
+LEAST_BATCHES = 3
+"""Fewer say nothing of how much they vary."""
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -76,19 +80,25 @@ def measure_throughput(
         device: synchronized after each batch.
 
     Returns:
-        `throughput/tokens_per_s`, and `throughput/tokens`, how many that was measured on.
+        `throughput/tokens_per_s`, from three batches on its 95 % bootstrap interval over batches (`_lo`, `_hi`), and
+        `throughput/tokens`, how many that was measured on.
     """
-    done, passed = 0, 0.0
+    counts: list[float] = []
+    seconds_taken: list[float] = []
     for run, tokens in work:
         synchronize(device)
         start = time.perf_counter()
         run()
         synchronize(device)
-        passed += time.perf_counter() - start
-        done += tokens
-        if passed >= seconds:
+        seconds_taken.append(time.perf_counter() - start)
+        counts.append(float(tokens))
+        if sum(seconds_taken) >= seconds:
             break
-    return {"throughput/tokens_per_s": done / passed, "throughput/tokens": float(done)}
+    found = {"throughput/tokens_per_s": sum(counts) / sum(seconds_taken), "throughput/tokens": sum(counts)}
+    if len(counts) >= LEAST_BATCHES:
+        rate = ratio_interval(np.array(counts), np.array(seconds_taken), RESAMPLES, seed=0)
+        found |= {"throughput/tokens_per_s_lo": rate.lo, "throughput/tokens_per_s_hi": rate.hi}
+    return found
 
 
 class MemoryWatch:

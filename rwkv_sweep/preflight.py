@@ -11,9 +11,10 @@ from rwkv_sweep.baselines import ScorePairs, baseline_folder, load_baselines, ru
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit, load_splits
 from rwkv_sweep.devices import resolve_device
+from rwkv_sweep.errors import UnsupportedError
 from rwkv_sweep.layers import resolve_layers
 from rwkv_sweep.models.loading import check_model
-from rwkv_sweep.models.precision import check_precision
+from rwkv_sweep.models.precision import check_precision, check_selection
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 from rwkv_sweep.params import data_key
 from rwkv_sweep.pooling import check_pooling
@@ -46,17 +47,27 @@ def check_runs(runs: Iterable[RunConfig]) -> list[Prepared]:
 
     Raises:
         UserError: the first thing found wrong.
+        UnsupportedError: this device, or what is installed, can run none of them.
     """
     prepared: dict[str, Prepared] = {}
     shapes: dict[str, Rwkv6Config] = {}
+    unsupported: list[UnsupportedError] = []
+    count = 0
     for run in runs:
         model = repr(run.model)
         if model not in shapes:
             shapes[model] = check_model(run.model)
-        check_run(run, shapes[model])
+        try:
+            check_run(run, shapes[model])
+        except UnsupportedError as error:
+            # The job will be recorded as unsupported; a command of nothing but such jobs is refused.
+            unsupported.append(error)
         key = data_key(run)
         if key not in prepared:
             prepared[key] = Prepared(run, load_splits(run.dataset), load_baselines(run))
+        count += 1
+    if unsupported and len(unsupported) == count:
+        raise unsupported[0]
     return list(prepared.values())
 
 
@@ -65,9 +76,11 @@ def check_run(run: RunConfig, shape: Rwkv6Config) -> tuple[int, ...]:
 
     Raises:
         UserError: a layer, pooling, aggregation, device or precision that cannot be.
+        UnsupportedError: a precision that this device cannot run, everything else being right.
     """
     layers = resolve_layers(run.layer, shape.num_hidden_layers)
     check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
     check_aggregation(run.aggregation, layers)
+    check_selection(run.precision, shape.num_hidden_layers)
     check_precision(run.precision, resolve_device(run.device))
     return layers

@@ -153,12 +153,13 @@ def _write(record: SweepRecord, root: Path) -> None:
 
 
 def _end(root: Path) -> None:
-    from rwkv_sweep.results import FAILED, FINISHED
+    from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED
     from rwkv_sweep.summary import print_summary, write_summary
 
     record = SweepRecord.load(root)
     results = sweep_results(root)
-    failed = any(result.status != FINISHED for result in results)
+    # What this machine cannot run is a result; a command that asks for nothing else was refused before it began.
+    failed = any(result.status not in (FINISHED, UNSUPPORTED) for result in results)
     artifacts = [write_summary(results, root)]
     if record.report is not None:
         from rwkv_sweep.report import write_report

@@ -65,6 +65,7 @@ def _check(run: RunConfig) -> None:
         ("measure.warmup_pairs", run.measure.warmup_pairs, 0),
         ("measure.overhead_pairs", run.measure.overhead_pairs, 1),
         ("measure.overhead_batches", run.measure.overhead_batches, 1),
+        ("measure.energy_seconds", run.measure.energy_seconds, 0),
         ("postprocess.components", run.postprocess.components, 1),
         ("device.index", run.device.index, 0),
         ("device.threads", run.device.threads if run.device.threads is not None else 1, 1),

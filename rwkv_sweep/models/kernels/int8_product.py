@@ -76,7 +76,7 @@ def product_kernel(
         left = k < inner - start
         q = tl.load(q_at + start, mask=left[None, :], other=0)
         weight = tl.load(weight_at + start, mask=left[:, None], other=0)
-        total = tl.dot(q, weight, total)
+        total = tl.dot(q, weight, total, out_dtype=tl.int32)
     row_scale = tl.load(row_scale_ptr + row, mask=row < tokens, other=0.0)
     column_scale = tl.load(column_scale_ptr + column, mask=column < outputs, other=0.0)
     scaled = total.to(tl.float32) * row_scale[:, None] * column_scale[None, :]

@@ -1,0 +1,239 @@
+"""Precisions side by side on any device and shape: speed, size, parity with fp32, and a GPU's energy.
+
+The preset `+experiment=quantization` measures one precision after another and scores real pairs; this script holds all
+precisions in memory and runs them turn by turn, so that what disturbs the machine disturbs all of them alike. With
+`--model tiny` the weights are the trained ones that come with the package; otherwise they are random, and parity says
+only that the arithmetic stays finite and close.
+
+Command: python -m benchmarks.quantization --device cuda --out quantization.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwkv_sweep.config import ModelConfig, PrecisionConfig
+from rwkv_sweep.devices import device_tags
+from rwkv_sweep.energy import measure_energy
+from rwkv_sweep.evaluate import ratio_interval
+from rwkv_sweep.measure import MIB, peak_bytes, synchronize
+from rwkv_sweep.models import fused
+from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.precision import apply_precision, audit
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.pooling import POOLS, PooledTokens
+
+PRECISIONS = {
+    "fp32": PrecisionConfig("fp32", "float32"),
+    "tf32": PrecisionConfig("tf32", "tfloat32"),
+    "bf16": PrecisionConfig("bf16", "bfloat16"),
+    "fp16": PrecisionConfig("fp16", "float16"),
+    "int8": PrecisionConfig("int8", "float16", "int8"),
+    "nf4": PrecisionConfig("nf4", "bfloat16", "nf4"),
+    "fp4": PrecisionConfig("fp4", "bfloat16", "fp4"),
+    "int8_dynamic": PrecisionConfig("int8_dynamic", "bfloat16", "int8_dynamic"),
+    "fp8": PrecisionConfig("fp8", "bfloat16", "fp8"),
+}
+REFERENCE, YARDSTICK = "fp32", "bf16"
+WARM_UPS = 3
+
+
+@dataclass
+class Arm:
+    """One precision: its model, what runs one batch and one pair, and what was found."""
+
+    name: str
+    model: Rwkv6Model
+    batch: Callable[[], Tensor]
+    pair: Callable[[], Tensor]
+    found: dict[str, object]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--model", choices=("random", "tiny"), default="random")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--hidden", type=int, default=2048)
+    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--intermediate", type=int, default=7168)
+    parser.add_argument("--vocabulary", type=int, default=65536)
+    parser.add_argument("--sentence-tokens", type=int, default=26)
+    parser.add_argument("--batch-tokens", type=int, default=16384)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=30, help="pairs timed one by one, in turn")
+    parser.add_argument("--energy-seconds", type=float, default=1.0)
+    parser.add_argument("--out", type=Path, help="write all figures as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    device = torch.device(args.device)
+    print(f"{date.today()}  torch {torch.__version__}  {device_tags(device)}")
+    arms, refused = load_arms(args, device)
+    for arm in arms:
+        measure_size(arm, device)
+    measure_parity(arms)
+    measure_speed(arms, args, device)
+    for arm in arms:
+        if device.type == "cuda":
+            tokens_per_pair = 2.0 * args.sentence_tokens
+            work = [(arm.batch, batch_tokens(args))]
+            arm.found["energy"] = measure_energy(work, tokens_per_pair, args.energy_seconds, device)
+    show(arms, refused)
+    if args.out:
+        record = {"date": str(date.today()), "arguments": vars(args) | {"out": ""}, "device": device_tags(device)}
+        record |= {"refused": refused, "precisions": {arm.name: arm.found for arm in arms}}
+        args.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def load_arms(args: argparse.Namespace, device: torch.device) -> tuple[list[Arm], dict[str, str]]:
+    """The precisions that run here, and why the others do not."""
+    weights = None if args.model == "tiny" else random_weights(args)
+    arms: list[Arm] = []
+    refused: dict[str, str] = {}
+    for name in args.precisions:
+        try:
+            arm = load_arm(name, args, weights, device)
+            arm.batch()
+            arm.pair()
+        except Exception as error:  # whatever it is, the other precisions are still worth measuring
+            refused[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            print(f"{name}: {refused[name]}", flush=True)
+            continue
+        arms.append(arm)
+    return arms, refused
+
+
+def random_weights(args: argparse.Namespace) -> Rwkv6Model:
+    shape = Rwkv6Config(
+        vocab_size=args.vocabulary,
+        hidden_size=args.hidden,
+        num_hidden_layers=args.blocks,
+        intermediate_size=args.intermediate,
+    )
+    model = Rwkv6Model(shape)
+    initialize(model, seed=0, zero_outputs=False)
+    return model
+
+
+def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, device: torch.device) -> Arm:
+    precision = PRECISIONS[name]
+    if weights is None:
+        loaded = load_model(ModelConfig(name="tiny", source="assets"), precision, device)
+        model, tags = loaded.model, loaded.kernel_tags
+    else:
+        with torch.device("meta"):
+            model = Rwkv6Model(weights.config)
+        model.load_state_dict(weights.state_dict(), assign=True)
+        tags = apply_precision(model.eval(), precision, device) | fused.path_tags(model.blocks, device)
+    found: dict[str, object] = {"tags": tags, "audit": audit(model, precision, device).record()}
+    batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
+    return Arm(name, model, batch, runner(model, 2, args, device), found)
+
+
+def batch_tokens(args: argparse.Namespace) -> int:
+    return int(args.batch_tokens // args.sentence_tokens * args.sentence_tokens)
+
+
+def runner(model: Rwkv6Model, sentences: int, args: argparse.Namespace, device: torch.device) -> Callable[[], Tensor]:
+    """What runs a packed batch of random ids to mean-pooled final vectors [S, D]."""
+    lengths = [args.sentence_tokens] * sentences
+    random = torch.Generator().manual_seed(0)
+    ids_T = torch.randint(1, model.config.vocab_size, (sum(lengths),), generator=random).to(device)
+    packed, final = Packed.of(lengths, device), model.config.num_hidden_layers
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        kept: list[Tensor] = []
+        model(ids_T, packed, [final], lambda _, h_TD: kept.append(POOLS["mean"](h_TD, PooledTokens(packed, None))))
+        return kept[0]
+
+    return run
+
+
+def measure_size(arm: Arm, device: torch.device) -> None:
+    arm.found["peak_above_weights_mib"] = peak_bytes(arm.batch, device) / MIB
+
+
+def measure_parity(arms: Sequence[Arm]) -> None:
+    """Cosines of a batch's vectors with those of fp32, where fp32 is among the arms."""
+    reference = next((arm.batch().float() for arm in arms if arm.name == REFERENCE), None)
+    for arm in arms:
+        vectors_SD = arm.batch().float()
+        arm.found["finite"] = bool(torch.isfinite(vectors_SD).all())
+        if reference is not None:
+            cosines_S = torch.cosine_similarity(vectors_SD, reference, dim=-1)
+            arm.found["cosine_mean"] = float(cosines_S.mean())
+            arm.found["cosine_p01"] = float(torch.quantile(cosines_S[:4096], 0.01))
+
+
+def measure_speed(arms: Sequence[Arm], args: argparse.Namespace, device: torch.device) -> None:
+    """Batches and pairs of all arms, turn by turn in random order."""
+    for kind, rounds in (("batch", args.rounds), ("pair", args.pairs)):
+        samples_ms = interleaved({arm.name: getattr(arm, kind) for arm in arms}, rounds, device)
+        for arm in arms:
+            arm.found[f"{kind}_ms"] = samples_ms[arm.name]
+            if YARDSTICK in samples_ms:
+                own, theirs = np.array(samples_ms[arm.name]), np.array(samples_ms[YARDSTICK])
+                ratio = ratio_interval(theirs, own, 10_000, seed=0)
+                arm.found[f"{kind}_speedup"] = [ratio.value, ratio.lo, ratio.hi]
+    for arm in arms:
+        mean_ms = float(np.mean(arm.found["batch_ms"]))  # type: ignore[arg-type]
+        arm.found["tokens_per_s"] = 1e3 * batch_tokens(args) / mean_ms
+
+
+def interleaved(work: dict[str, Callable[[], Tensor]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Milliseconds of each, one sample a round."""
+    random = np.random.default_rng(0)
+    samples: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(WARM_UPS + rounds):
+        for name in random.permutation(list(work)):
+            synchronize(device)
+            start = time.perf_counter()
+            work[name]()
+            synchronize(device)
+            if turn >= WARM_UPS:
+                samples[name].append((time.perf_counter() - start) * 1e3)
+    return samples
+
+
+def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
+    columns = f"{'tokens/s':>10}{'times bf16':>23}{'ms/pair':>9}{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
+    print(f"\n{'precision':13}{columns}{'peak MiB':>9}{'cosine':>9}{'1st %':>9}{'finite':>7}{'J/1k pairs':>11}")
+    for arm in arms:
+        found, sizes = arm.found, arm.found["audit"]["metrics"]  # type: ignore[index]
+        without = sizes["memory/weights_without_embedding_mib"]
+        speedup: Sequence[float] = found.get("batch_speedup", [float("nan")] * 3)  # type: ignore[assignment]
+        energy = found.get("energy", ({}, {}))[0].get("energy/joules_per_1k_pairs", float("nan"))  # type: ignore[index]
+        print(
+            f"{arm.name:13}{found['tokens_per_s']:10,.0f}"
+            f"{speedup[0]:9.3f} [{speedup[1]:.3f}, {speedup[2]:.3f}]{np.median(found['pair_ms']):8.2f}"
+            f"{without + sizes['memory/embedding_mib']:12,.1f}{without:13,.1f}"
+            f"{sizes['audit/bits_per_parameter_without_embedding']:6.2f}{found['peak_above_weights_mib']:9,.0f}"
+            f"{found.get('cosine_mean', float('nan')):9.5f}{found.get('cosine_p01', float('nan')):9.5f}"
+            f"{found['finite']!s:>7}{energy:11.3f}"
+        )
+    for name, reason in refused.items():
+        print(f"{name:13}{reason[:180]}")
+
+
+if __name__ == "__main__":
+    main()
