@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import hydra
 from omegaconf import DictConfig
 
 from rwkv_sweep.config import conf_dir, register_schemas
 from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.interrupts import Terminated, heed_sigterm
+from rwkv_sweep.redaction import redact
 
-INTERRUPTED = 130
-BAD_INPUT = 2
+INTERRUPTED, TERMINATED = 130, 143
+BAD_INPUT, SOME_FAILED = 2, 1
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -35,19 +38,34 @@ def main() -> None:
         _run()
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    heed_sigterm()
     try:
         _run()
     except Exception as error:
-        if not is_bad_input(error):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+        _end_with(error)
+    except KeyboardInterrupt as interrupt:
         from rwkv_sweep.sweep import abandon_sweep
 
         abandon_sweep()
         print("interrupted: what had finished is kept", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+
+
+def _end_with(error: Exception) -> NoReturn:
+    """Exit with one line for bad input and for a launcher that gave up; raise what is a flaw of the program."""
+    from rwkv_sweep.sweep import abandon_sweep, sweep_is_running
+
+    if is_bad_input(error):
+        print(f"error: {redact(one_line(error))}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    if not sweep_is_running():
+        raise error
+    # Jobs record their own failures, so this is their launcher's: a worker was killed, a cluster went away.
+    abandon_sweep("FAILED")
+    lines = redact(str(error)).strip().splitlines() or ["no message"]
+    print(f"error: the launcher failed ({type(error).__name__}: {lines[0]:.300})", file=sys.stderr)
+    print("what had finished is kept: the same command with resume=true runs the rest", file=sys.stderr)
+    sys.exit(SOME_FAILED)
 
 
 def modes_first(arguments: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ SPANS = ("all", "second")
 REPORTS = ("aggregation_overhead", "quantization")
 BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
+ON_ERROR = ("continue", "stop")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
 
@@ -121,11 +122,12 @@ class PrecisionConfig:
 
 @dataclass
 class DeviceConfig:
-    """type: `auto` (a GPU if there is one), `cpu` or `cuda`. index: which GPU. threads: CPU threads; null leaves it."""
+    """type: `auto` (a GPU if there is one), `cpu` or `cuda`. index: which GPU; null spreads the jobs of a host over its
+    GPUs, so that no two share one. threads: CPU threads; null leaves it."""
 
     name: str = MISSING
     type: str = MISSING
-    index: int = 0
+    index: int | None = None
     threads: int | None = None
 
 
@@ -212,6 +214,9 @@ class RunConfig:
     layer: see `rwkv_sweep.layers`. max_tokens: longer sentences are truncated and counted. batch_tokens: tokens per
     packed batch. baselines: run once per sweep. report: the research question that the end of the sweep answers.
     bootstrap: resamples of every interval. seed: of the bootstrap.
+    on_error: what a failed job does to the rest of its sweep: `continue` or `stop`.
+    resume: take over what has finished before, here or in MLflow, and run the rest.
+    isolate: a fresh process for each job. timeout_s: seconds after which such a process is ended; null for none.
     """
 
     model: ModelConfig = MISSING
@@ -233,6 +238,10 @@ class RunConfig:
     report: str | None = None
     bootstrap: int = 2000
     seed: int = 0
+    on_error: str = "continue"
+    resume: bool = False
+    isolate: bool = False
+    timeout_s: float | None = None
 
 
 def register_schemas() -> None:

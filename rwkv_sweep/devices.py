@@ -22,10 +22,11 @@ def resolve_device(config: DeviceConfig) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.type == "cpu" or (config.type == "auto" and count == 0):
         return torch.device("cpu")
-    if config.index >= count:
+    index = config.index or 0
+    if index >= count:
         have = f"{count} CUDA device(s), device.index 0 to {count - 1}" if count else "no CUDA device: use device=cpu"
-        raise UserError(f"device={config.type} device.index={config.index} is not on this machine, which has {have}")
-    return torch.device("cuda", config.index)
+        raise UserError(f"device={config.type} device.index={index} is not on this machine, which has {have}")
+    return torch.device("cuda", index)
 
 
 def set_threads(config: DeviceConfig) -> None:

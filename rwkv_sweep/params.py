@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rwkv_sweep.config import RunConfig
+from rwkv_sweep.redaction import redact
 
 GROUPS = ("model", "pooling", "precision", "aggregation", "postprocess", "prompt", "device", "dataset")
 
@@ -22,7 +23,7 @@ def flat_params(run: RunConfig) -> dict[str, Any]:
             flat[key] = value
     for group in GROUPS:
         flat[group] = flat.pop(f"{group}.name")
-    return {key: _plain(value) for key, value in flat.items()}
+    return {key: redact(value) if isinstance(value, str) else _plain(value) for key, value in flat.items()}
 
 
 def run_name(run: RunConfig, overrides: list[str], swept: list[str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rwkv_sweep.aggregation import check_aggregation
@@ -12,13 +13,14 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit, load_splits
 from rwkv_sweep.devices import resolve_device
 from rwkv_sweep.errors import UnsupportedError
+from rwkv_sweep.identity import baseline_key
 from rwkv_sweep.layers import resolve_layers
 from rwkv_sweep.models.loading import check_model
 from rwkv_sweep.models.precision import check_precision, check_selection
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 from rwkv_sweep.params import data_key
 from rwkv_sweep.pooling import check_pooling
-from rwkv_sweep.results import RESULT_FILE
+from rwkv_sweep.resume import recorded, take_over
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,30 @@ class Prepared:
     scorers: dict[str, tuple[ScorePairs, dict[str, str]]]
 
     def run_baselines(self, root: Path, parent: str | None) -> None:
-        """Run each baseline that has no record in `root` yet, and track it."""
+        """Run each baseline that `root` has no record of, nor, where the sweep is resumed, MLflow; and track it."""
+        tracking = self.run.tracking
         for name, scorer in self.scorers.items():
-            folder = baseline_folder(root, name, self.run)
-            if (folder / RESULT_FILE).exists():
-                continue
-            result = run_baseline(name, scorer, self.run, self.splits, root)
-            if self.run.tracking.enabled:
-                from rwkv_sweep.tracking import Tracker
+            folder, key = baseline_folder(root, name, self.run), baseline_key(name, self.run)
+            folder.mkdir(parents=True, exist_ok=True)
+            result = recorded(folder, key)
+            if result is None and self.run.resume:
+                result = take_over(folder, root, key, name, tracking)
+            again = result is not None
+            if result is None:
+                result = run_baseline(name, scorer, self.run, self.splits, root)
+                result = replace(result, id=uuid.uuid4().hex, key=key)
+                result.save(folder)
+            if tracking.enabled:
+                from rwkv_sweep.tracking import track_result
 
-                Tracker(self.run.tracking).log_result(result, folder, parent)
+                track_result(tracking, result, folder, parent, again)
 
 
-def check_runs(runs: Iterable[RunConfig]) -> list[Prepared]:
+def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prepared]:
     """Check every run's model shape, layers, aggregation, device and data; return what their baselines need.
+
+    Args:
+        device_here: whether the runs' device is this machine's; a cluster's is known to its nodes alone.
 
     Raises:
         UserError: the first thing found wrong.
@@ -58,7 +70,7 @@ def check_runs(runs: Iterable[RunConfig]) -> list[Prepared]:
         if model not in shapes:
             shapes[model] = check_model(run.model)
         try:
-            check_run(run, shapes[model])
+            check_run(run, shapes[model], device_here)
         except UnsupportedError as error:
             # The job will be recorded as unsupported; a command of nothing but such jobs is refused.
             unsupported.append(error)
@@ -71,7 +83,7 @@ def check_runs(runs: Iterable[RunConfig]) -> list[Prepared]:
     return list(prepared.values())
 
 
-def check_run(run: RunConfig, shape: Rwkv6Config) -> tuple[int, ...]:
+def check_run(run: RunConfig, shape: Rwkv6Config, device_here: bool = True) -> tuple[int, ...]:
     """Check a run of a model of this shape, without loading weights or data, and return its layers.
 
     Raises:
@@ -82,5 +94,6 @@ def check_run(run: RunConfig, shape: Rwkv6Config) -> tuple[int, ...]:
     check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
     check_aggregation(run.aggregation, layers)
     check_selection(run.precision, shape.num_hidden_layers)
-    check_precision(run.precision, resolve_device(run.device))
+    if device_here:
+        check_precision(run.precision, resolve_device(run.device))
     return layers

@@ -7,21 +7,29 @@ A run's folder holds `result.json` (status, params, metrics, tags), `pairs.csv` 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep.errors import UserError
+
 RESULT_FILE = "result.json"
 PAIRS_FILE = "pairs.csv"
+AUDIT_FILE = "audit.json"
 LATENCY_FILE = "latency_ms.csv"
 OVERHEAD_FILE = "overhead_ms.csv"
+SUMMARY_FILE = "summary.csv"
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+UNSUPPORTED = "UNSUPPORTED"
+"""What was asked for is valid, but the device or what is installed cannot do it: a finding, not a failure."""
+STATUSES = (FINISHED, FAILED, KILLED, UNSUPPORTED)
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,14 @@ class Result:
     Attributes:
         name: unique within a sweep: what was swept, or the baseline's name.
         kind: `model` or `baseline`.
-        status: `FINISHED`, `FAILED` or `KILLED`, MLflow's words.
+        status: `FINISHED`, `FAILED` or `KILLED`, MLflow's words, or `UNSUPPORTED`.
         params: flat, what was asked for.
         metrics: names as in docs/metrics.md, units in the names.
         tags: what it ran on: versions, device, kernel, fingerprints, notes.
-        error: kind and message of a failure.
+        error: kind, message (one line) and, of what nobody foresaw, traceback of a failure, or of what is unsupported.
         started, ended: seconds since the epoch.
+        id: of this attempt; the same wherever its folder is moved or imported.
+        key: what was asked for, of what content, by which code; equal in repetitions, see `rwkv_sweep.identity`.
     """
 
     name: str
@@ -48,6 +58,8 @@ class Result:
     error: dict[str, str] | None = None
     started: float = 0.0
     ended: float = 0.0
+    id: str = ""
+    key: str = ""
 
     def save(self, folder: Path) -> None:
         """Write `result.json` into `folder`, whole or not at all."""
@@ -55,12 +67,41 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Result:
-        """Read `result.json` of `folder`."""
-        return cls(**json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
+        """Read `result.json` of `folder`.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = folder / RESULT_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {field.name for field in fields(cls)}
+            result = cls(**{name: value for name, value in content.items() if name in known})
+            _check_types(result)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        # Records of versions before there were ids: their own content tells them apart.
+        return result if result.id else replace(result, id=hashlib.sha256(path.read_bytes()).hexdigest()[:32])
+
+
+def _check_types(result: Result) -> None:
+    """Raises TypeError where JSON holds something else than a record's fields."""
+    for name in ("name", "kind", "status", "id", "key"):
+        if not isinstance(getattr(result, name), str):
+            raise TypeError(f"{name} is {getattr(result, name)!r}")
+    for name in ("params", "metrics", "tags"):
+        if not isinstance(getattr(result, name), dict):
+            raise TypeError(f"{name} is {getattr(result, name)!r}")
+    for name, value in result.metrics.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise TypeError(f"metric {name} is {value!r}")
+    if result.status not in STATUSES:
+        raise TypeError(f"status is {result.status!r}")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write through a temporary file in the same folder, so that no reader ever sees half a file."""
+    """Write through a temporary file in the same folder, so that no reader ever sees half a file, nor the system's
+    crash leaves one: the content is on the disk before the name is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -78,6 +119,11 @@ def write_atomically(path: Path, text: str) -> None:
 def write_pairs(folder: Path, rows: Iterable[tuple[str, int, float, float]]) -> None:
     """Write `pairs.csv`: split, row within the split (from 0), label, score (cosine or overlap)."""
     _write_csv(folder / PAIRS_FILE, ("split", "row", "label", "score"), rows)
+
+
+def write_audit(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `audit.json`: what was quantized, what was left alone and why."""
+    write_atomically(folder / AUDIT_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def read_scores(folder: Path, split: str) -> list[float]:

@@ -17,13 +17,11 @@ from rich.table import Table
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.params import GROUPS
-from rwkv_sweep.results import FINISHED, Result, write_atomically
+from rwkv_sweep.results import FINISHED, SUMMARY_FILE, Result, write_atomically
 from rwkv_sweep.stopwatch import STAGES
 
 if TYPE_CHECKING:
-    from rwkv_sweep.sweep import SweepRecord
-
-SUMMARY_FILE = "summary.csv"
+    from rwkv_sweep.sweep_record import SweepRecord
 
 WIDE = 200
 """Columns of the table where the output is a file or a pipe."""

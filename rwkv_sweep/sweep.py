@@ -6,54 +6,40 @@ A single run (without -m) goes the same way, as a sweep of one job without a par
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rwkv_sweep.config import RunConfig
+from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.jobs import compose_jobs, load_seldom, swept_keys
-from rwkv_sweep.terminal import quiet_dependencies
+from rwkv_sweep.launchers import check_launcher, runs_here
+from rwkv_sweep.redaction import redact
+from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
+from rwkv_sweep.terminal import quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
-if TYPE_CHECKING:
-    from rwkv_sweep.results import Result
-
-SWEEP_FILE = "sweep.json"
 BAD_INPUT, SOME_FAILED = 2, 1
-
-_current: Path | None = None
-"""Folder of the sweep this process is running, for `abandon_sweep`."""
 
 
 @dataclass(frozen=True)
-class SweepRecord:
-    """What the jobs of a sweep must know of it; lies as sweep.json in the sweep's folder.
+class _Running:
+    """The sweep this process is running. tracking: as given, with what the record on disk leaves out."""
 
-    parent: MLflow id of the parent run, None for a single run or without tracking.
-    swept: keys that take several values. poolings: all that the jobs take. report: what the end of the sweep answers.
-    started: seconds since the epoch.
-    """
+    root: Path
+    tracking: TrackingConfig
 
-    name: str
-    parent: str | None
-    swept: list[str]
-    poolings: list[str]
-    report: str | None
-    tracking: dict[str, Any]
-    started: float = 0.0
 
-    @classmethod
-    def load(cls, root: Path) -> SweepRecord:
-        return cls(**json.loads((root / SWEEP_FILE).read_text(encoding="utf-8")))
+_current: _Running | None = None
+"""For the end of the sweep and for `abandon_sweep`; jobs, which may run elsewhere, read the record on disk."""
 
 
 def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
@@ -65,9 +51,9 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
             method(*args, **kwargs)
         except Exception as error:
             if is_bad_input(error):
-                print(f"error: {one_line(error)}", file=sys.stderr)
+                print(f"error: {redact(one_line(error))}", file=sys.stderr)
                 raise SystemExit(BAD_INPUT) from error
-            traceback.print_exc()
+            print(redact(traceback.format_exc()), file=sys.stderr)
             raise SystemExit(SOME_FAILED) from error
 
     return wrapped
@@ -78,16 +64,14 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        name = " ".join(config.hydra.overrides.task) or "defaults"
-        _start(config, Path(config.hydra.run.dir), [config], [], name, multirun=False)
+        _start(config, Path(config.hydra.run.dir), [config], [], multirun=False)
 
     @_not_swallowed
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        name = " ".join(config.hydra.overrides.task) or "defaults"
+        check_launcher(config)
         swept = swept_keys(config)
         load_seldom(config)
-        jobs = compose_jobs(config)
-        _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
+        _start(config, Path(config.hydra.sweep.dir), compose_jobs(config), swept, multirun=True)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -95,85 +79,137 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        _end(Path(config.hydra.sweep.dir))
+        _end(Path(config.hydra.sweep.dir).absolute())
 
 
-def abandon_sweep() -> None:
-    """Close the parent run of an interrupted sweep as KILLED; what finished stays."""
-    if _current is not None and (_current / SWEEP_FILE).exists():
-        _close(SweepRecord.load(_current), "KILLED", [])
+def abandon_sweep(status: str = "KILLED") -> None:
+    """Close the parent run of a sweep that was interrupted, or whose launcher failed; what finished stays."""
+    if _current is not None and (_current.root / SWEEP_FILE).exists():
+        _close(SweepRecord.load(_current.root), _current.tracking, status, [])
 
 
-def sweep_results(root: Path) -> list[Result]:
-    """Records of all jobs and baselines found in a sweep's (or a single run's) folder, jobs in their order."""
-    from rwkv_sweep.results import RESULT_FILE, Result
-
-    folders = [path.parent for pattern in ("", "*/", "baselines/*/") for path in root.glob(pattern + RESULT_FILE)]
-
-    def place(folder: Path) -> tuple[bool, int, str]:
-        number = int(folder.name) if folder.name.isdigit() else 0
-        return (folder.parent.name == "baselines", number, folder.name)
-
-    return [Result.load(folder) for folder in sorted(set(folders), key=place)]
+def sweep_is_running() -> bool:
+    """Whether this process has a sweep that has begun and not ended."""
+    return _current is not None
 
 
-def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:
+def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
     global _current
     quiet_dependencies()
     started = time.time()
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
+    from rwkv_sweep.sweep_folder import claim, prepare_resume
 
+    root = root.absolute()
     runs = [run_config(job) for job in jobs]
-    prepared = check_runs(runs)
-    root.mkdir(parents=True, exist_ok=True)
-    record = replace(_open(name, runs or [run_config(config)], swept, multirun), started=started)
-    _write(record, root)
-    _current = root
+    first = runs[0] if runs else run_config(config)
+    prepared = check_runs(runs, runs_here(config))
+    claim(root, first.resume, "hydra.sweep.dir" if multirun else "hydra.run.dir")
+    name = redact(" ".join(config.hydra.overrides.task)) or "defaults"
+    record = _planned(name, first, runs, swept, root, started, multirun)
+    if first.resume:
+        # The kind of a cluster's device is known on its nodes alone, and so are the keys.
+        prepare_resume(root, _keys(runs) if runs_here(config) else {})
+    record.save(root)
+    _current = _Running(root, first.tracking)
+    record = _opened(record, first.tracking, root)
     for each in prepared:
         each.run_baselines(root, record.parent)
 
 
-def _open(name: str, runs: list[RunConfig], swept: list[str], multirun: bool) -> SweepRecord:
-    parent, tracking = None, runs[0].tracking
-    if tracking.enabled:
-        from rwkv_sweep.tracking import Tracker
+def _planned(
+    name: str, first: RunConfig, runs: list[RunConfig], swept: list[str], root: Path, started: float, multirun: bool
+) -> SweepRecord:
+    """The record before any tracking; a resumed sweep stays the one it was."""
+    from rwkv_sweep.tracking.uris import lasting
 
-        tracker = Tracker(tracking)
-        if multirun:
-            parent = tracker.start_run(name, {"rwkv_sweep.kind": "sweep", "rwkv_sweep.command": " ".join(sys.argv)})
-    poolings = list(dict.fromkeys(run.pooling.name for run in runs))
-    return SweepRecord(name, parent, swept, poolings, runs[0].report, asdict(tracking))
+    poolings = list(dict.fromkeys(run.pooling.name for run in runs or [first]))
+    before = SweepRecord.load(root) if (root / SWEEP_FILE).exists() else None
+    return SweepRecord(
+        name=name,
+        parent=before.parent if before else None,
+        swept=swept,
+        poolings=poolings,
+        report=first.report,
+        tracking=lasting(first.tracking),
+        started=started,
+        id=before.id if before and before.id else uuid.uuid4().hex,
+        multirun=multirun,
+        jobs=len(runs) or None,
+    )
 
 
-def _write(record: SweepRecord, root: Path) -> None:
-    from rwkv_sweep.results import write_atomically
+def _keys(runs: list[RunConfig]) -> Mapping[int, str]:
+    from rwkv_sweep.identity import run_key
 
-    write_atomically(root / SWEEP_FILE, json.dumps(asdict(record), indent=2) + "\n")
+    return {number: run_key(run) for number, run in enumerate(runs)}
+
+
+def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:
+    """The record with its parent run open in MLflow, after what dead sweeps left there was put in order."""
+    if not tracking.enabled:
+        return record
+    from rwkv_sweep.tracking import Tracker, mend, open_parent, tracked
+
+    def open_sweep(tracker: Tracker) -> str | None:
+        if closed := mend(tracker):
+            say(f"{closed} run(s) that dead processes had left RUNNING were closed")
+        return open_parent(tracker, record, root, redact(" ".join(sys.argv)))
+
+    parent = tracked(tracking, open_sweep, retry=True)
+    record = replace(record, parent=parent)
+    record.save(root)
+    return record
 
 
 def _end(root: Path) -> None:
+    global _current
     from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED
     from rwkv_sweep.summary import print_summary, write_summary
+    from rwkv_sweep.sweep_folder import release, sweep_results
 
+    assert _current is not None
+    tracking = _current.tracking
     record = SweepRecord.load(root)
     results = sweep_results(root)
+    missing = _missing(record, results)
     # What this machine cannot run is a result; a command that asks for nothing else was refused before it began.
-    failed = any(result.status not in (FINISHED, UNSUPPORTED) for result in results)
+    failed = bool(missing) or any(result.status not in (FINISHED, UNSUPPORTED) for result in results)
     artifacts = [write_summary(results, root)]
     if record.report is not None:
         from rwkv_sweep.report import write_report
 
         artifacts += write_report(record.report, results, root)
-    _close(record, FAILED if failed else FINISHED, artifacts)
-    print_summary(results, record, root)
+    _close(record, tracking, FAILED if failed else FINISHED, artifacts)
+    print_summary(results, replace(record, tracking=asdict(tracking)), root)
+    if missing:
+        stopped = " after a failure (on_error=stop)" if (root / STOP_FILE).exists() else ""
+        say(f"{missing} of {record.jobs} jobs left no record{stopped}: the same command with resume=true runs them")
+    release(root)
+    _current = None
     if failed:
         raise SystemExit(SOME_FAILED)
 
 
-def _close(record: SweepRecord, status: str, artifacts: list[Path]) -> None:
-    if record.parent is not None:
-        from rwkv_sweep.config import TrackingConfig
-        from rwkv_sweep.tracking import Tracker
+def _missing(record: SweepRecord, results: list[Any]) -> int:
+    """How many jobs left no record: a launcher may lose some."""
+    return max(0, (record.jobs or 0) - sum(result.kind == "model" for result in results))
 
-        Tracker(TrackingConfig(**record.tracking)).end_run(record.parent, status, artifacts)
+
+def _close(record: SweepRecord, tracking: TrackingConfig, status: str, artifacts: list[Path]) -> None:
+    """Bring in what the server did not take when it happened, then give the parent run its last state."""
+    if not tracking.enabled or _current is None:
+        return
+    from rwkv_sweep.tracking import Tracker, import_folder, tracked
+
+    root = _current.root
+
+    def close(tracker: Tracker) -> bool:
+        import_folder(tracker, root)
+        if (parent := SweepRecord.load(root).parent or record.parent) is not None:
+            tracker.end_run(parent, status, artifacts)
+        return True
+
+    if tracked(tracking, close, retry=True) is None:
+        say(f"to track them later: python -m rwkv_sweep.tracking import {root}")

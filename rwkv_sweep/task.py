@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import traceback
+import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,18 +20,25 @@ from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import NonFiniteError, UnsupportedError, UserError
 from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.gpus import own_gpu
+from rwkv_sweep.identity import run_key
+from rwkv_sweep.interrupts import interrupts_wait
+from rwkv_sweep.isolate import run_isolated
 from rwkv_sweep.layers import layers_name
 from rwkv_sweep.measure import MemoryWatch
 from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
+from rwkv_sweep.out_of_memory import is_out_of_memory, with_smaller_batches
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity_pass import measure_parity
 from rwkv_sweep.preflight import check_run
 from rwkv_sweep.quality_pass import measure_quality
-from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_audit
+from rwkv_sweep.redaction import redact, redact_files
+from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
+from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.speed_pass import measure_speed
 from rwkv_sweep.stopwatch import Stopwatch
-from rwkv_sweep.sweep import SweepRecord
+from rwkv_sweep.sweep_record import STOP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
@@ -51,22 +62,45 @@ def run_task(cfg: DictConfig) -> float | None:
     quiet_dependencies()
     run = run_config(cfg)
     place = _place(run)
-    planned = Result(place.name, "model", FAILED, flat_params(run), started=time.time())
+    _forget_secrets(place)
+    if (place.root / STOP_FILE).exists():
+        return None
     say(place.name)
+    planned = Result(place.name, "model", FAILED, flat_params(run), started=time.time(), id=uuid.uuid4().hex)
     clock = Stopwatch()
     try:
-        result = measure_run(run, planned, place, clock)
+        planned = replace(planned, key=run_key(run))
+        found = recorded(place.folder, planned.key)
+        if found is None and run.resume:
+            found = take_over(place.folder, place.root, planned.key, place.name, run.tracking)
+        if found is not None:
+            say(f"{place.name}: finished before, not run again")
+            _track(found, run, place, again=True)
+            return found.metrics.get("quality/spearman")
+        with own_gpu(run, HydraConfig.get().job.num or 0) as settled:
+            isolated = partial(run_isolated, settled, planned, place.folder, place.root)
+            result = isolated() if run.isolate else attempt(settled, planned, place, clock)
     except KeyboardInterrupt:
-        _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
+        with interrupts_wait():
+            _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
         raise
-    except UnsupportedError as error:
-        result = replace(planned, status=UNSUPPORTED, error=_told(error), ended=time.time())
-        say(f"{place.name} unsupported: {error}")
-    except Exception as error:
-        result = replace(planned, error=_told(error), ended=time.time())
-        say(f"{place.name} failed: {result.error['message'] if result.error else error}", error=True)
-    _keep(result, run, place, clock)
+    except Exception as error:  # before anything was measured: model or data are gone
+        result = _failed(planned, error)
+    with interrupts_wait():
+        _keep(result, run, place, clock)
+    _tell(result, run, place)
     return result.metrics.get("quality/spearman")
+
+
+def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> Result:
+    """Measure, with smaller batches where memory does not suffice; whatever fails becomes a result with its reason."""
+    try:
+        result = with_smaller_batches(run, lambda smaller: measure_run(smaller, planned, place, clock))
+    except UnsupportedError as error:
+        result = replace(_failed(planned, error), status=UNSUPPORTED)
+    except Exception as error:
+        result = _failed(planned, error)
+    return replace(result, metrics={**result.metrics, **clock.metrics()})
 
 
 def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> Result:
@@ -125,19 +159,51 @@ def _place(run: RunConfig) -> Place:
     return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record)
 
 
+def _forget_secrets(place: Place) -> None:
+    """Hydra has just written the whole config, a password in the tracking URI with it."""
+    redact_files([*(place.folder / ".hydra").glob("*.yaml"), place.root / "multirun.yaml"])
+
+
 def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:
     """Record first, MLflow second; then the record once more, with how long that took."""
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
     with clock.stage("tracking"):
+        try:
+            result.save(place.folder)
+        except OSError as error:
+            say(f"{place.name}: its record cannot be written to {place.folder} ({error.strerror})", error=True)
+            return
+        _track(result, run, place)
+    result = replace(result, metrics={**result.metrics, **clock.metrics()})
+    with contextlib.suppress(OSError):  # without this one figure the record is still whole
         result.save(place.folder)
-        if run.tracking.enabled:
-            from rwkv_sweep.tracking import Tracker
-
-            Tracker(run.tracking).log_result(result, place.folder, place.record.parent)
-    replace(result, metrics={**result.metrics, **clock.metrics()}).save(place.folder)
 
 
-def _told(error: Exception) -> dict[str, str]:
+def _track(result: Result, run: RunConfig, place: Place, again: bool = False) -> None:
+    if run.tracking.enabled:
+        from rwkv_sweep.tracking import track_result
+
+        track_result(run.tracking, result, place.folder, place.record.parent, again)
+
+
+def _tell(result: Result, run: RunConfig, place: Place) -> None:
+    """Say what went wrong, and stop the sweep if it is to stop then."""
+    message = result.error["message"] if result.error else ""
+    if result.status == UNSUPPORTED:
+        say(f"{place.name} unsupported: {message}")
+    elif result.status != FINISHED:
+        say(f"{place.name} failed: {message}", error=True)
+        if run.on_error == "stop":
+            write_atomically(place.root / STOP_FILE, place.name + "\n")
+
+
+def _failed(planned: Result, error: Exception) -> Result:
+    """kind: the class of the error. message: one line. traceback: only of what is not the user's to put right."""
     known = isinstance(error, (UserError, NonFiniteError))
-    message = str(error) if known else f"{type(error).__name__}: {error}"
-    return {"kind": type(error).__name__, "message": message}
+    kind = "OutOfMemory" if is_out_of_memory(error) else type(error).__name__
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    message = " ".join(lines) if known else f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    told = {"kind": kind, "message": message}
+    if not known:
+        told["traceback"] = redact("".join(traceback.format_exception(error)))
+    return replace(planned, status=FAILED, error=told, ended=time.time())

@@ -9,11 +9,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
+from rwkv_sweep.redaction import redact
+
 log = logging.getLogger(__name__)
 
 
 def say(message: str, error: bool = False) -> None:
-    """One line on stderr, and in the run's log file."""
+    """One line on stderr, and in the run's log file; without secrets."""
+    message = redact(message)
     log.info(message)
     print(f"{'error: ' if error else ''}{message}", file=sys.stderr, flush=True)
 

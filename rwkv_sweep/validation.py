@@ -10,6 +10,7 @@ from rwkv_sweep.config import (
     BASELINES,
     BASES,
     NORMALIZATIONS,
+    ON_ERROR,
     POOLINGS,
     POSTPROCESSES,
     QUANTIZATIONS,
@@ -55,6 +56,12 @@ def _check(run: RunConfig) -> None:
     require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random"))
     require_one_of("dataset.source", run.dataset.source, ("assets", "hub", "file"))
     require_one_of("dataset.word_split", run.dataset.word_split, WORD_SPLITS)
+    require_one_of("on_error", run.on_error, ON_ERROR)
+    if run.timeout_s is not None and not (run.isolate and run.timeout_s > 0):
+        raise UserError(
+            f"timeout_s={run.timeout_s:g} isolate={str(run.isolate).lower()}: valid is a number of seconds above 0 "
+            "with isolate=true, as only a process of its own can be ended in time"
+        )
     for name in run.baselines:
         require_one_of("baselines", name, BASELINES)
     for key, value, least in (
@@ -67,7 +74,7 @@ def _check(run: RunConfig) -> None:
         ("measure.overhead_batches", run.measure.overhead_batches, 1),
         ("measure.energy_seconds", run.measure.energy_seconds, 0),
         ("postprocess.components", run.postprocess.components, 1),
-        ("device.index", run.device.index, 0),
+        ("device.index", run.device.index if run.device.index is not None else 0, 0),
         ("device.threads", run.device.threads if run.device.threads is not None else 1, 1),
     ):
         if value < least:

@@ -16,8 +16,8 @@ from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.fused import path_tags, stack_projections
+from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.precision import apply_precision, check_precision
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
@@ -76,6 +76,21 @@ def check_model(cfg: ModelConfig) -> Rwkv6Config:
     shape, _ = read_weights(path)
     load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, shape.vocab_size)
     return shape
+
+
+def identify_model(cfg: ModelConfig) -> tuple[str, str]:
+    """Fingerprints of weights (see `LoadedModel`) and tokenizer, without loading the weights.
+
+    Raises:
+        UserError: the model is not there, cannot be reached, or is no RWKV-6.
+    """
+    if cfg.source == "random":
+        shape = _random_shape(cfg)
+        tokenizer = load_tokenizer(cfg.tokenizer or "bytes", None, shape.vocab_size)
+        return _random_fingerprint(shape), tokenizer.fingerprint
+    path = _located(cfg, need_weights=True)
+    tokenizer = load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, read_shape(path).vocab_size)
+    return fingerprint(path), tokenizer.fingerprint
 
 
 def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:

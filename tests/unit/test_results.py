@@ -22,11 +22,14 @@ def test_round_trip(tmp_path: Path) -> None:
         tags={"device_name": "Überprozessor"},
         started=1.5,
         ended=2.25,
+        id="0123",
+        key="4567",
     )
     result.save(tmp_path / "new" / "folder")
     assert Result.load(tmp_path / "new" / "folder") == result
     content = json.loads((tmp_path / "new" / "folder" / "result.json").read_text(encoding="utf-8"))
-    assert list(content) == ["ended", "error", "kind", "metrics", "name", "params", "started", "status", "tags"]
+    names = ["ended", "error", "id", "key", "kind", "metrics", "name", "params", "started", "status", "tags"]
+    assert list(content) == names
     assert content["metrics"]["quality/spearman"] == 0.30000000000000004 and content["error"] is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from rwkv_sweep import summary
 from rwkv_sweep.results import FAILED, FINISHED, Result
 from rwkv_sweep.summary import print_summary, write_summary
-from rwkv_sweep.sweep import SweepRecord
+from rwkv_sweep.sweep_record import SweepRecord
 
 TRACKING = {"enabled": True, "uri": "sqlite:///mlruns/mlflow.db", "artifacts": "mlruns/artifacts", "experiment": "e"}
 RECORD = SweepRecord("layer=1,3 precision=fp16", None, ["layer", "precision", "model.path"], ["mean"], None, TRACKING)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from rwkv_sweep import sweep
+from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.results import FINISHED, Result
-from rwkv_sweep.sweep import SweepRecord, sweep_results
+from rwkv_sweep.sweep_folder import sweep_results
+from rwkv_sweep.sweep_record import SweepRecord
 
 TRACKING = {"enabled": False, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
 
@@ -30,7 +32,7 @@ def test_single_run_lies_in_the_folder_itself(tmp_path: Path) -> None:
 
 def test_record_round_trip(tmp_path: Path) -> None:
     record = SweepRecord("layer=1,3", "abc", ["layer"], ["mean", "last"], "aggregation_overhead", TRACKING)
-    sweep._write(record, tmp_path)
+    record.save(tmp_path)
     assert SweepRecord.load(tmp_path) == record
 
 
@@ -56,6 +58,6 @@ def test_callbacks_end_the_program(error: Exception, code: int, told: str, capsy
 
 def test_abandon_without_a_sweep_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep.abandon_sweep()
-    monkeypatch.setattr(sweep, "_current", tmp_path)
+    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING)))
     sweep.abandon_sweep()
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,134 @@
+"""The key of a run: what was asked for, of which model and data, by which code. Equal keys, equal runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rwkv_sweep.config import DatasetConfig, RunConfig
+from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.devices import resolve_device
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.loading import identify_model
+from rwkv_sweep.models.word_vectors import ASSET as WORD_VECTORS
+
+NOT_DECIDING = (
+    "__main__.py",
+    "comparisons.py",
+    "config_errors.py",
+    "gpus.py",
+    "identity.py",
+    "interrupts.py",
+    "isolate.py",
+    "isolated_job.py",
+    "jobs.py",
+    "launchers.py",
+    "preflight.py",
+    "processes.py",
+    "redaction.py",
+    "report/",
+    "resume.py",
+    "server.py",
+    "summary.py",
+    "sweep.py",
+    "sweep_folder.py",
+    "sweep_record.py",
+    "terminal.py",
+    "tracking/",
+)
+"""Sources that cannot change a result; a change of any other makes every finished run one of another program."""
+
+_HOW_IT_IS_RUN = ("tracking", "store", "report", "resume", "isolate", "timeout_s", "on_error")
+"""Keys of a run that leave its numbers alone."""
+
+
+def run_key(run: RunConfig) -> str:
+    """32 hex digits over the config (without paths and what merely says how it is run), the content of model, tokenizer
+    and data, the kind of device and the code.
+
+    Raises:
+        UserError: model, data or device are not there.
+    """
+    asked = {key: value for key, value in asdict(run).items() if key not in _HOW_IT_IS_RUN}
+    for group in ("model", "dataset", "word_vectors"):
+        asked[group].pop("path")
+    asked["model"].pop("tokenizer")
+    asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
+    content = {"model": identify_model(run.model), "data": data_content(run), "words": word_vectors_content(run)}
+    return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
+
+
+def baseline_key(name: str, run: RunConfig) -> str:
+    """As `run_key`, of a baseline."""
+    dataset = {key: value for key, value in asdict(run.dataset).items() if key != "path"}
+    asked = {"name": name, "dataset": dataset, "bootstrap": run.bootstrap, "seed": run.seed}
+    asked["measure"] = asdict(run.measure)
+    content = {"data": data_content(run), "words": word_vectors_content(run)}
+    return _digest({"kind": "baseline", "asked": asked, "content": content, "code": code_digest()})
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the sources that decide results: all of the package but `NOT_DECIDING`."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith(NOT_DECIDING):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def data_content(run: RunConfig) -> list[str]:
+    """Fingerprints of the scored splits, and of the one that post-processing is fitted on."""
+    found = list(_split_prints(repr(run.dataset), _stamp(run.dataset.path), run.dataset))
+    if run.postprocess.name != "none" and run.postprocess.fit is not None:
+        fitted = replace(run.dataset, splits=[run.postprocess.fit])
+        found += _split_prints(repr(fitted), _stamp(fitted.path), fitted)
+    return found
+
+
+def word_vectors_content(run: RunConfig) -> str | None:
+    """SHA-256 of the word vectors' file, where they are a baseline of the run."""
+    if "word_vectors" not in run.baselines:
+        return None
+    path = Path(run.word_vectors.path).expanduser() if run.word_vectors.path else WORD_VECTORS
+    if not path.is_file():
+        raise UserError(f"word_vectors.path={path} does not exist: give a file of word vectors")
+    return _file_digest(path, _stamp(str(path)))
+
+
+def _split_prints(text: str, stamp: object, cfg: DatasetConfig) -> tuple[str, ...]:
+    if (text, stamp) not in _prints:
+        _prints[text, stamp] = tuple(split.fingerprint for split in load_splits(cfg))
+    return _prints[text, stamp]
+
+
+_prints: dict[tuple[str, object], tuple[str, ...]] = {}
+"""Fingerprints of splits by config and by the sizes and times of their files: jobs of one process read them once."""
+
+
+@functools.lru_cache(maxsize=16)
+def _file_digest(path: Path, stamp: object) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _stamp(path: str | None) -> object:
+    """Sizes and times of the files at a path, one of them alone or a folder's; None where there is nothing."""
+    if path is None:
+        return None
+    root = Path(path).expanduser()
+    files = sorted(root.iterdir()) if root.is_dir() else [root]
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,47 @@
+"""The other side of `isolate`: `python -m rwkv_sweep.isolated_job` carries out the one job it reads from its input."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from rwkv_sweep.isolate import CRASH_FILE
+from rwkv_sweep.results import Result
+from rwkv_sweep.stopwatch import Stopwatch
+from rwkv_sweep.sweep_record import SweepRecord
+from rwkv_sweep.task import Place, attempt
+from rwkv_sweep.terminal import quiet_dependencies
+from rwkv_sweep.validation import run_config
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quiet_dependencies()
+    folder, root = Path(request["folder"]), Path(request["root"])
+    planned = Result(**request["planned"])
+    crash = folder / CRASH_FILE
+    with crash.open("w") as file:
+        faulthandler.enable(file)
+        clock = Stopwatch()
+        place = Place(folder, root, planned.name, SweepRecord.load(root))
+        result = attempt(run_config(OmegaConf.create(request["run"])), planned, place, clock)
+        faulthandler.disable()
+    crash.unlink()
+    result.save(folder)
+
+
+def _end_with_parent() -> None:
+    """The pipe stays open as long as the process that wrote to it lives."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

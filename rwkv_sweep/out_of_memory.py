@@ -1,0 +1,57 @@
+"""Memory that does not suffice: told from other failures, and met with smaller batches."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.results import Result
+from rwkv_sweep.terminal import say
+
+SMALLEST_BATCH_TOKENS = 32
+"""Below this a batch is one sentence in any case, and halving changes nothing."""
+
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failure is a lack of memory: PyTorch's CPU allocator and CUDA's libraries say so in words alone."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(words in str(error).lower() for words in _WORDS)
+
+
+def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result]) -> Result:
+    """`measure(run)`; out of memory, again with half the `batch_tokens`, said each time and kept in a tag.
+
+    Raises:
+        what `measure` raises; a lack of memory only once batches are as small as they get.
+    """
+    asked = run.batch_tokens
+    while True:
+        try:
+            result = measure(run)
+            break
+        except Exception as error:
+            if not is_out_of_memory(error) or run.batch_tokens < 2 * SMALLEST_BATCH_TOKENS:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # Out here the error is gone, and with it the frames that held the tensors.
+        release_memory()
+        run = replace(run, batch_tokens=run.batch_tokens // 2)
+        say(f"out of memory ({reason:.120}): again with batch_tokens={run.batch_tokens}")
+    if run.batch_tokens == asked:
+        return result
+    note = f"out of memory with {asked} tokens a batch, measured with {run.batch_tokens}"
+    return replace(result, tags={**result.tags, "note.batch_tokens": note, "batch_tokens": str(run.batch_tokens)})
+
+
+def release_memory() -> None:
+    """Hand back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,60 @@
+"""What the jobs of a sweep must know of it; lies as sweep.json in the sweep's folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rwkv_sweep.errors import UserError
+
+SWEEP_FILE = "sweep.json"
+STOP_FILE = "stopped"
+"""Lies in the folder of a sweep that `on_error=stop` ended, with the name of the run that failed."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep, or a single run as a sweep of one job.
+
+    parent: MLflow id of the parent run, None for a single run or without tracking.
+    swept: keys that take several values. poolings: all that the jobs take. report: what the end of the sweep answers.
+    tracking: where runs are tracked, absolute and without secrets. started: seconds since the epoch.
+    id: stands for the sweep wherever it is imported. multirun: whether it has a parent run at all.
+    jobs: how many there are to be, None where the sweeper chooses them as it goes.
+    """
+
+    name: str
+    parent: str | None
+    swept: list[str]
+    poolings: list[str]
+    report: str | None
+    tracking: dict[str, Any]
+    started: float = 0.0
+    id: str = ""
+    multirun: bool = False
+    jobs: int | None = None
+
+    @classmethod
+    def load(cls, root: Path) -> SweepRecord:
+        """Read `sweep.json` of a folder.
+
+        Raises:
+            UserError: it is absent or damaged.
+        """
+        path = root / SWEEP_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {field.name for field in fields(cls)}
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except FileNotFoundError as error:
+            raise UserError(f"{root} is not the folder of a sweep: it holds no {SWEEP_FILE}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+    def save(self, root: Path) -> None:
+        """Write `sweep.json`, whole or not at all."""
+        from rwkv_sweep.results import write_atomically
+
+        write_atomically(root / SWEEP_FILE, json.dumps(asdict(self), indent=2) + "\n")

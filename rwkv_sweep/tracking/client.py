@@ -1,0 +1,222 @@
+"""Runs in MLflow: made, filled, closed, found again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.processes import is_dead, this_process
+from rwkv_sweep.redaction import redact
+from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED, Result
+from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
+
+# Set before MLflow is imported: nothing here may call out, and a server that is down must not hold up a sweep for long.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Run as Run
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient as MlflowClient
+
+# After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
+# wrong in one is told by us, once, without its traceback.
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+MAX_PARAM = 6000
+"""MLflow's limit on the length of a parameter's value."""
+PARAMS_PER_CALL = 100
+"""MLflow's limit on the parameters of one call."""
+RUNS_PER_PAGE = 1000
+LOCK_SECONDS = 120.0
+
+KIND, STATUS, RECORD, KEY = "rwkv_sweep.kind", "rwkv_sweep.status", "rwkv_sweep.record", "rwkv_sweep.key"
+PROCESS, FOLDER, PARENT = "rwkv_sweep.process", "rwkv_sweep.folder", "mlflow.parentRunId"
+
+
+class Tracker:
+    """One experiment of one tracking server.
+
+    Runs are made through the client, not the fluent API: that one keeps global state and lets MLFLOW_RUN_ID in the
+    environment override the parent run. SQLite refuses a second writer at once where two readers both want to write, so
+    the processes of one machine take turns through a lock beside the file.
+    """
+
+    def __init__(self, config: TrackingConfig) -> None:
+        """Open the server, creating the database and the experiment if need be."""
+        uri = absolute_uri(config.uri)
+        self._database = sqlite_path(uri)
+        # Two processes that create one database both fail, so even its first opening is by turns.
+        with _turns(self._database or _lock_of(uri)):
+            self._client = MlflowClient(tracking_uri=uri)
+            self._experiment = self._experiment_id(config, uri)
+
+    def start_run(
+        self,
+        name: str,
+        tags: dict[str, str],
+        parent: str | None = None,
+        started: float = 0.0,
+        record: str = "",
+        folder: Path | None = None,
+    ) -> str:
+        """Create a run in state RUNNING and return its id.
+
+        Args:
+            started: seconds since the epoch; 0 for now.
+            record: what stands for it wherever it is imported. folder: where its record lies.
+        """
+        tags = {**tags, "mlflow.source.name": "rwkv_sweep", PROCESS: this_process(), RECORD: record}
+        if parent is not None:
+            tags[PARENT] = parent
+        if folder is not None:
+            tags[FOLDER] = str(folder.absolute())
+        tags = {key: redact(value) for key, value in tags.items()}
+        with self._writing():
+            start_ms = int(started * 1000) or None
+            run = self._client.create_run(self._experiment, start_time=start_ms, tags=tags, run_name=redact(name))
+        return str(run.info.run_id)
+
+    def log_result(self, result: Result, folder: Path, parent: str | None) -> str:
+        """Log a finished or failed run with everything in its folder, and return its run id."""
+        tags = {**result.tags, KIND: result.kind, STATUS: result.status, KEY: result.key}
+        run_id = self.start_run(result.name, tags, parent, result.started, result.id, folder)
+        try:
+            self.fill_run(run_id, result, folder)
+        except BaseException:
+            # Interrupted or refused half-way: no run stays RUNNING. The whole record lies in the run's folder.
+            with contextlib.suppress(Exception):
+                self.close_run(run_id, "KILLED")
+            raise
+        return run_id
+
+    def fill_run(self, run_id: str, result: Result, folder: Path) -> None:
+        """Log all of a record into a run and close it; what is there already is written again, to the same effect."""
+        params = [Param(key, redact(str(value))[:MAX_PARAM]) for key, value in result.params.items()]
+        stamp = int(result.ended * 1000)
+        metrics = [Metric(key, value, stamp, 0) for key, value in result.metrics.items()]
+        # The end of a traceback says more than its beginning.
+        told = {key: value[:MAX_PARAM] for key, value in (result.error or {}).items() if key != "traceback"}
+        if result.error is not None and "traceback" in result.error:
+            told["traceback"] = result.error["traceback"][-MAX_PARAM:]
+        errors = [RunTag(f"rwkv_sweep.error_{key}", redact(value)) for key, value in told.items()]
+        with self._writing():
+            for start in range(0, len(params), PARAMS_PER_CALL):
+                self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
+            self._client.log_batch(run_id, metrics=metrics, tags=errors)
+        self._client.log_artifacts(run_id, str(folder))
+        self.close_run(run_id, mlflow_status(result.status), result.ended)
+
+    def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = ()) -> None:
+        """Close a run made by `start_run`."""
+        for path in artifacts:
+            self._client.log_artifact(run_id, str(path))
+        self.close_run(run_id, status)
+
+    def close_run(self, run_id: str, status: str, ended: float = 0.0) -> None:
+        """Set a run's last state. ended: seconds since the epoch; 0 for now."""
+        with self._writing():
+            self._client.set_terminated(run_id, status, int(ended * 1000) or None)
+
+    def reopen_run(self, run_id: str) -> bool:
+        """Take a parent run up again, as one of this process; False where the server has it no more."""
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException:
+            return False
+        if run.info.experiment_id != self._experiment or run.info.lifecycle_stage != "active":
+            return False
+        self.tag_run(run_id, {PROCESS: this_process()})
+        with self._writing():
+            self._client.update_run(run_id, status="RUNNING")
+        return True
+
+    def status(self, run_id: str) -> str:
+        """A run's state, in MLflow's words."""
+        return str(self._client.get_run(run_id).info.status)
+
+    def tag_run(self, run_id: str, tags: dict[str, str]) -> None:
+        """Add tags to a run."""
+        if tags:
+            with self._writing():
+                self._client.log_batch(run_id, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
+
+    def find(self, **tags: str) -> list[Run]:
+        """Runs with these tags (`record`, `key`, `parent`), the latest first."""
+        names = {"record": RECORD, "key": KEY, "parent": PARENT}
+        return self._search(" and ".join(f"tags.`{names[key]}` = '{value}'" for key, value in tags.items()))
+
+    def finished(self, key: str) -> list[Run]:
+        """Finished runs with this key, the latest first."""
+        return self._search(f"tags.`{KEY}` = '{key}' and attributes.status = '{FINISHED}'")
+
+    def left_over(self) -> list[Run]:
+        """Runs that are RUNNING by their state, of processes that are dead."""
+        running = self._search("attributes.status = 'RUNNING'")
+        return [run for run in running if PROCESS in run.data.tags and is_dead(run.data.tags[PROCESS])]
+
+    def fetch(self, run_id: str, folder: Path) -> None:
+        """Copy a run's artifacts into `folder`."""
+        self._client.download_artifacts(run_id, "", str(folder))
+
+    def _search(self, condition: str) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment], condition, max_results=RUNS_PER_PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _writing(self) -> contextlib.AbstractContextManager[Any]:
+        return _turns(self._database) if self._database is not None else contextlib.nullcontext()
+
+    def _experiment_id(self, config: TrackingConfig, uri: str) -> str:
+        found = self._client.get_experiment_by_name(config.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        # A server keeps its own artifacts; a local database needs to be told where.
+        location = Path(config.artifacts).absolute().as_uri() if uri.startswith("sqlite:") else None
+        try:
+            return str(self._client.create_experiment(config.experiment, artifact_location=location))
+        except MlflowException:
+            # Another process made it between the two calls.
+            found = self._client.get_experiment_by_name(config.experiment)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+def mlflow_status(status: str) -> str:
+    """MLflow has no word for what a device cannot do; the tag `rwkv_sweep.status` keeps ours."""
+    return FAILED if status == UNSUPPORTED else status
+
+
+@contextlib.contextmanager
+def _turns(path: Path) -> Iterator[None]:
+    """Hold while one process of this machine at a time may do something with the file at `path`."""
+    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+        yield
+
+
+def _lock_of(uri: str) -> Path:
+    """Stands for a server in this user's temporary folder."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
