@@ -16,10 +16,10 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test lint format ui wheel lock clean
+.PHONY: help setup sweep test bench bench-growth bench-gpu lint format ui wheel lock clean
 
 help: ## Print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the pinned packages (PYTHON=python3.12 picks another interpreter)
 
@@ -46,6 +46,16 @@ sweep: setup ## Run the headline sweep: six layers, two precisions
 
 test: setup ## Run the tests (ARGS="-k pooling" narrows them)
 	$(BIN)/python -m pytest -q $(ARGS)
+
+bench: setup ## Measure one forward on the CPU beside its floor and its peers
+	$(BIN)/python -m benchmarks.forward_cpu $(ARGS)
+	$(BIN)/python -m benchmarks.forward_cpu --random 512 12
+
+bench-growth: setup ## Measure time and memory against pairs, length and layers (20 minutes)
+	$(BIN)/python -m benchmarks.growth --figure multirun/growth $(ARGS)
+
+bench-gpu: setup ## Measure one forward and one pair on an NVIDIA GPU
+	$(BIN)/python -m benchmarks.forward_gpu $(ARGS)
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check -q .

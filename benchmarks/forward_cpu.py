@@ -1,11 +1,15 @@
-"""One forward on the CPU: the floor of the matrix products, this project, and the `rwkv` package, side by side.
+"""One forward on the CPU: the floor of the matrix products, this project, and its peers, side by side.
 
 Floor: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size.
 Ours: tokenized sentences to mean-pooled vectors of the last block, packed batches, as a sweep does it.
 rwkv: the model author's inference code (PyPI `rwkv`), one sentence at a time in its sequence mode, fp32, TorchScript,
 in fresh processes with one thread and with as many as ours: more threads slow it down on sentences this short.
+naive loop: the study's way, one sentence at a time through this network with the operator's token-by-token reference.
+transformers: its `RwkvModel`, which is RWKV-4 (a simpler block), of the same width and depth, random weights,
+one sentence at a time.
 
 Command: make bench
+         python -m benchmarks.forward_cpu --random 512 12
          python -m benchmarks.forward_cpu --model FILE.pth --tokenizer bytes --pairs mrpc/validation.tsv
 """
 
@@ -18,11 +22,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
@@ -32,8 +38,11 @@ from rwkv_sweep.config import DatasetConfig, ModelConfig, PrecisionConfig, Promp
 from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.models import blocks as rwkv_blocks
 from rwkv_sweep.models.checkpoint import read_weights
 from rwkv_sweep.models.loading import ASSETS, load_model
+from rwkv_sweep.models.tokenizer import TOKENIZER_FILE
+from rwkv_sweep.models.wkv6 import wkv6_reference
 from rwkv_sweep.prompt import Tokenized
 
 CPU = torch.device("cpu")
@@ -52,6 +61,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ASSETS, help="checkpoint; default: the embedded model")
     parser.add_argument("--tokenizer", help="as model.tokenizer; default: the one beside the weights")
+    parser.add_argument(
+        "--random", type=int, nargs=2, metavar=("HIDDEN", "BLOCKS"), help="random weights of this shape"
+    )
     parser.add_argument("--pairs", help="file of pairs; default: the embedded ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-sentences", type=int, default=40, help="sentences timed with the rwkv package")
@@ -61,11 +73,15 @@ def arguments() -> argparse.Namespace:
 
 def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
     config = ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
+    if args.random:
+        hidden, blocks = args.random
+        config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
+        config.tokenizer = str(ASSETS / TOKENIZER_FILE)
     loaded = load_model(config, PrecisionConfig(name="fp32", base="float32"), CPU)
     return RwkvEncoder(loaded, PromptConfig(name="none"), CPU, max_tokens=512, batch_tokens=BATCH_TOKENS)
 
 
-def load_sentences(path: str | None) -> list[str]:
+def load_sentences(path: str | None) -> Sequence[str]:
     source = "file" if path else "assets"
     (split,) = load_splits(DatasetConfig(name="pairs", source=source, path=path, splits=["all"]))
     return split.sentences
@@ -127,6 +143,47 @@ def original_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
+def naive_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
+    """Tokens per second, one sentence at a time, the operator token by token."""
+
+    def reference(*inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return wkv6_reference(*inputs[:6])
+
+    deepest = encoder.loaded.model.config.num_hidden_layers - 1
+    with patch.object(rwkv_blocks, "wkv6", reference):
+        return one_by_one(lambda row: encoder.encode_tokens(tokenized.select([row]), [deepest], ["mean"]), tokenized)
+
+
+def transformers_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
+    """Tokens per second of RWKV-4 in transformers, one sentence at a time."""
+    from transformers import RwkvConfig, RwkvModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    ours = encoder.loaded.model.config
+    shape = RwkvConfig(
+        vocab_size=ours.vocab_size,
+        hidden_size=ours.hidden_size,
+        num_hidden_layers=ours.num_hidden_layers,
+        intermediate_size=ours.intermediate_size,
+        rescale_every=0,
+        use_cache=False,
+    )
+    model = RwkvModel(shape).eval()
+    with torch.inference_mode():
+        return one_by_one(lambda row: model(torch.tensor([tokenized.ids[row]])), tokenized)
+
+
+def one_by_one(work: Callable[[int], object], tokenized: Tokenized) -> float:
+    """Tokens per second over all sentences, after three to warm up."""
+    for row in range(3):
+        work(row)
+    start = time.perf_counter()
+    for row in range(len(tokenized.ids)):
+        work(row)
+    return tokenized.tokens / (time.perf_counter() - start)
+
+
 def best_of(work: Callable[[], object]) -> float:
     """Shortest of `REPEATS` runs after one to warm up, in seconds."""
     work()
@@ -145,17 +202,19 @@ def main() -> None:
     tokenized = encoder.tokenize(load_sentences(args.pairs))
     ids = tokenized.ids
     tokens = sum(map(len, ids))
-    few = ids[:: max(1, len(ids) // args.peer_sentences)][: args.peer_sentences]
+    few = tokenized.select(range(0, len(ids), max(1, len(ids) // args.peer_sentences))[: args.peer_sentences])
     rates = {"floor": tokens / floor_seconds(encoder, tokens), "rwkv_sweep": tokens / ours_seconds(encoder, tokenized)}
-    for threads in sorted({1, args.threads}):
-        rates[f"rwkv, {threads} thread{'s' * (threads > 1)}"] = peer_rate(args.model, few, threads)
-    peer = rates[f"rwkv, {args.threads} thread{'s' * (args.threads > 1)}"]
+    rates["naive loop"] = naive_rate(encoder, few)
+    rates["transformers"] = transformers_rate(encoder, few)
+    if not args.random:
+        for threads in sorted({1, args.threads}):
+            rates[f"rwkv, {threads} thread{'s' * (threads > 1)}"] = peer_rate(args.model, few.ids, threads)
     machine = device_tags(CPU)
     print(f"{date.today()}  {machine['device_name']}, {args.threads} threads, torch {torch.__version__}, fp32")
-    print(f"{len(ids)} sentences, {tokens:,} tokens; rwkv timed on {len(few)} of them")
-    print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{f'times rwkv ({args.threads} thr.)':>22}")
+    print(f"{len(ids)} sentences, {tokens:,} tokens; one by one: {len(few.ids)} of them")
+    print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{'rwkv_sweep is':>18}")
     for name, rate in rates.items():
-        print(f"{name:18}{rate:12,.0f}{rate / rates['floor']:14.1%}{rate / peer:22.1f}")
+        print(f"{name:18}{rate:12,.0f}{rate / rates['floor']:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
     if args.out:
         record = {"date": str(date.today()), "machine": machine, "torch": torch.__version__, "tokens_per_s": rates}
         args.out.write_text(json.dumps(record, indent=1) + "\n")
