@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -42,7 +43,15 @@ def aggregate(v_LSD: Tensor, config: AggregationConfig, layers: Sequence[int]) -
         return v_LSD.amax(0)
     if config.name == "concat":
         return v_LSD.transpose(0, 1).flatten(1)
-    return torch.tensordot(v_LSD.new_tensor(layer_weights(config.weights, layers)), v_LSD, dims=1)
+    weights = tuple(layer_weights(config.weights, layers))
+    return torch.tensordot(_on_device(weights, v_LSD.device, v_LSD.dtype), v_LSD, dims=1)
+
+
+@functools.cache
+def _on_device(weights: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copied once: a CUDA graph cannot hold a copy from ordinary memory."""
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device, dtype=dtype)
 
 
 def unit(v_LSD: Tensor) -> Tensor:

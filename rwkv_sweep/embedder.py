@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rwkv_sweep.aggregation import aggregate
+from rwkv_sweep.captured import CapturedPairs
 from rwkv_sweep.config import AggregationConfig
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.naive import encode_tokens_naive
+from rwkv_sweep.extract import Batch, RwkvEncoder
+from rwkv_sweep.models.blocks import Block
+from rwkv_sweep.models.fused import unsupported
+from rwkv_sweep.naive import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.postprocess import Postprocess
 from rwkv_sweep.prompt import Tokenized
 
@@ -44,12 +49,52 @@ class Embedder:
 
     def score_pair(self, first: str, second: str) -> float:
         """Cosine of two sentences, from text to number: what a pair's latency is of."""
-        one, other = self.embed_tokens(self.encoder.tokenize((first, second)))
-        return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+        tokenized = self.encoder.tokenize((first, second))
+        graph = None if self._captured is None else self._captured.graph_of(tokenized)
+        if graph is None:
+            vectors_2D = self.embed_tokens(tokenized)
+        else:
+            score = graph.score(tokenized)
+            if self.postprocess is None:
+                return score
+            vectors_2D = self._finished(graph.vectors_2D)
+        return float(torch.nn.functional.cosine_similarity(vectors_2D[0], vectors_2D[1], dim=0))
+
+    def prepare_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Capture the graphs that these pairs will need, so that no timing meets a capture; nothing on a CPU."""
+        if self._captured is not None:
+            for pair in pairs:
+                self._captured.graph_of(self.encoder.tokenize(pair))
+
+    @property
+    def pair_path(self) -> str:
+        """How single pairs run, for the record: known for sure only once some have."""
+        if self._captured is None:
+            return "eager"
+        return "CUDA graph" if self._captured.reason is None else f"eager ({self._captured.reason})"
+
+    @functools.cached_property
+    def _captured(self) -> CapturedPairs | None:
+        model, device = self.encoder.loaded.model, self.encoder.device
+        if device.type != "cuda" or unsupported(cast(Sequence[Block], model.blocks), device) is not None:
+            return None
+        return CapturedPairs(self.encoder, self._pair_vectors, idf=self.pooling == "idf")
+
+    def _pair_vectors(self, batch: Batch) -> Tensor:
+        """[2, D'] of a pair and its padding, before post-processing."""
+        if self.keep_layers:
+            vectors_LSD = encode_batch_naive(self.encoder, batch, self.layers, self.pooling)
+        else:
+            found = self.encoder.encode_batch(batch, self.layers, [self.pooling])[self.pooling]
+            vectors_LSD = torch.stack([found[layer] for layer in self.layers])
+        return aggregate(vectors_LSD[:, :2], self.aggregation, self.layers)
 
     def combine(self, vectors_LSD: Tensor) -> Tensor:
         """Pooled vectors per layer [layers, S, D] to sentence vectors [S, D'], where they lie."""
-        vectors_SD = aggregate(vectors_LSD, self.aggregation, self.layers)
+        return self._finished(aggregate(vectors_LSD, self.aggregation, self.layers))
+
+    def _finished(self, vectors_SD: Tensor) -> Tensor:
+        """Post-processed, where that is asked for."""
         if self.postprocess is None:
             return vectors_SD
         done: np.ndarray = self.postprocess.apply(vectors_SD.cpu().numpy())

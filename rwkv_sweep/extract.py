@@ -121,7 +121,7 @@ class RwkvEncoder:
         out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
         for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
             rows_B = torch.tensor(rows, device=self.device)
-            found = self._encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
+            found = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
             for name, vectors in found.items():
                 out[name][:, rows_B] = torch.stack([vectors[layer] for layer in layers])
             if progress is not None:
@@ -149,11 +149,13 @@ class RwkvEncoder:
             weights_P = self.idf_V.to(self.device)[ids_T if index_P is None else ids_T[index_P]]
         return Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
 
-    def _encode_batch(
+    def encode_batch(
         self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]
     ) -> dict[str, dict[int, Tensor]]:
-        """Pooled vectors [B, D'] by pooling and layer."""
-        of_tokens = [name for name in poolings if name != STATE]
+        """Pooled vectors [B, D'] by pooling and layer, on the device, by work on the device alone."""
+        # The means of all tokens come from the network itself, which reads them while it has them at hand.
+        whole = "mean" in poolings and batch.index_P is None
+        of_tokens = [name for name in poolings if name != STATE and not (whole and name == "mean")]
         # Pooling at once keeps [layers, batch, hidden] in memory, never [layers, tokens, hidden].
         found: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
 
@@ -165,7 +167,8 @@ class RwkvEncoder:
             found[STATE][layer] = read_state(wkv_BHKV, shift_B2D)
 
         on_state = keep_state if STATE in poolings else None
-        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state)
+        on_mean = found["mean"].__setitem__ if whole else None
+        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state, on_mean)
         return found
 
     def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
@@ -203,4 +206,4 @@ def _places(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def _ignore(layer: int, h_TD: Tensor) -> None:
-    """For when nothing but states is read."""
+    """For when no tokens are read."""

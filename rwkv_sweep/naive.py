@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rwkv_sweep.extract import RwkvEncoder, batches
+from rwkv_sweep.extract import Batch, RwkvEncoder, batches
 from rwkv_sweep.pooling import STATE
 from rwkv_sweep.prompt import Tokenized
 
@@ -28,9 +28,14 @@ def encode_tokens_naive(encoder: RwkvEncoder, tokenized: Tokenized, layers: Sequ
     out_LSD = torch.empty(len(layers), len(tokenized.ids), size, device=encoder.device)
     for rows in batches([len(ids) for ids in tokenized.ids], encoder.batch_tokens):
         batch = encoder.batch(tokenized, rows, [pooling])
-        kept: dict[int, Tensor] = {}
-        encoder.loaded.model(batch.ids_T, batch.packed, layers, kept.__setitem__)
-        h_LTD = torch.stack([kept[layer] for layer in layers])
-        del kept
-        out_LSD[:, rows] = torch.stack([batch.pool(h_TD, [pooling])[pooling] for h_TD in h_LTD])
+        out_LSD[:, rows] = encode_batch_naive(encoder, batch, layers, pooling)
     return out_LSD
+
+
+def encode_batch_naive(encoder: RwkvEncoder, batch: Batch, layers: Sequence[int], pooling: str) -> Tensor:
+    """[layers, B, D] of one batch."""
+    kept: dict[int, Tensor] = {}
+    encoder.loaded.model(batch.ids_T, batch.packed, layers, kept.__setitem__)
+    h_LTD = torch.stack([kept[layer] for layer in layers])
+    del kept
+    return torch.stack([batch.pool(h_TD, [pooling])[pooling] for h_TD in h_LTD])

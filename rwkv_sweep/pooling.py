@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import layer_name
+from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 
@@ -45,7 +46,7 @@ Pool = Callable[[Tensor, PooledTokens], Tensor]
 
 def mean(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     """Mean over the tokens of each sentence."""
-    return torch.segment_reduce(h_TD, "mean", offsets=tokens.packed.offsets_B1, axis=0, unsafe=True)
+    return sentence_means(h_TD, tokens.packed.offsets_B1)
 
 
 def last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:

@@ -9,23 +9,25 @@ WKV with norm and gate, output; residual + norm + shift + two mixes, key and rec
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnState, TimeMix
+from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix
+from rwkv_sweep.models.branches import Branch
 from rwkv_sweep.models.packed import Packed
 
 if TYPE_CHECKING:
     from rwkv_sweep.models.kernels.residual import Normed
 
+log = logging.getLogger(__name__)
+
 LARGEST_HEAD = 64
 """A program keeps a head's whole state in registers."""
-STACKED_UP_TO = 1024
-"""Tokens up to which the four projections run as one batched product: below it they wait for their weights, and one
-long read is faster than four."""
 
 
 def why_not(blocks: Sequence[Block], h_TD: Tensor) -> str | None:
@@ -34,19 +36,24 @@ def why_not(blocks: Sequence[Block], h_TD: Tensor) -> str | None:
         return f"device {h_TD.device.type}"
     if torch.is_autocast_enabled("cuda") or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
         return "training"
-    return _unsupported(blocks[0].attention.time_faaaa.shape[1], h_TD.device)
+    return unsupported(blocks, h_TD.device)
 
 
 def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
     """What runs the blocks and the WKV operator in inference on `device`, for the record; empty on a CPU."""
     if device.type != "cuda":
         return {}
-    reason = _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
+    reason = unsupported(blocks, device)
     if reason is not None:
         return {"blocks": f"PyTorch ({reason})"}
     import triton
 
     return {"blocks": f"fused (triton {triton.__version__})", "wkv": "fused"}
+
+
+def unsupported(blocks: Sequence[Block], device: torch.device) -> str | None:
+    """Why inference on this GPU takes the plain blocks, in a few words; None where it takes the fused ones."""
+    return _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
 
 
 @functools.cache
@@ -56,11 +63,18 @@ def _unsupported(head_size: int, device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"compute capability {capability[0]}.{capability[1]}, less than 8.0"
+    return None if has_triton() else "Triton is not installed"
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether kernels can be compiled; said once in the log where not."""
     try:
         import triton  # noqa: F401
     except ImportError as error:
-        return f"no Triton: {error}"
-    return None
+        log.warning("the GPU runs plain PyTorch, several times slower: Triton cannot be imported (%s)", error)
+        return False
+    return True
 
 
 def stack_projections(blocks: Sequence[Block]) -> None:
@@ -86,32 +100,50 @@ def run_blocks(
     layers: Collection[int],
     on_layer: OnLayer,
     on_state: OnState | None = None,
+    on_mean: OnMean | None = None,
 ) -> Tensor:
     """The residual stream [T, D] through `blocks`, one after another; arguments as `rwkv6.run_blocks`."""
     from rwkv_sweep.models.kernels.residual import add_norm_mix
 
     if not blocks:
         return h_TD
-    normed = add_norm_mix(h_TD, None, None, blocks[0].ln1, [blocks[0].attention.time_maa_x], packed, _dtype(blocks[0]))
+    pooling = Branch(h_TD.device)
+    normed = add_norm_mix(h_TD, None, None, *_next(blocks, -1), packed, _dtype(blocks[0]))
     for index, block in enumerate(blocks):
-        states = on_state is not None and index in layers
-        y_TD, state_BHKV = _time_mix(block, normed, packed, states)
+        y_TD, state_BHKV = _time_mix(block, normed, packed, on_state is not None and index in layers)
         before_TD, wide = normed.h_TD, block.feed_forward
         added_TD = block.attention.output(y_TD).contiguous()
-        mixes = [wide.time_maa_k, wide.time_maa_r]
-        normed = add_norm_mix(normed.h_TD, added_TD, None, block.ln2, mixes, packed, wide.matmul_dtype)
+        dtype = row_dtype(wide.key, wide.receptance) or wide.matmul_dtype
+        normed = add_norm_mix(normed.h_TD, added_TD, None, block.ln2, [wide.time_maa_k, wide.time_maa_r], packed, dtype)
         if on_state is not None and state_BHKV is not None:
             on_state(index, state_BHKV, _shift_states(block, before_TD, normed.h_TD, packed))
-        value_TD, gate_TD, scale = _channel_mix(wide, normed.x_MTD)
-        if index + 1 < len(blocks):
-            following = blocks[index + 1]
-            norm, mixes, dtype = following.ln1, [following.attention.time_maa_x], _dtype(following)
-        else:
-            norm, mixes, dtype = None, [], torch.float32
-        normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, dtype, scale)
+        value_TD, gate_TD, scale = _channel_mix(wide, normed)
+        norm, mixes = _next(blocks, index)
+        sums = on_mean is not None and index in layers
+        normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, _dtype(block), scale, sums)
         if index in layers:
-            on_layer(index, normed.h_TD)
+            pooling.run(partial(_hand_over, index, normed, packed, on_layer, on_mean), reads=normed)
+    pooling.join()
     return normed.h_TD
+
+
+def _next(blocks: Sequence[Block], index: int) -> tuple[nn.LayerNorm | None, Sequence[Tensor]]:
+    """The norm and the mixes that the stream goes into behind block `index`; none behind the last."""
+    if index + 1 == len(blocks):
+        return None, []
+    following = blocks[index + 1]
+    return following.ln1, [following.attention.time_maa_x]
+
+
+def _hand_over(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
+    from rwkv_sweep.models.kernels.residual import SPAN_TOKENS
+    from rwkv_sweep.models.kernels.segment_mean import segment_mean
+
+    if on_mean is not None and normed.sums_ND is not None:
+        on_mean(index, segment_mean(normed.sums_ND, packed.span_offsets(SPAN_TOKENS), packed.offsets_B1))
+    elif on_mean is not None:
+        on_mean(index, segment_mean(normed.h_TD, packed.offsets_B1))
+    on_layer(index, normed.h_TD)
 
 
 def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
@@ -123,8 +155,10 @@ def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tup
     low_TR = normed.x_MTD[0] @ mix.time_maa_w1
     fixed = [mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g]
     x_5TD = five_mixes(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
+    beside = Branch(low_TR.device)
+    decay_TR = beside.run(lambda: x_5TD[0] @ mix.time_decay_w1)
     k_TD, v_TD, r_TD, gate_TD = _projections(mix, x_5TD[1:])
-    decay_TR = x_5TD[0] @ mix.time_decay_w1
+    beside.join()
     return time_mix(
         r_TD,
         k_TD,
@@ -142,20 +176,45 @@ def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tup
 
 def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D]."""
-    if mix.stack_4ED is not None and x_4TD.shape[1] <= STACKED_UP_TO:
+    if mix.stack_4ED is not None:
         return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
     linears = (mix.key, mix.value, mix.receptance, mix.gate)
+    if row_dtype(*linears) is not None:
+        # One launch for the inputs of all four.
+        q_XD, scale_X = cast(Any, mix.key).quantize(x_4TD.flatten(0, 1))
+        rows = zip(q_XD.view(x_4TD.shape), scale_X.view(x_4TD.shape[:2]), strict=True)
+        return [cast(Any, linear).product(*each) for linear, each in zip(linears, rows, strict=True)]
     return [linear(x_TD).contiguous() for linear, x_TD in zip(linears, x_4TD, strict=True)]
 
 
-def _channel_mix(mix: ChannelMix, x_2TD: Tensor) -> tuple[Tensor, Tensor, float]:
+def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float]:
     """Value, its gate before the sigmoid, and what the value must be multiplied by."""
     from rwkv_sweep.models.kernels.square import relu_square
 
-    dtype = mix.matmul_dtype
-    scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
-    value_TD = mix.value(relu_square(mix.key(x_2TD[0]).contiguous(), dtype, scale))
-    return value_TD.contiguous(), mix.receptance(x_2TD[1]).contiguous(), scale**2
+    beside = Branch(normed.h_TD.device)
+    gate_TD = beside.run(lambda: _product(mix.receptance, normed, 1))
+    k_TF = _product(mix.key, normed, 0)
+    if row_dtype(mix.value) is not None:
+        rows = cast(Any, mix.value)
+        value_TD, scale = rows.product(*rows.quantize(k_TF, square=True)), 1.0
+    else:
+        scale = FP16_SQUARE_SCALE if mix.matmul_dtype == torch.float16 else 1.0
+        value_TD = mix.value(relu_square(k_TF, mix.matmul_dtype, scale)).contiguous()
+    beside.join()
+    return value_TD, gate_TD, scale**2
+
+
+def _product(linear: nn.Module, normed: Normed, index: int) -> Tensor:
+    """A layer's output for one of the mixes, which may be quantized rows already."""
+    if normed.scale_MT is None:
+        return linear(normed.x_MTD[index]).contiguous()
+    return cast(Any, linear).product(normed.x_MTD[index], normed.scale_MT[index])
+
+
+def row_dtype(*linears: nn.Module) -> torch.dtype | None:
+    """The 8-bit dtype in which all of these layers take their inputs, quantized row by row; None where not all do."""
+    found = {getattr(linear, "row_dtype", None) for linear in linears}
+    return found.pop() if len(found) == 1 else None
 
 
 def _shift_states(block: Block, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:

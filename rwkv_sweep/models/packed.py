@@ -63,14 +63,17 @@ class Packed:
         """
         if any(length < 1 for length in lengths):
             raise ValueError("a packed sentence needs at least one token")
-        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
-        torch.cumsum(torch.tensor(lengths, dtype=torch.int64), 0, out=offsets[1:])
-        return cls(tuple(lengths), offsets.to(device))
+        return cls(tuple(lengths), _offsets(lengths).to(device))
 
     @property
     def tokens(self) -> int:
         """T, the number of tokens of the batch."""
         return sum(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sentence; 0 in an empty batch."""
+        return max(self.lengths, default=0)
 
     @property
     def starts_B(self) -> Tensor:
@@ -105,6 +108,30 @@ class Packed:
         return self._spans[size]
 
     @cached_property
+    def _span_offsets(self) -> dict[int, Tensor]:
+        return {}
+
+    def span_offsets(self, size: int) -> Tensor:
+        """Where each sentence's part of `spans(size)` starts, and their number at the end: int64 [B + 1]."""
+        if size not in self._span_offsets:
+            counts = [(length + size - 1) // size for length in self.lengths]
+            self._span_offsets[size] = _offsets(counts).to(self.offsets_B1.device)
+        return self._span_offsets[size]
+
+    @cached_property
+    def _earlier(self) -> dict[int, Tensor]:
+        return {}
+
+    def earlier(self, size: int) -> Tensor:
+        """For each of `spans(size)`, how many spans of its sentence come before it: int32 [N]; made once a batch."""
+        if size not in self._earlier:
+            counts = [(length + size - 1) // size for length in self.lengths]
+            places = [torch.arange(count, dtype=torch.int32) for count in counts]
+            found = torch.cat(places) if places else torch.zeros(0, dtype=torch.int32)
+            self._earlier[size] = found.to(self.offsets_B1.device)
+        return self._earlier[size]
+
+    @cached_property
     def _plans(self) -> dict[int, ChunkPlan]:
         return {}
 
@@ -113,6 +140,12 @@ class Packed:
         if size not in self._plans:
             self._plans[size] = _plan(self, size)
         return self._plans[size]
+
+
+def _offsets(counts: Sequence[int]) -> Tensor:
+    offsets_B1 = torch.zeros(len(counts) + 1, dtype=torch.int64)
+    torch.cumsum(torch.tensor(counts, dtype=torch.int64), 0, out=offsets_B1[1:])
+    return offsets_B1
 
 
 def _spans(lengths: Sequence[int], size: int) -> Tensor:

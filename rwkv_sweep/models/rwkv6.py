@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models import fused
-from rwkv_sweep.models.blocks import Block, ChannelMix, OnLayer, OnState, TimeMix, matmul
+from rwkv_sweep.models.blocks import Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix, matmul
+from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import Rwkv6Config
 
@@ -19,6 +20,7 @@ __all__ = [
     "Block",
     "ChannelMix",
     "OnLayer",
+    "OnMean",
     "OnState",
     "Rwkv6Config",
     "Rwkv6ForCausalLM",
@@ -53,6 +55,7 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         layers: Collection[int],
         on_layer: OnLayer,
         on_state: OnState | None = None,
+        on_mean: OnMean | None = None,
     ) -> None:
         """Run as deep as the deepest of `layers` and hand over each of them.
 
@@ -63,17 +66,17 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
             on_layer: called once for each of `layers`, from the shallowest on.
             on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
                 its on_layer. None costs nothing.
+            on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
         """
         blocks = cast(Sequence[Block], self.blocks)
         assert blocks[0].pre_ln is not None
         h_TD = blocks[0].pre_ln(self.embeddings(input_ids).float())
         if EMBEDDING in layers:
-            on_layer(EMBEDDING, h_TD)
-        wanted = blocks[: max(layers) + 1]
+            _hand_over(EMBEDDING, h_TD, packed, on_layer, on_mean)
         run = run_blocks if fused.why_not(blocks, h_TD) else fused.run_blocks
-        h_TD = run(wanted, h_TD, packed, layers, on_layer, on_state)
+        h_TD = run(blocks[: max(layers) + 1], h_TD, packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
-            on_layer(len(blocks), self.ln_out(h_TD))
+            _hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
 
 
 def run_blocks(
@@ -83,13 +86,20 @@ def run_blocks(
     layers: Collection[int],
     on_layer: OnLayer,
     on_state: OnState | None = None,
+    on_mean: OnMean | None = None,
 ) -> Tensor:
     """The residual stream [T, D] through `blocks`, one after another; see `Rwkv6Model.forward` for the rest."""
     for index, block in enumerate(blocks):
         h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
         if index in layers:
-            on_layer(index, h_TD)
+            _hand_over(index, h_TD, packed, on_layer, on_mean)
     return h_TD
+
+
+def _hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
+    if on_mean is not None:
+        on_mean(index, sentence_means(h_TD, packed.offsets_B1))
+    on_layer(index, h_TD)
 
 
 class Rwkv6ForCausalLM(Rwkv6PreTrainedModel):

@@ -116,7 +116,7 @@ def test_all_poolings_come_from_one_forward(encoder: RwkvEncoder) -> None:
 def test_state_equals_the_reference(encoder: RwkvEncoder, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = [SENTENCES[2].encode()[:length].decode(errors="replace"), "A dog!"]
     found_LSD = encoder.encode(sentences, [0, 1, 2], [STATE])[STATE]
-    monkeypatch.setattr("rwkv_sweep.models.rwkv6.wkv6", lambda *inputs: wkv6_reference(*inputs[:6]))
+    monkeypatch.setattr("rwkv_sweep.models.blocks.wkv6", lambda *inputs: wkv6_reference(*inputs[:6]))
     for row, sentence in enumerate(sentences):
         states = states_of(encoder, sentence)
         for layer, (wkv_HKV, _) in states.items():

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from rwkv_sweep.models.kernels.fast_math import tanh
 from rwkv_sweep.models.kernels.residual import Normed
 from rwkv_sweep.models.packed import Packed
 
@@ -32,9 +33,9 @@ def five_mixes(
     tokens, width = normed.h_TD.shape
     rank = high_5RD.shape[1]
     out_5TD = torch.empty(5, tokens, width, dtype=high_5RD.dtype, device=normed.h_TD.device)
-    rows, columns = (32, 128) if tokens > 512 else (16, 64)
+    rows, columns, tiles = (16, 32, 8) if tokens > 2048 else (16, 64, 1)
     if tokens:
-        mixes_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows))](
+        mixes_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows * tiles))](
             normed.h_TD,
             normed.mean_T,
             normed.rstd_T,
@@ -51,26 +52,35 @@ def five_mixes(
             block_t=rows,
             block_d=columns,
             block_r=max(16, triton.next_power_of_2(rank)),
+            tiles=tiles,
             precision="ieee" if high_5RD.dtype == torch.float32 else "tf32",
-            num_warps=4,
+            num_warps=1 if tokens > 2048 else 4,
         )
     return out_5TD
 
 
 @triton.jit
-def _mix(index, x, delta, fixed_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision):
+def _low(index, low_ptr, dtype: tl.constexpr, rows, there, rank, block_r: tl.constexpr):
+    """tanh of the low-rank numbers of one mix, [T, R]."""
     ranks = tl.arange(0, block_r)
-    low_at = rows.to(tl.int64)[:, None] * (5 * rank) + index * rank + ranks[None, :]
-    low = tl.load(low_ptr + low_at, mask=(rows < tokens)[:, None] & (ranks < rank)[None, :], other=0.0).to(tl.float32)
-    # tanh by way of the hardware's exponential; its error, 1e-7, is that of the sums it goes into.
-    low = (2.0 * tl.sigmoid(2.0 * low) - 1.0).to(high_ptr.dtype.element_ty)
-    high_at = (index * rank + ranks)[:, None] * width + cols[None, :]
-    high = tl.load(high_ptr + high_at, mask=(ranks < rank)[:, None] & (cols < width)[None, :], other=0.0)
-    moved = tl.dot(low, high, input_precision=precision)
-    fixed = tl.load(fixed_ptr + cols, mask=cols < width, other=0.0)
-    out_at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
-    mask = (rows < tokens)[:, None] & (cols < width)[None, :]
-    tl.store(out_ptr + out_at, (x + delta * (fixed[None, :] + moved)).to(out_ptr.dtype.element_ty), mask=mask)
+    at = rows[:, None] * (5 * rank) + index * rank + ranks[None, :]
+    low = tl.load(low_ptr + at, mask=there[:, None] & (ranks < rank)[None, :], other=0.0).to(tl.float32)
+    return tanh(low, dtype)
+
+
+@triton.jit
+def _high(index, high_ptr, cols, width, rank, block_r: tl.constexpr):
+    """One mix's low-rank matrix, [R, D]."""
+    ranks = tl.arange(0, block_r)
+    at = (index * rank + ranks)[:, None] * width + cols[None, :]
+    return tl.load(high_ptr + at, mask=(ranks < rank)[:, None] & (cols < width)[None, :], other=0.0)
+
+
+@triton.jit
+def _store(index, x, delta, fixed, low, high, out_ptr, tokens, rows, cols, width, mask, precision: tl.constexpr):
+    mixed = x + delta * (fixed + tl.dot(low, high, input_precision=precision))
+    at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
+    tl.store(out_ptr + at, mixed.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -95,26 +105,45 @@ def mixes_kernel(
     block_t: tl.constexpr,
     block_d: tl.constexpr,
     block_r: tl.constexpr,
+    tiles: tl.constexpr,
     precision: tl.constexpr,
 ):
     cols = tl.program_id(0) * block_d + tl.arange(0, block_d)
-    rows = tl.program_id(1) * block_t + tl.arange(0, block_t)
-    there = rows < tokens
-    mask = there[:, None] & (cols < width)[None, :]
+    dtype: tl.constexpr = high_ptr.dtype.element_ty
+    high0 = _high(0, high_ptr, cols, width, rank, block_r)
+    high1 = _high(1, high_ptr, cols, width, rank, block_r)
+    high2 = _high(2, high_ptr, cols, width, rank, block_r)
+    high3 = _high(3, high_ptr, cols, width, rank, block_r)
+    high4 = _high(4, high_ptr, cols, width, rank, block_r)
+    fixed0 = tl.load(fixed0_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    fixed1 = tl.load(fixed1_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    fixed2 = tl.load(fixed2_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    fixed3 = tl.load(fixed3_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    fixed4 = tl.load(fixed4_ptr + cols, mask=cols < width, other=0.0)[None, :]
     weight = tl.load(weight_ptr + cols, mask=cols < width, other=0.0)[None, :]
     bias = tl.load(bias_ptr + cols, mask=cols < width, other=0.0)[None, :]
-    at = rows.to(tl.int64)[:, None] * width + cols[None, :]
-    mean = tl.load(mean_ptr + rows, mask=there, other=0.0)[:, None]
-    rstd = tl.load(rstd_ptr + rows, mask=there, other=0.0)[:, None]
-    x = (tl.load(h_ptr + at, mask=mask, other=0.0) - mean) * rstd * weight + bias
-    follows = there & (tl.load(first_ptr + rows, mask=there, other=1) == 0)
-    mean = tl.load(mean_ptr + rows - 1, mask=follows, other=0.0)[:, None]
-    rstd = tl.load(rstd_ptr + rows - 1, mask=follows, other=0.0)[:, None]
-    before = tl.load(h_ptr + at - width, mask=mask & follows[:, None], other=0.0)
-    before = tl.where(follows[:, None], (before - mean) * rstd * weight + bias, 0.0)
-    delta = before - x
-    _mix(0, x, delta, fixed0_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision)
-    _mix(1, x, delta, fixed1_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision)
-    _mix(2, x, delta, fixed2_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision)
-    _mix(3, x, delta, fixed3_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision)
-    _mix(4, x, delta, fixed4_ptr, low_ptr, high_ptr, out_ptr, tokens, rows, cols, width, rank, block_r, precision)
+    for tile in range(tiles):
+        rows = (tl.program_id(1) * tiles + tile) * block_t + tl.arange(0, block_t)
+        there = rows < tokens
+        mask = there[:, None] & (cols < width)[None, :]
+        # All loads come before the first store: the compiler cannot know that they do not touch, and would wait.
+        low0 = _low(0, low_ptr, dtype, rows, there, rank, block_r)
+        low1 = _low(1, low_ptr, dtype, rows, there, rank, block_r)
+        low2 = _low(2, low_ptr, dtype, rows, there, rank, block_r)
+        low3 = _low(3, low_ptr, dtype, rows, there, rank, block_r)
+        low4 = _low(4, low_ptr, dtype, rows, there, rank, block_r)
+        at = rows.to(tl.int64)[:, None] * width + cols[None, :]
+        mean = tl.load(mean_ptr + rows, mask=there, other=0.0)[:, None]
+        rstd = tl.load(rstd_ptr + rows, mask=there, other=0.0)[:, None]
+        x = (tl.load(h_ptr + at, mask=mask, other=0.0) - mean) * rstd * weight + bias
+        earlier = there & (rows > 0)
+        mean = tl.load(mean_ptr + rows - 1, mask=earlier, other=0.0)[:, None]
+        rstd = tl.load(rstd_ptr + rows - 1, mask=earlier, other=0.0)[:, None]
+        before = tl.load(h_ptr + at - width, mask=mask & earlier[:, None], other=0.0)
+        follows = tl.load(first_ptr + rows, mask=there, other=1) == 0
+        delta = tl.where(follows[:, None], (before - mean) * rstd * weight + bias, 0.0) - x
+        _store(0, x, delta, fixed0, low0, high0, out_ptr, tokens, rows, cols, width, mask, precision)
+        _store(1, x, delta, fixed1, low1, high1, out_ptr, tokens, rows, cols, width, mask, precision)
+        _store(2, x, delta, fixed2, low2, high2, out_ptr, tokens, rows, cols, width, mask, precision)
+        _store(3, x, delta, fixed3, low3, high3, out_ptr, tokens, rows, cols, width, mask, precision)
+        _store(4, x, delta, fixed4, low4, high4, out_ptr, tokens, rows, cols, width, mask, precision)

@@ -10,7 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from rwkv_sweep.models.kernels.fast_math import sigmoid
+from rwkv_sweep.models.kernels.quantize_rows import ROUNDING, quantized_row
 from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.rows import LARGEST
 
 ONE_ROW_UP_TO = 2048
 """Batches of at most this many tokens give each token a program of its own; larger ones let a program walk over
@@ -25,6 +28,7 @@ class Normed:
     Attributes:
         h_TD: the residual stream, fp32.
         x_MTD: M mixes of its norm with the norm of the token before, in the dtype of the matrix products.
+        scale_MT: where the mixes are 8-bit rows, what each row must be multiplied by, fp32; else None.
         mean_T, rstd_T: of the norm, fp32, for whoever mixes again.
         sums_ND: sums of h over each span of `Packed.spans`; None where not asked for.
     """
@@ -33,6 +37,7 @@ class Normed:
     x_MTD: Tensor
     mean_T: Tensor
     rstd_T: Tensor
+    scale_MT: Tensor | None = None
     sums_ND: Tensor | None = None
 
 
@@ -56,7 +61,7 @@ def add_norm_mix(
         norm: None for a last block's output, which needs neither norm nor mixes.
         mixes: one or two vectors of D numbers, fp32.
         packed: the sentences; the first token of each has zeros before it.
-        dtype: of the mixes returned.
+        dtype: of the mixes returned; int8 and fp8 rows as `models.rows.quantize_rows_reference` makes them.
         scale: of the value.
         sums: also return sums over spans; only in batches that have a table of them, see `spans_of`.
     """
@@ -67,6 +72,7 @@ def add_norm_mix(
     out_TD = h_TD if value_TD is None else torch.empty_like(h_TD)
     x_MTD = torch.empty(count, tokens, width, dtype=dtype, device=h_TD.device)
     mean_T, rstd_T = torch.empty(2, tokens if count else 0, device=h_TD.device)
+    scale_MT = torch.empty(count, tokens, device=h_TD.device) if dtype in LARGEST else None
     sums_ND = torch.empty(programs, width, device=h_TD.device) if sums and spans_N2 is not None else None
     if programs:
         residual_kernel[(programs,)](
@@ -83,6 +89,7 @@ def add_norm_mix(
             x_MTD,
             mean_T,
             rstd_T,
+            scale_MT,
             sums_ND,
             tokens,
             scale,
@@ -94,9 +101,13 @@ def add_norm_mix(
             gated=gate_TD is not None,
             count=count,
             summed=sums_ND is not None,
+            quantized=scale_MT is not None,
+            largest=LARGEST.get(dtype, 1.0),
+            integers=dtype == torch.int8,
+            rounding=ROUNDING,
             num_warps=8 if width > 1024 else 4,
         )
-    return Normed(out_TD, x_MTD, mean_T, rstd_T, sums_ND)
+    return Normed(out_TD, x_MTD, mean_T, rstd_T, scale_MT, sums_ND)
 
 
 def spans_of(packed: Packed) -> Tensor | None:
@@ -111,7 +122,7 @@ def _stream(h_ptr, value_ptr, gate_ptr, row, cols, mask, scale, width, added, ga
     if added:
         value = tl.load(value_ptr + at, mask=mask, other=0.0).to(tl.float32) * scale
         if gated:
-            value = value * tl.sigmoid(tl.load(gate_ptr + at, mask=mask, other=0.0).to(tl.float32))
+            value = value * sigmoid(tl.load(gate_ptr + at, mask=mask, other=0.0).to(tl.float32))
         h += value
     return h
 
@@ -139,6 +150,7 @@ def residual_kernel(
     x_ptr,
     mean_ptr,
     rstd_ptr,
+    row_scale_ptr,
     sums_ptr,
     tokens,
     scale,
@@ -150,6 +162,10 @@ def residual_kernel(
     gated: tl.constexpr,
     count: tl.constexpr,
     summed: tl.constexpr,
+    quantized: tl.constexpr,
+    largest: tl.constexpr,
+    integers: tl.constexpr,
+    rounding: tl.constexpr,
 ):
     program = tl.program_id(0)
     if table:
@@ -183,10 +199,18 @@ def residual_kernel(
             x, mean, rstd = _normed(h, weight, bias, mask, width, eps)
             tl.store(mean_ptr + row, mean)
             tl.store(rstd_ptr + row, rstd)
-            tl.store(x_ptr + at, (x + (before - x) * mix0).to(x_ptr.dtype.element_ty), mask=mask)
+            mixed = x + (before - x) * mix0
+            if quantized:
+                mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
+                tl.store(row_scale_ptr + row, row_scale)
+            tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
             if count > 1:
                 at += tl.cast(tokens, tl.int64) * width
-                tl.store(x_ptr + at, (x + (before - x) * mix1).to(x_ptr.dtype.element_ty), mask=mask)
+                mixed = x + (before - x) * mix1
+                if quantized:
+                    mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
+                    tl.store(row_scale_ptr + tokens + row, row_scale)
+                tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
             before = x
     if summed:
         tl.store(sums_ptr + tl.cast(program, tl.int64) * width + cols, total, mask=mask)

@@ -19,7 +19,7 @@ def relu_square(k_TF: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
     return out_TF
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit
 def square_kernel(k_ptr, out_ptr, count, factor, block: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     k = tl.load(k_ptr + at, mask=at < count, other=0.0).to(tl.float32)

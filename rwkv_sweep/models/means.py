@@ -1,0 +1,17 @@
+"""The mean over the tokens of each sentence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rwkv_sweep.models.fused import has_triton
+
+
+def sentence_means(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:
+    """[T, D] to [B, D]; sentence b has the rows offsets[b] to offsets[b + 1]."""
+    if h_TD.is_cuda and h_TD.dtype == torch.float32 and h_TD.is_contiguous() and has_triton():
+        from rwkv_sweep.models.kernels.segment_mean import segment_mean
+
+        return segment_mean(h_TD, offsets_B1)
+    return torch.segment_reduce(h_TD, "mean", offsets=offsets_B1, axis=0, unsafe=True)
