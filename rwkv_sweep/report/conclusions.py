@@ -16,15 +16,46 @@ from rwkv_sweep.results import Result
 
 KINDS = (("latency", "single pairs"), ("batch", "full batches"))
 """Of overhead metrics, with what they time."""
+NOT_TIMED = "The overhead of aggregation was not measured (measure.overhead=true measures it)."
 
 
 def answer(results: Sequence[Result]) -> str:
     """Up to three sentences for each group of runs: overhead, quality, early exit. Says what was not measured."""
-    family = comparisons(results)
-    told = [(group.name, [overhead(group), quality(group, family), early_exit(group)]) for group in groups(results)]
-    if not told:
+    family, found = comparisons(results), groups(results)
+    if not found:
         return "No run finished, so there is nothing to answer with."
-    return "\n\n".join((f"With {name}: " if name else "") + " ".join(filter(None, parts)) for name, parts in told)
+    several = len(found) > 1
+    timed = any(_is_timed(run) for group in found for run in group.runs)
+    parts = [best_of_all(found, family)] if several else []
+    # Said once, not of each group.
+    parts += [NOT_TIMED] if several and not timed else []
+    for group in found:
+        cost = overhead(group) if timed or not several else ""
+        text = " ".join(filter(None, [cost, quality(group, family), early_exit(group)]))
+        parts.append((f"With {group.name}: " if group.name else "") + text)
+    return "\n\n".join(filter(None, parts))
+
+
+def _is_timed(run: Result) -> bool:
+    return any(metric(run, f"overhead/{kind}_ratio") is not None for kind, _ in KINDS)
+
+
+def best_of_all(found: Sequence[Group], family: Sequence[Comparison]) -> str:
+    """The run with the highest Spearman across all groups, with what a reader must know of a winner."""
+    scored = [
+        (own.value, group, run, own)
+        for group in found
+        for run in group.runs
+        if (own := interval(run, "quality/spearman")) is not None
+    ]
+    if not scored:
+        return ""
+    _, group, run, own = max(scored, key=lambda each: each[0])
+    delta = interval(run, "final/delta")
+    text = f"Best of all {counted(len(scored), 'run')}: {group.label(run)} with {group.name}, Spearman {shown(own)}"
+    if delta is not None:
+        text += f"; it differs from the final layer by {shown(delta, '+.3f')}{_verdict(run, family)}"
+    return text + ". It was chosen after looking at all of them, so its own number is optimistic."
 
 
 def overhead(group: Group) -> str:
@@ -36,7 +67,7 @@ def overhead(group: Group) -> str:
     timed = full or group.aggregates
     costs = [_cost(group, timed, f"overhead/{kind}_ratio", of) for kind, of in KINDS]
     if not any(costs):
-        return "The overhead of aggregation was not measured (measure.overhead=true measures it)."
+        return NOT_TIMED
     text = f"Against final-layer inference, aggregating layers{over if group.blocks else ''} shows "
     return text + listed([*filter(None, costs)]) + _kept(group, timed) + _memory(timed) + "."
 

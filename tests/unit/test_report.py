@@ -137,7 +137,9 @@ def test_groups_are_told_apart() -> None:
     both = [each for name in ("fp16", "int8") for each in (run("final", 12, "none", 0.5, 1.0, 1.0, precision=name),)]
     both += [run("all", 12, "mean", 0.52, 1.0, 1.1, precision=name) for name in ("fp16", "int8")]
     assert [group.name for group in groups(both)] == ["precision=fp16", "precision=int8"]
-    first, second = answer(both).split("\n\n")
+    best, first, second = answer(both).split("\n\n")
+    assert best.startswith("Best of all 4 runs: mean of all with precision=fp16, Spearman 0.520 [0.460, 0.580]; it ")
+    assert best.endswith("so its own number is optimistic.")
     assert first.startswith("With precision=fp16: ") and second.startswith("With precision=int8: ")
 
 
