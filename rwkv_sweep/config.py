@@ -171,6 +171,8 @@ class MeasureConfig:
     throughput: run packed batches of the first split, in random order, for tokens/s, until throughput_seconds have
     passed or all of them are done. Set latency_pairs=0 and throughput=false to score quality alone.
     parity: also compare vectors and scores with those of fp32 on the same sentences.
+    speedup_rounds: also time this precision against fp32, interleaved, over so many turns of one packed batch and four
+    times as many single pairs; 0 does not.
     energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
     overhead: also time this configuration against final-layer inference, interleaved, over overhead_pairs pairs and
     overhead_batches full packed batches.
@@ -181,6 +183,7 @@ class MeasureConfig:
     throughput: bool = True
     throughput_seconds: float = 0.5
     parity: bool = True
+    speedup_rounds: int = 0
     energy_seconds: float = 1.0
     overhead: bool = False
     overhead_pairs: int = 200

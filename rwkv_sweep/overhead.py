@@ -46,7 +46,7 @@ def measure_overhead(
         name: lambda arm=arm: arm.embed_tokens(batch)  # type: ignore[misc]
         for name, arm in arms.items()
     }
-    taken = {"latency": _interleaved(single, device, random), "batch": _interleaved([whole] * rounds, device, random)}
+    taken = {"latency": interleaved(single, device, random), "batch": interleaved([whole] * rounds, device, random)}
     peaks = {name: peak_bytes(work, device) for name, work in whole.items()}
     metrics: dict[str, float] = {}
     for arm in [name for name in arms if name != "final"]:
@@ -65,7 +65,7 @@ def _interval(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
 
 
-def _interleaved(
+def interleaved(
     turns: Sequence[Mapping[str, Work]], device: torch.device, random: np.random.Generator
 ) -> dict[str, list[float]]:
     """Milliseconds of each arm, one sample a turn; within a turn the arms run in random order."""

@@ -72,6 +72,11 @@ class ReferenceEncoder(RwkvEncoder):
                 torch.cuda.empty_cache()
 
 
+def is_reference(precision: PrecisionConfig) -> bool:
+    """Whether this is fp32 itself, which the others are held against."""
+    return (precision.base, precision.quantization) == (REFERENCE.base, REFERENCE.quantization)
+
+
 def why_no_reference(shape: Rwkv6Config, device: torch.device) -> str | None:
     """Why an fp32 model of this shape cannot be loaded beside the one that is there; None where it can."""
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from rwkv_sweep.aggregation import aggregate
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.parity import REFERENCE, Found, ReferenceEncoder, parity_metrics, why_no_reference
+from rwkv_sweep.parity import REFERENCE, Found, ReferenceEncoder, is_reference, parity_metrics, why_no_reference
 from rwkv_sweep.quality_pass import fitted_postprocess, pair_scores, sentence_vectors
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.store import EmbeddingStore
@@ -42,7 +42,7 @@ def measure_parity(
     Raises:
         NonFiniteError: NaN or infinity in vectors or scores, of either precision.
     """
-    if (run.precision.base, run.precision.quantization) == (REFERENCE.base, REFERENCE.quantization):
+    if is_reference(run.precision):
         return {}, {"parity": "none: fp32 is what the others are held against"}
     loaded, encoder = embedder.encoder.loaded, embedder.encoder
     reason = why_no_reference(loaded.model.config, encoder.device)

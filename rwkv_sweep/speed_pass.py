@@ -64,6 +64,12 @@ def measure_speed(
     return metrics, tags
 
 
+def speed_sample(embedder: Embedder, run: RunConfig, split: PairSplit) -> tuple[Tokenized, list[tuple[str, str]]]:
+    """A full packed batch of a split, and pairs of it, for timing two models against each other."""
+    tokenized, _, _ = _read(embedder, split.sentences, run.seed)
+    return _full_batch(tokenized, run.batch_tokens), split.first_pairs(run.measure.latency_pairs or len(split))
+
+
 def _read(embedder: Embedder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
     """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences."""
     encoder, count = embedder.encoder, len(sentences)

@@ -72,6 +72,7 @@ def _check(run: RunConfig) -> None:
         ("measure.warmup_pairs", run.measure.warmup_pairs, 0),
         ("measure.overhead_pairs", run.measure.overhead_pairs, 1),
         ("measure.overhead_batches", run.measure.overhead_batches, 1),
+        ("measure.speedup_rounds", run.measure.speedup_rounds, 0),
         ("measure.energy_seconds", run.measure.energy_seconds, 0),
         ("postprocess.components", run.postprocess.components, 1),
         ("device.index", run.device.index if run.device.index is not None else 0, 0),

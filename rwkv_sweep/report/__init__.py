@@ -23,6 +23,10 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
     """
     require_one_of("report", kind, REPORTS)
     # Imported here: nothing but a finished sweep pays for matplotlib.
+    if kind == "quantization":
+        from rwkv_sweep.report.quantization import write_quantization_report
+
+        return write_quantization_report(results, root / "report")
     from rwkv_sweep.report.aggregation import write_aggregation_report
 
     return write_aggregation_report(results, root / "report")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rwkv_sweep.comparisons import FINAL, Comparison, comparisons
@@ -12,7 +10,7 @@ from rwkv_sweep.report.arms import Group, depth, groups, interval, metric
 from rwkv_sweep.report.conclusions import answer
 from rwkv_sweep.report.figures import write_figures
 from rwkv_sweep.report.notes import failures, missing, notes
-from rwkv_sweep.report.text import ABSENT, escaped, number, shown, table
+from rwkv_sweep.report.text import ABSENT, csv_text, escaped, number, paragraphs, shown, table
 from rwkv_sweep.results import Result, write_atomically
 
 QUESTION = (
@@ -72,15 +70,7 @@ def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
     parts += ["## Notes", *(f"- {line}" for line in notes(results, family))]
     failed = failures(results)
     parts += ["## Failures", *(f"- {line}" for line in failed)] if failed else []
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[str]) -> str:
-    """Paragraphs, with the items of a list on lines next to each other."""
-    text = ""
-    for before, part in zip(["", *parts], parts, strict=False):
-        text += ("" if not text else "\n" if before.startswith("- ") and part.startswith("- ") else "\n\n") + part
-    return text + "\n"
+    return paragraphs(parts)
 
 
 def _cost_table(group: Group) -> str:
@@ -128,20 +118,12 @@ def _baseline_names(results: Sequence[Result]) -> list[str]:
 
 
 def _csv(results: Sequence[Result]) -> str:
-    """A row for each run and baseline: label, what it was, every metric, adjusted p-values."""
+    """A row for each run and baseline, with its p-values adjusted."""
     adjusted = {(each.run, each.against): each.adjusted for each in comparisons(results)}
     labels = {run.name: (group.label(run), group.name) for group in groups(results) for run in group.runs}
-    against = list(dict.fromkeys(reference for _, reference in adjusted))
-    params = list(dict.fromkeys(key for result in results for key in result.params))
-    metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    holm = [f"{name}/delta_p_holm" for name in against]
-    writer.writerow(["name", "arm", "group", "kind", "status", *params, *metrics, *holm])
-    for result in results:
-        label, group = labels.get(result.name, (result.name, "")) if result.kind == "model" else (result.name, "")
-        row: list[object] = [result.name, label, group, result.kind, result.status]
-        row += [result.params.get(key, "") for key in params]
-        row += [result.metrics.get(key, "") for key in metrics]
-        writer.writerow([*row, *(adjusted.get((result.name, name), "") for name in against)])
-    return text.getvalue()
+
+    def column(against: str) -> Callable[[Result], object]:
+        return lambda run: adjusted.get((run.name, against), "")
+
+    against = dict.fromkeys(reference for _, reference in adjusted)
+    return csv_text(results, labels, {f"{name}/delta_p_holm": column(name) for name in against})

@@ -65,11 +65,11 @@ class Group:
 def groups(results: Sequence[Result]) -> list[Group]:
     """The finished model runs of a sweep in groups, in the order of their first runs."""
     runs = [result for result in results if result.kind == "model" and result.status == FINISHED]
-    differing = _differing(runs)
+    keys = differing(runs, ARM_KEYS)
     normalizes = len({str(run.params.get("aggregation.normalize")) for run in runs if _aggregates(run)}) > 1
     found: dict[str, Group] = {}
     for run in runs:
-        name = ", ".join(f"{key}={run.params.get(key)}" for key in differing)
+        name = ", ".join(f"{key}={run.params.get(key)}" for key in keys)
         group = found.setdefault(name, Group(name, normalizes=normalizes))
         (group.aggregates if _aggregates(run) else group.singles).append(run)
     for group in found.values():
@@ -109,11 +109,11 @@ def _aggregates(run: Result) -> bool:
     return several and run.params.get("aggregation", "none") != "none"
 
 
-def _differing(runs: Sequence[Result]) -> list[str]:
-    """Keys, other than the arms', that differ between runs; `group.key` only where `group` itself does not."""
-    keys = dict.fromkeys(key for run in runs for key in run.params if key not in ARM_KEYS)
-    differing = [key for key in keys if len({str(run.params.get(key)) for run in runs}) > 1]
-    return [key for key in differing if key.split(".")[0] not in differing or "." not in key]
+def differing(runs: Sequence[Result], own: Sequence[str]) -> list[str]:
+    """Keys, other than the arms' `own`, that differ between runs; `group.key` only where `group` itself does not."""
+    keys = dict.fromkeys(key for run in runs for key in run.params if key not in own)
+    found = [key for key in keys if len({str(run.params.get(key)) for run in runs}) > 1]
+    return [key for key in found if key.split(".")[0] not in found or "." not in key]
 
 
 def _short(name: str) -> str:

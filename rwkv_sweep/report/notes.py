@@ -54,9 +54,9 @@ def notes(results: Sequence[Result], family: Sequence[Comparison]) -> list[str]:
             "scored on: not comparable with the others."
         )
     for key in ("model", "dataset", "dataset.splits", "pooling", "prompt", "precision", "postprocess"):
-        lines += _values(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
+        lines += values_told(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
     for tag in MACHINE_TAGS:
-        lines += _values(tag, [run.tags[tag] for run in runs if tag in run.tags])
+        lines += values_told(tag, [run.tags[tag] for run in runs if tag in run.tags])
     if len({run.tags.get("device_name") for run in runs}) > 1:
         lines.append("The runs are from several machines: compare ratios, not times.")
     told = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
@@ -123,6 +123,6 @@ def _family(results: Sequence[Result], family: Sequence[Comparison]) -> list[str
     return lines
 
 
-def _values(name: str, values: Sequence[str]) -> list[str]:
+def values_told(name: str, values: Sequence[str]) -> list[str]:
     distinct = list(dict.fromkeys(values))
     return [f"{escaped(name)}: {listed([escaped(value) for value in distinct])}."] if distinct else []

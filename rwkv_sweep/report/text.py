@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rwkv_sweep.evaluate import Interval
+from rwkv_sweep.results import Result
 
 ABSENT = "n/a"
 
@@ -25,6 +28,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def paragraphs(parts: Sequence[str]) -> str:
+    """Paragraphs, with the items of a list on lines next to each other."""
+    text = ""
+    for before, part in zip(["", *parts], parts, strict=False):
+        text += ("" if not text else "\n" if before.startswith("- ") and part.startswith("- ") else "\n\n") + part
+    return text + "\n"
+
+
 def shown(interval: Interval | None, form: str = ".3f") -> str:
     """`value [lo, hi]`, or n/a."""
     if interval is None:
@@ -39,6 +50,29 @@ def number(value: float | None, form: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def csv_text(
+    results: Sequence[Result],
+    labels: Mapping[str, tuple[str, str]],
+    columns: Mapping[str, Callable[[Result], object]],
+) -> str:
+    """A row for each run and baseline as CSV: name, label and group, what it was, every metric, further columns.
+
+    labels: label and group by the run's name; a run without one is told by its name. columns: further ones, by name.
+    """
+    params = list(dict.fromkeys(key for result in results for key in result.params))
+    metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "arm", "group", "kind", "status", *params, *metrics, *columns])
+    for result in results:
+        label, group = labels.get(result.name, (result.name, "")) if result.kind == "model" else (result.name, "")
+        row: list[object] = [result.name, label, group, result.kind, result.status]
+        row += [result.params.get(key, "") for key in params]
+        row += [result.metrics.get(key, "") for key in metrics]
+        writer.writerow([*row, *(column(result) for column in columns.values())])
+    return text.getvalue()
 
 
 def counted(count: int, noun: str) -> str:

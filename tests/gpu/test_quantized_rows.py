@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from rwkv_sweep.config import PrecisionConfig
+from rwkv_sweep.models import fused
+from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.precision import apply_precision
 from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, int_product
-from rwkv_sweep.models.precision.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
+from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)
@@ -69,3 +75,28 @@ def test_integers_by_pytorch_and_by_triton_agree() -> None:
         integers = int_product(q_TK, layer.weight_NK)
         expected = integers.float() * scale_T[:, None] * layer.scale_N
         torch.testing.assert_close(layer.product(q_TK, scale_T), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("quantization", ["int8_dynamic", "fp8"])
+@pytest.mark.parametrize("modules", ["all", "channel_mix", ["key", "time_mix.output"]])
+@torch.inference_mode()
+def test_fused_blocks_give_what_plain_blocks_give(
+    quantization: str, modules: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Rwkv6Model(Rwkv6Config(256, 128, 3, head_size=32)).eval()
+    initialize(model, seed=0, zero_outputs=False)
+    apply_precision(model, PrecisionConfig(quantization, "bfloat16", quantization, modules=modules), GPU)
+    lengths = (1, 9, 40, 3000)
+    ids_T = torch.randint(0, 256, (sum(lengths),), generator=torch.Generator().manual_seed(0)).to(GPU)
+
+    def outputs() -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        model(ids_T, Packed.of(lengths, GPU), [0, 1, 2, 3], lambda _, h_TD: found.append(h_TD))
+        return torch.stack(found)
+
+    fast = outputs()
+    monkeypatch.setattr(fused, "why_not", lambda *_: "the plain blocks are asked for")
+    plain = outputs()
+    assert not torch.equal(fast, plain)
+    # A difference in bf16's last bit may move a number by one of fp8's steps, which are up to 12 % wide.
+    assert torch.cosine_similarity(fast, plain, dim=-1).min() > (0.99 if quantization == "fp8" else 0.999)

@@ -16,7 +16,7 @@ ROWS, COLUMNS, DEPTH, GROUP = 128, 256, 128, 8
 
 
 def int8_product(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor, dtype: torch.dtype) -> Tensor:
-    """As `precision.rows.product_reference`, on a GPU: [T, N] in `dtype`."""
+    """As `models.rows.product_reference`, on a GPU: [T, N] in `dtype`."""
     tokens, inner = q_TK.shape
     outputs = len(weight_NK)
     out_TN = torch.empty(tokens, outputs, dtype=dtype, device=q_TK.device)

@@ -12,7 +12,7 @@ ROUNDING = 12582912.0
 
 
 def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, square: bool) -> tuple[Tensor, Tensor]:
-    """As `precision.rows.quantize_rows_reference`, on a GPU, bit for bit for the same fp32 inputs."""
+    """As `models.rows.quantize_rows_reference`, on a GPU, bit for bit for the same fp32 inputs."""
     tokens, width = x_TK.shape
     x_TK = x_TK.contiguous()
     q_TK = torch.empty(x_TK.shape, dtype=dtype, device=x_TK.device)

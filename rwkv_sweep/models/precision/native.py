@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.precision.rows import FP8, quantize_rows, quantize_rows_reference, triton_missing
+from rwkv_sweep.models.rows import FP8, quantize_rows, quantize_rows_reference, triton_missing
 
 MULTIPLE = 16
 """Both sizes of a weight must be multiples of this for the 8-bit products of a GPU."""
@@ -25,14 +25,14 @@ class RowwiseLinear(nn.Module):
         scale_N: fp32; weight_NK * scale_N[:, None] are the weights.
     """
 
-    dtype: torch.dtype
+    row_dtype: torch.dtype
     weight_NK: Tensor
     scale_N: Tensor
 
     def __init__(self, linear: nn.Linear, base: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.in_features, self.out_features, self.base = linear.in_features, linear.out_features, base
-        rows_NK, scale_N = quantize_rows_reference(linear.weight.data.to(device, torch.float32), self.dtype)
+        rows_NK, scale_N = quantize_rows_reference(linear.weight.data.to(device, torch.float32), self.row_dtype)
         self.register_buffer("weight_NK", rows_NK)
         self.register_buffer("scale_N", scale_N)
 
@@ -42,7 +42,7 @@ class RowwiseLinear(nn.Module):
 
     def quantize(self, x_TK: Tensor, square: bool = False) -> tuple[Tensor, Tensor]:
         """Inputs [T, in] (squared ReLUs of them, where asked for) to 8-bit rows and their scales [T], fp32."""
-        return quantize_rows(x_TK, self.dtype, square)
+        return quantize_rows(x_TK, self.row_dtype, square)
 
     def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         """Quantized inputs to outputs [T, out]."""
@@ -57,7 +57,7 @@ class RowwiseLinear(nn.Module):
 class Int8Linear(RowwiseLinear):
     """int8 inputs, weights and products. Outputs: fp32 on a CPU, the base dtype on a GPU."""
 
-    dtype = torch.int8
+    row_dtype = torch.int8
 
     def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         if q_TK.is_cuda and triton_missing() is None:
@@ -71,7 +71,7 @@ class Int8Linear(RowwiseLinear):
 class Fp8Linear(RowwiseLinear):
     """fp8 (e4m3) inputs and weights, on a GPU that multiplies them; outputs in bf16."""
 
-    dtype = FP8
+    row_dtype = FP8
 
     def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         return torch._scaled_mm(

@@ -36,11 +36,13 @@ def quantize_rows_reference(x_TK: Tensor, dtype: torch.dtype, square: bool = Fal
     if square:
         x_TK = torch.relu(x_TK.float()) ** 2
     amax_T1 = x_TK.abs().amax(-1, keepdim=True).float()
-    factor_T1 = torch.where(amax_T1 == 0, 0.0, largest / amax_T1)
+    # Divided as tensors: by a plain number PyTorch multiplies with its inverse, which rounds once more.
+    largest_T1 = torch.full_like(amax_T1, largest)
+    factor_T1 = torch.where(amax_T1 == 0, 0.0, largest_T1 / amax_T1)
     scaled_TK = x_TK * factor_T1
     # fp8 has no infinity: what rounding put beyond its largest number must not become NaN.
     q_TK = scaled_TK.round_() if dtype == torch.int8 else scaled_TK.clamp_(-largest, largest)
-    return q_TK.to(dtype), (amax_T1 / largest).squeeze(-1)
+    return q_TK.to(dtype), (amax_T1 / largest_T1).squeeze(-1)
 
 
 def product_reference(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""How fast a precision is beside fp32: both models in one process, turn by turn, on the same packed batch and pairs.
+
+Runs of a sweep are timed one after another, so their tokens/s also tell of what else the machine did meanwhile. Here
+that is common to both and cancels in the ratio; two precisions are compared by their ratios to fp32.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.evaluate import ratio_interval
+from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.overhead import Work, interleaved
+from rwkv_sweep.parity import REFERENCE, why_no_reference
+from rwkv_sweep.prompt import Tokenized
+
+RESAMPLES = 10_000
+PAIRS_PER_TURN = 4
+"""Single pairs for each turn of the batch: a pair takes a small part of its time."""
+
+
+def measure_speedup(
+    embedder: Embedder, run: RunConfig, pairs: Sequence[tuple[str, str]], batch: Tokenized
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Time of fp32 over that of this precision, for the batch and for single pairs: above 1 this precision is faster.
+
+    Args:
+        embedder: of this precision.
+        run: `measure.speedup_rounds` turns of the batch.
+        pairs: timed one by one, as many as there are turns for, from the first on again where they are fewer.
+        batch: tokenized sentences of one packed batch.
+
+    Returns:
+        Metrics `speedup/*` (ratios of mean times with 95 % bootstrap intervals over turns), and a tag that says why
+        there are none: the fp32 weights do not fit into memory.
+    """
+    encoder = embedder.encoder
+    reason = why_no_reference(encoder.loaded.model.config, encoder.device)
+    if reason is not None:
+        return {}, {"note.speedup": f"absent: {reason}"}
+    loaded = load_model(run.model, REFERENCE, encoder.device)
+    arms = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
+    rounds = run.measure.speedup_rounds
+    timed = [pairs[index % len(pairs)] for index in range(rounds * PAIRS_PER_TURN)]
+    whole: dict[str, Work] = {name: lambda arm=arm: arm.embed_tokens(batch) for name, arm in arms.items()}  # type: ignore[misc]
+    single: list[dict[str, Work]] = [
+        {name: lambda arm=arm, pair=pair: arm.score_pair(*pair) for name, arm in arms.items()}  # type: ignore[misc]
+        for pair in timed
+    ]
+    random = np.random.default_rng(run.seed)
+    try:
+        samples = {"": [whole] * rounds, "pair_": single}
+        taken = {kind: interleaved(turns, encoder.device, random) for kind, turns in samples.items()}
+    finally:
+        del arms, loaded, whole, single
+        gc.collect()
+        if encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+    metrics: dict[str, float] = {}
+    for kind, times in taken.items():
+        ratio = ratio_interval(np.array(times["fp32"]), np.array(times["this"]), RESAMPLES, run.seed)
+        name = f"speedup/{kind}over_fp32"
+        metrics |= {name: ratio.value, f"{name}_lo": ratio.lo, f"{name}_hi": ratio.hi}
+    return metrics, {}
