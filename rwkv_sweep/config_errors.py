@@ -9,23 +9,28 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep import config
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.launchers import missing_plugin
 
 _UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
 _WRONG_TYPE = re.compile(
     r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<type>\w+)"
 )
+_LAUNCHER = re.compile(r"Could not (?:find|load) 'hydra/launcher/(?P<name>\w+)'")
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
 
 
 def is_bad_input(error: Exception) -> bool:
     """Whether an error is about what was asked for, and not a flaw of the program."""
     # Hydra has a plain ValueError for a group that is given a number or null, such as precision=8.
-    bad_group = isinstance(error, ValueError) and str(error).startswith("Config group override must be")
-    return bad_group or isinstance(error, (HydraException, OmegaConfBaseException, UserError))
+    # And one for two modes at once, such as -m with --cfg.
+    plain = isinstance(error, ValueError) and str(error).startswith(("Config group override must be", "Only one of --"))
+    return plain or isinstance(error, (HydraException, OmegaConfBaseException, UserError))
 
 
 def one_line(error: Exception) -> str:
     """What went wrong, with key and value, and what would be valid; without Hydra's search paths and hints."""
+    if (launcher := _LAUNCHER.search(str(error))) and (told := missing_plugin(launcher["name"])):
+        return told
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         valid = ", ".join(sorted(name for name in error.options if name != "schema"))

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from omegaconf import DictConfig
 
-from rwkv_sweep.errors import UserError
-
 EXTRAS = {
-    "hydra_joblib_launcher": "joblib",
-    "hydra_submitit_launcher": "submitit",
-    "hydra_ray_launcher": "ray",
+    "joblib": "joblib",
+    "submitit_local": "slurm",
+    "submitit_slurm": "slurm",
+    "ray": "ray",
 }
-"""Extra of this package by the plugin it brings."""
+"""Extra of this package that brings a plugin, by the launcher that the plugin registers."""
 
 _ELSEWHERE = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 """Launchers whose jobs run on other machines, or may."""
 
 
-def check_launcher(config: DictConfig) -> None:
-    """Raises UserError, naming what to install, if the launcher's plugin is not there."""
-    target = str(config.hydra.launcher._target_)
-    package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
-    if package is None or (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
-        return
-    name = config.hydra.runtime.choices.get("hydra/launcher")
-    install = f"pip install 'rwkv-sweep[{EXTRAS[package]}]'" if package in EXTRAS else f"install {package}"
-    raise UserError(f"hydra/launcher={name} needs a plugin that is not installed: {install}")
+def missing_plugin(option: str) -> str | None:
+    """What to say of a launcher that Hydra does not know because its plugin is not installed; None of any other."""
+    if option not in EXTRAS:
+        return None
+    return f"hydra/launcher={option} needs a plugin that is not installed: pip install 'rwkv-sweep[{EXTRAS[option]}]'"
 
 
 def runs_here(config: DictConfig) -> bool:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.jobs import compose_jobs, load_seldom, swept_keys
-from rwkv_sweep.launchers import check_launcher, runs_here
+from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
@@ -64,14 +64,14 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _start(config, Path(config.hydra.run.dir), [config], [], multirun=False)
+        _start(config, Path(config.hydra.run.dir), [config], [], _name(config), multirun=False)
 
     @_not_swallowed
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        check_launcher(config)
-        swept = swept_keys(config)
+        swept, name = swept_keys(config), _name(config)
         load_seldom(config)
-        _start(config, Path(config.hydra.sweep.dir), compose_jobs(config), swept, multirun=True)
+        _settle(config)
+        _start(config, Path(config.hydra.sweep.dir), compose_jobs(config), swept, name, multirun=True)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -93,7 +93,19 @@ def sweep_is_running() -> bool:
     return _current is not None
 
 
-def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], multirun: bool) -> None:
+def _settle(config: DictConfig) -> None:
+    """Make the sweep's folder absolute: a cluster's jobs start elsewhere."""
+    with open_dict(config.hydra):
+        OmegaConf.set_readonly(config.hydra, False)
+        config.hydra.sweep.dir = str(Path(config.hydra.sweep.dir).absolute())
+
+
+def _name(config: DictConfig) -> str:
+    """What was typed."""
+    return redact(" ".join(config.hydra.overrides.task)) or "defaults"
+
+
+def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:
     global _current
     quiet_dependencies()
     started = time.time()
@@ -106,7 +118,6 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
     first = runs[0] if runs else run_config(config)
     prepared = check_runs(runs, runs_here(config))
     claim(root, first.resume, "hydra.sweep.dir" if multirun else "hydra.run.dir")
-    name = redact(" ".join(config.hydra.overrides.task)) or "defaults"
     record = _planned(name, first, runs, swept, root, started, multirun)
     if first.resume:
         # The kind of a cluster's device is known on its nodes alone, and so are the keys.
@@ -137,6 +148,7 @@ def _planned(
         id=before.id if before and before.id else uuid.uuid4().hex,
         multirun=multirun,
         jobs=len(runs) or None,
+        cwd=str(Path.cwd()),
     )
 
 

@@ -22,7 +22,7 @@ class SweepRecord:
     swept: keys that take several values. poolings: all that the jobs take. report: what the end of the sweep answers.
     tracking: where runs are tracked, absolute and without secrets. started: seconds since the epoch.
     id: stands for the sweep wherever it is imported. multirun: whether it has a parent run at all.
-    jobs: how many there are to be, None where the sweeper chooses them as it goes.
+    jobs: how many there are to be, None where the sweeper chooses them as it goes. cwd: what relative paths start from.
     """
 
     name: str
@@ -35,6 +35,7 @@ class SweepRecord:
     id: str = ""
     multirun: bool = False
     jobs: int | None = None
+    cwd: str = ""
 
     @classmethod
     def load(cls, root: Path) -> SweepRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 import uuid
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import load_splits
@@ -30,13 +31,15 @@ from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.out_of_memory import is_out_of_memory, with_smaller_batches
 from rwkv_sweep.params import flat_params, run_name
+from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
 from rwkv_sweep.preflight import check_run
 from rwkv_sweep.quality_pass import measure_quality
 from rwkv_sweep.redaction import redact, redact_files
 from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
 from rwkv_sweep.resume import recorded, take_over
-from rwkv_sweep.speed_pass import measure_speed
+from rwkv_sweep.speed_pass import measure_speed, speed_sample
+from rwkv_sweep.speedup import measure_speedup
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.sweep_record import STOP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
@@ -45,12 +48,14 @@ from rwkv_sweep.validation import run_config
 
 @dataclass(frozen=True)
 class Place:
-    """folder: the job's own. root: the sweep's (the same for a single run). name: the run's. record: the sweep."""
+    """folder: the job's own. root: the sweep's (the same for a single run). name: the run's. record: the sweep.
+    number: the job's."""
 
     folder: Path
     root: Path
     name: str
     record: SweepRecord
+    number: int = 0
 
 
 def run_task(cfg: DictConfig) -> float | None:
@@ -77,9 +82,10 @@ def run_task(cfg: DictConfig) -> float | None:
             say(f"{place.name}: finished before, not run again")
             _track(found, run, place, again=True)
             return found.metrics.get("quality/spearman")
-        with own_gpu(run, HydraConfig.get().job.num or 0) as settled:
+        with own_gpu(run, place.number) as settled:
             isolated = partial(run_isolated, settled, planned, place.folder, place.root)
             result = isolated() if run.isolate else attempt(settled, planned, place, clock)
+        result = replace(result, tags={**result.tags, "launcher": _launcher(), "isolated": str(run.isolate).lower()})
     except KeyboardInterrupt:
         with interrupts_wait():
             _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
@@ -148,6 +154,11 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
         timed, states = measure_speed(embedder, run, splits[0], place.folder)
     metrics, tags = metrics | timed, tags | states
     metrics |= memory.metrics() | audited.metrics()
+    if run.measure.speedup_rounds and not is_reference(run.precision):
+        with clock.stage("timing"):
+            batch, pairs = speed_sample(embedder, run, splits[0])
+            ratios, notes = measure_speedup(embedder, run, pairs, batch)
+        metrics, tags = metrics | ratios, tags | notes
     return replace(planned, status=FINISHED, params=params, metrics=metrics, tags=tags, ended=time.time())
 
 
@@ -156,7 +167,15 @@ def _place(run: RunConfig) -> Place:
     folder = Path(hydra.runtime.output_dir)
     root = Path(hydra.sweep.dir).absolute() if hydra.mode is not None and hydra.mode.name == "MULTIRUN" else folder
     record = SweepRecord.load(root)
-    return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record)
+    if Path(record.cwd).is_dir():
+        os.chdir(record.cwd)  # a cluster's workers start elsewhere, and relative paths are the command's
+    number = 0 if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
+    return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record, number)
+
+
+def _launcher() -> str:
+    """Speed is that of a busy machine where the launcher runs several jobs at once."""
+    return str(HydraConfig.get().runtime.choices.get("hydra/launcher", "basic"))
 
 
 def _forget_secrets(place: Place) -> None:

@@ -1,0 +1,80 @@
+"""Commands without their imports: a process that has loaded everything forks one child per command.
+
+It reads a line of JSON for each: arguments, cwd, and kill_after, seconds after which the child is ended by SIGKILL (null
+for never); and answers with a line: code (negative for a signal), seconds, and what the child wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def serve() -> None:
+    load_everything()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(carry_out(**json.loads(line))), flush=True)
+
+
+def load_everything() -> None:
+    """What a sweep imports sooner or later, but nothing that starts threads."""
+
+    import rwkv_sweep.__main__
+    import rwkv_sweep.summary
+    import rwkv_sweep.task
+    import rwkv_sweep.tracking  # noqa: F401
+
+
+def carry_out(arguments: list[str], cwd: str, kill_after: float | None) -> dict[str, object]:
+    log = Path(cwd) / "output.txt"
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        run_command(arguments, cwd, log)
+    killed = kill_after is not None and not ended_within(child, kill_after)
+    if killed:
+        os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {"code": code, "seconds": time.monotonic() - started, "output": log.read_text(errors="replace")}
+
+
+def ended_within(child: int, seconds: float) -> bool:
+    """Whether the child ended by itself; it is left to be waited for."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def run_command(arguments: list[str], cwd: str, log: Path) -> None:
+    """In the child: the command line as a shell would start it, and the end of this process."""
+    from rwkv_sweep.__main__ import main
+
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(cwd)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.argv = ["rwkv_sweep", *arguments]
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
