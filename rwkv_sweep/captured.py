@@ -7,8 +7,10 @@ a third sentence of padding, which nothing reads.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.extract import Batch, RwkvEncoder
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.packed import CHUNK, Packed
 from rwkv_sweep.pooling import PooledTokens
 from rwkv_sweep.prompt import Tokenized
 
@@ -108,7 +110,7 @@ class _Graph:
     ) -> None:
         self._size, self._partly, self._idf_V = size, partly, idf_V
         # ids; offsets; spans and their numbers; where only parts are pooled, places and offsets of those tokens.
-        spans = size // _span_size() + 3
+        spans = size // CHUNK + 3
         self._parts = (size, 4, 2 * spans, spans, size if partly else 0, 4 if partly else 0)
         self._host = torch.zeros(sum(self._parts), dtype=torch.int64, pin_memory=True)
         self._host_numbers = self._host.numpy()
@@ -122,9 +124,14 @@ class _Graph:
                 self._run(vectors, staged)
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            with (
+                _no_garbage_collection(),
+                torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self.vectors_2D = self._run(vectors, staged)
-        torch.cuda.current_stream(device).wait_stream(stream)
+            # The first replay copies the graph to the device, which belongs to no pair's time.
+            self._graph.replay()
+            stream.synchronize()
         self._staged, self._device = staged, device
 
     def score(self, tokenized: Tokenized) -> float:
@@ -163,18 +170,26 @@ class _Graph:
         self._host_numbers[:] = row
 
 
-def _span_size() -> int:
-    from rwkv_sweep.models.kernels.wkv_chunk import CHUNK
-
-    return CHUNK
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """An older graph that is collected while another is captured would break the capture, and the process with it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _spans(ends: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """`Packed.spans`, laid flat, and `Packed.earlier` of sentences that end there."""
-    found, earlier, start, size = [], [], 0, _span_size()
+    found: list[int] = []
+    earlier: list[int] = []
+    start = 0
     for end in ends:
-        for count, at in enumerate(range(start, end, size)):
-            found += [at, min(at + size, end)]
+        for count, at in enumerate(range(start, end, CHUNK)):
+            found += [at, min(at + CHUNK, end)]
             earlier.append(count)
         start = end
     return found, earlier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -78,7 +78,8 @@ class Embedder:
         model, device = self.encoder.loaded.model, self.encoder.device
         if device.type != "cuda" or unsupported(cast(Sequence[Block], model.blocks), device) is not None:
             return None
-        return CapturedPairs(self.encoder, self._pair_vectors, idf=self.pooling == "idf")
+        # Of a copy: bound to this one, graphs would wait for the garbage collector and not go with their embedder.
+        return CapturedPairs(self.encoder, replace(self)._pair_vectors, idf=self.pooling == "idf")
 
     def _pair_vectors(self, batch: Batch) -> Tensor:
         """[2, D'] of a pair and its padding, before post-processing."""

@@ -13,7 +13,7 @@ from rwkv_sweep.config import PromptConfig
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.loading import LoadedModel
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.packed import Packed, to_device
 from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, idf_weights, read_state, vector_size
 from rwkv_sweep.prompt import Tokenized, tokenize
 
@@ -120,7 +120,7 @@ class RwkvEncoder:
         shape, count = self.loaded.model.config, len(tokenized.ids)
         out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
         for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
-            rows_B = torch.tensor(rows, device=self.device)
+            rows_B = to_device(torch.tensor(rows), self.device)
             found = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
             for name, vectors in found.items():
                 out[name][:, rows_B] = torch.stack([vectors[layer] for layer in layers])
@@ -137,11 +137,11 @@ class RwkvEncoder:
         ids = [tokenized.ids[row] for row in rows]
         spans = [tokenized.spans[row] for row in rows]
         packed = Packed.of([len(found) for found in ids], self.device)
-        ids_T = torch.tensor([token for found in ids for token in found], device=self.device)
+        ids_T = to_device(torch.tensor([token for found in ids for token in found]), self.device)
         pooled, index_P = packed, None
         if any(end - start < len(found) for (start, end), found in zip(spans, ids, strict=True)):
             pooled = Packed.of([end - start for start, end in spans], self.device)
-            index_P = _places(packed.lengths, spans).to(self.device)
+            index_P = to_device(_places(packed.lengths, spans), self.device)
         weights_P = None
         if "idf" in poolings:
             if self.idf_V is None:

@@ -37,6 +37,8 @@ def measure_overhead(
         interval over turns; MiB of peak memory less that of `final`), and all samples in ms under `<kind>_<arm>`.
     """
     device = arms["final"].encoder.device
+    for embedder in arms.values():
+        embedder.prepare_pairs(pairs)
     random = np.random.default_rng(seed)
     single: list[dict[str, Work]] = [
         {name: lambda arm=arm, pair=pair: arm.score_pair(*pair) for name, arm in arms.items()}  # type: ignore[misc]

@@ -31,7 +31,7 @@ def measure_speed(
     """Time the first split; writes the samples into `folder`. Nothing here comes from the store.
 
     Returns:
-        Metrics, and tags that say in what state the device was while its energy was counted.
+        Metrics, and tags that say how single pairs ran, and in what state the device was while its energy was counted.
     """
     tags: dict[str, str] = {}
     tokenized, tokens, truncated = _read(embedder, split.sentences, run.seed)
@@ -47,13 +47,15 @@ def measure_speed(
         per_pair = tokens / len(split.labels)
         metrics |= found | {"throughput/pairs_per_s": found["throughput/tokens_per_s"] / per_pair}
         if run.measure.energy_seconds > 0:
-            joules, tags = measure_energy(work, per_pair, run.measure.energy_seconds, device)
-            metrics |= joules
+            joules, states = measure_energy(work, per_pair, run.measure.energy_seconds, device)
+            metrics, tags = metrics | joules, tags | states
     pairs = split.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs, run.measure.overhead_pairs))
     if run.measure.latency_pairs:
         warm_up = pairs[: run.measure.warmup_pairs]
+        embedder.prepare_pairs(pairs[: run.measure.latency_pairs])
         latency = measure_latency(embedder.score_pair, pairs[: run.measure.latency_pairs], warm_up, device)
         metrics |= latency.metrics()
+        tags["pairs"] = embedder.pair_path
         write_latency(folder, latency.samples_ms)
     if run.measure.overhead:
         timed = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]

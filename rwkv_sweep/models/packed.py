@@ -9,6 +9,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+CHUNK = 16
+"""Tokens that the fused WKV operator reads at once."""
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A copy on `device` that the host need not wait for: from ordinary memory it would, until the GPU is idle."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
 
 @dataclass(frozen=True)
 class ChunkPlan:
@@ -63,7 +73,7 @@ class Packed:
         """
         if any(length < 1 for length in lengths):
             raise ValueError("a packed sentence needs at least one token")
-        return cls(tuple(lengths), _offsets(lengths).to(device))
+        return cls(tuple(lengths), to_device(_offsets(lengths), device))
 
     @property
     def tokens(self) -> int:
@@ -104,7 +114,7 @@ class Packed:
         Each sentence is cut into as few runs as there can be, of equal length but for one token. Made once a batch.
         """
         if size not in self._spans:
-            self._spans[size] = _spans(self.lengths, size).to(self.offsets_B1.device)
+            self._spans[size] = to_device(_spans(self.lengths, size), self.offsets_B1.device)
         return self._spans[size]
 
     @cached_property
@@ -115,7 +125,7 @@ class Packed:
         """Where each sentence's part of `spans(size)` starts, and their number at the end: int64 [B + 1]."""
         if size not in self._span_offsets:
             counts = [(length + size - 1) // size for length in self.lengths]
-            self._span_offsets[size] = _offsets(counts).to(self.offsets_B1.device)
+            self._span_offsets[size] = to_device(_offsets(counts), self.offsets_B1.device)
         return self._span_offsets[size]
 
     @cached_property
@@ -125,10 +135,7 @@ class Packed:
     def earlier(self, size: int) -> Tensor:
         """For each of `spans(size)`, how many spans of its sentence come before it: int32 [N]; made once a batch."""
         if size not in self._earlier:
-            counts = [(length + size - 1) // size for length in self.lengths]
-            places = [torch.arange(count, dtype=torch.int32) for count in counts]
-            found = torch.cat(places) if places else torch.zeros(0, dtype=torch.int32)
-            self._earlier[size] = found.to(self.offsets_B1.device)
+            self._earlier[size] = to_device(_span_places(self.lengths, size)[1].int(), self.offsets_B1.device)
         return self._earlier[size]
 
     @cached_property
@@ -148,15 +155,20 @@ def _offsets(counts: Sequence[int]) -> Tensor:
     return offsets_B1
 
 
-def _spans(lengths: Sequence[int], size: int) -> Tensor:
-    lengths_B = torch.tensor(lengths, dtype=torch.int64)
-    counts_B = (lengths_B + size - 1) // size
+def _span_places(lengths: Sequence[int], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each span: its sentence, its place among that sentence's spans, and how many these are."""
+    counts_B = (torch.tensor(lengths, dtype=torch.int64) + size - 1) // size
     of_N = torch.arange(len(lengths)).repeat_interleave(counts_B)
     place_N = torch.arange(len(of_N)) - (counts_B.cumsum(0) - counts_B)[of_N]
-    starts_N = (lengths_B.cumsum(0) - lengths_B)[of_N]
-    ends_N = (place_N + 1) * lengths_B[of_N] // counts_B[of_N]
-    begins_N = place_N * lengths_B[of_N] // counts_B[of_N]
-    return torch.stack((starts_N + begins_N, starts_N + ends_N), 1).int()
+    return of_N, place_N, counts_B[of_N]
+
+
+def _spans(lengths: Sequence[int], size: int) -> Tensor:
+    of_N, place_N, count_N = _span_places(lengths, size)
+    lengths_B = torch.tensor(lengths, dtype=torch.int64)
+    start_N = (lengths_B.cumsum(0) - lengths_B)[of_N]
+    begin_N, end_N = (at_N * lengths_B[of_N] // count_N for at_N in (place_N, place_N + 1))
+    return torch.stack((start_N + begin_N, start_N + end_N), 1).int()
 
 
 def _plan(packed: Packed, size: int) -> ChunkPlan:

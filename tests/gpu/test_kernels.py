@@ -15,8 +15,8 @@ pytestmark = pytest.mark.gpu
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-3, torch.float16: 1e-3}
 """Relative error of whole tensors: the rounding of the output, and of TF32 where products use it."""
-TIME_MIX = {**TOLERANCE, torch.float32: 1e-5}
-"""The operator sums exponentials of sums."""
+TIME_MIX = {**TOLERANCE, torch.float32: 3e-5}
+"""Exponents of up to 80 are rounded to 4e-6 before their exponentials are multiplied and summed."""
 RAGGED = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 100, 1, 64]
 LONG = [*RAGGED, 4096, 1]
 

@@ -22,6 +22,12 @@ def test_spans_cover_each_sentence_in_order_and_cross_none(size: int) -> None:
     assert all(0 < end - start <= size for start, end in spans)
     assert set(packed.starts_B.tolist()) <= {start for start, _ in spans}
     assert len(spans) == sum(-(-length // size) for length in lengths)
+    offsets = packed.span_offsets(size).tolist()
+    assert [spans[at][0] for at in offsets[:-1]] == packed.starts_B.tolist() and offsets[-1] == len(spans)
+    earlier = packed.earlier(size).tolist()
+    assert [at - count for at, count in enumerate(earlier)] == [
+        max(o for o in offsets[:-1] if o <= at) for at in range(len(spans))
+    ]
 
 
 def test_spans_of_a_sentence_differ_by_at_most_one_token() -> None:

@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.models.kernels.fast_math import exp
-from rwkv_sweep.models.kernels.wkv_chunk import CHUNK, chunk_scores, load_low, load_rows, log_decays, norm_and_gate
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.kernels.wkv_chunk import chunk_scores, load_low, load_rows, log_decays, norm_and_gate
+from rwkv_sweep.models.packed import CHUNK, Packed
 
 PAIRS_UP_TO = 256
 """Longest sentence for which reading every pair of spans is faster than carrying a state."""
@@ -138,7 +138,7 @@ def pairs_kernel(
     log_w = log_decays(low, high, decay, mask, precision)
     total = tl.cumsum(log_w, 0)
     r, k, v = r_raw.to(tl.float32), k_raw.to(tl.float32), v_raw.to(tl.float32)
-    scores = chunk_scores(r, k, u, total - log_w, total, steps, chunk, precision)
+    scores = chunk_scores(r, k, u, log_w, total, steps, chunk, precision)
     y = tl.dot(scores, v, input_precision=precision)
     r *= exp(total - log_w)
     # From the span before this one to the sentence's first. Every exponent is a decay, so none is above 0.
@@ -211,11 +211,10 @@ def state_kernel(
         gate = load_rows(gate_ptr, rows, cols, mask, width)
         log_w = log_decays(low, high, decay, mask, precision)
         total = tl.cumsum(log_w, 0)
-        before = total - log_w
-        scores = chunk_scores(r, k, u, before, total, steps, chunk, precision)
+        scores = chunk_scores(r, k, u, log_w, total, steps, chunk, precision)
         y = tl.dot(scores, v, input_precision=precision)
         if at > start:
-            y += tl.dot(r * exp(before), state, input_precision=precision)
+            y += tl.dot(r * exp(total - log_w), state, input_precision=precision)
         if states or at + chunk < end:
             last = tl.sum(log_w, 0)
             kept = tl.dot(tl.trans(k * exp(last[None, :] - total)), v, input_precision=precision)

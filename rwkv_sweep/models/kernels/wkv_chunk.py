@@ -11,12 +11,9 @@ import triton.language as tl
 
 from rwkv_sweep.models.kernels.fast_math import exp, sigmoid, tanh
 
-CHUNK = 16
-MAX_EXPONENT = tl.constexpr(80.0)
-"""Half a chunk may decay by exp(-80) and its inverse is still far inside fp32."""
-STRONGEST = tl.constexpr(-25.0)
-"""A log decay below this counts as this: exp(-25) = 1e-11 is nothing beside the rounding of fp32, and running sums of
-stronger ones would lose the weak ones added to them."""
+STRONGEST = tl.constexpr(-18.0)
+"""A log decay below this counts as this: exp(-18) = 1.5e-8 is less than the rounding of fp32. So four tokens decay by
+no more than exp(-72), whose inverse is far inside fp32, and running sums of strong decays keep what is added to them."""
 
 
 @triton.jit
@@ -42,29 +39,28 @@ def log_decays(low, high, decay, mask, precision: tl.constexpr):
 
 
 @triton.jit
-def chunk_scores(r, k, u, before, total, steps, chunk: tl.constexpr, precision: tl.constexpr):
-    """What each token t takes from each earlier one i of its chunk, sum over channels of r_t k_i exp(before_t - total_i),
-    and from itself, sum over channels of r_t u k_t: [C, C].
+def chunk_scores(r, k, u, log_w, total, steps, chunk: tl.constexpr, precision: tl.constexpr):
+    """What each token t takes from each earlier one i of its chunk, sum over channels of r_t k_i
+    exp(before_t - total_i), and from itself, sum over channels of r_t u k_t: [C, C].
 
-    The decays are factored about the middle of the chunk where they allow it; else the tokens are taken one by one,
-    with no exponent above 0.
+    `total` is the running sum of log_w, `before` the same without the token's own. The exponent is split in two about a
+    point between the tokens: for tokens in different halves of the chunk about its middle, where neither part is above
+    0; for tokens of one half about that half's own middle, four tokens from its ends, where neither is above 72.
     """
-    half = tl.sum(tl.where(steps[:, None] < chunk // 2, total - before, 0.0), 0)
-    last = tl.min(total, 0)
-    if tl.max(tl.maximum(-half, half - last), 0) <= MAX_EXPONENT:
-        read = r * exp(before - half[None, :])
-        written = k * exp(half[None, :] - total)
-        scores = tl.dot(read, tl.trans(written), input_precision=precision)
-    else:
-        scores = tl.zeros([chunk, chunk], tl.float32)
-        for step in range(chunk):
-            here = steps[:, None] == step
-            k_K = tl.sum(tl.where(here, k, 0.0), 0)
-            total_K = tl.sum(tl.where(here, total, 0.0), 0)
-            taken = tl.sum(r * k_K[None, :] * exp(tl.minimum(before - total_K[None, :], 0.0)), 1)
-            scores = tl.where(steps[None, :] == step, taken[:, None], scores)
-    # Above the diagonal the product can overflow, and is dropped here.
+    before = total - log_w
+    early = steps < chunk // 2
+    middle = tl.sum(tl.where(early[:, None], log_w, 0.0), 0)
+    quarter = tl.sum(tl.where((steps < chunk // 4)[:, None], log_w, 0.0), 0)
+    late_quarter = tl.sum(tl.where((steps < chunk // 4 * 3)[:, None], log_w, 0.0), 0)
+    own_half = tl.where(early[:, None], quarter[None, :], late_quarter[None, :])
+    near = tl.dot(r * exp(before - own_half), tl.trans(k * exp(own_half - total)), input_precision=precision)
+    # Where a token lies on the other side of the middle the exponent is above 0, and the product is not used.
+    read = r * exp(tl.minimum(before - middle[None, :], 0.0))
+    written = k * exp(tl.minimum(middle[None, :] - total, 0.0))
+    far = tl.dot(read, tl.trans(written), input_precision=precision)
+    scores = tl.where(early[:, None] == early[None, :], near, far)
     own = tl.sum(r * u[None, :] * k, 1)
+    # Above the diagonal the product can overflow, and is dropped here.
     scores = tl.where(steps[:, None] > steps[None, :], scores, 0.0)
     return tl.where(steps[:, None] == steps[None, :], own[:, None], scores)
 
