@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import RUNS, Commands, arguments, latest_root, quality, records
+from tests.faults.sweeps import RUNS, Commands, Undisturbed, arguments, latest_root, quality, records
 
 
 @pytest.fixture(scope="session")
@@ -41,26 +40,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = [
-        "the",
-        "cat",
-        "slept",
-        "while",
-        "rain",
-        "fell",
-        "on",
-        "a",
-        "red",
-        "roof",
-        "and",
-        "nobody",
-        "came",
-        "home",
-        "before",
-        "dark",
-        "that",
-        "day",
-    ]
+    text = "the cat slept while rain fell on a red roof and nobody came home before dark that day"
+    words = text.split()
     rows = ["sentence1\tsentence2\tlabel"]
     for number in range(16):
         first = " ".join(words[(number + step * step) % len(words)] for step in range(6))
@@ -69,15 +50,6 @@ def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("faults") / "pairs.tsv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A sweep that nothing befell. arguments: its command's. quality: its figures by run. seconds: what it took."""
-
-    arguments: list[str]
-    quality: dict[str, dict[str, float]]
-    seconds: float
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
-It reads a line of JSON for each: arguments, cwd, and kill_after, seconds after which the child is ended by SIGKILL (null
-for never); and answers with a line: code (negative for a signal), seconds, and what the child wrote.
+It reads a line of JSON for each: arguments, cwd, and kill_after, seconds after which the child is ended by SIGKILL
+(null for never); and answers with a line: code (negative for a signal), seconds, and what the child wrote.
 """
 
 from __future__ import annotations

@@ -48,6 +48,15 @@ class Ended:
     output: str
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A sweep that nothing befell. arguments: its command's. quality: its figures by run. seconds: what it took."""
+
+    arguments: list[str]
+    quality: dict[str, dict[str, float]]
+    seconds: float
+
+
 class Commands:
     """Starts commands of this program that need no time for imports, see `forking`."""
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Undisturbed
-from tests.faults.sweeps import Commands, check_complete, latest_root
+from tests.faults.sweeps import Commands, Undisturbed, check_complete, latest_root
 
 MOST_STARTS = 60
 
@@ -18,14 +17,12 @@ def complete(
     commands: Commands, arguments: list[str], cwd: Path, longest: float, chance: random.Random, most_kills: int
 ) -> int:
     """Start the sweep again and again, killed at random moments, until it ends by itself; returns the kills."""
-    kills = 0
-    for _ in range(MOST_STARTS):
+    for kills in range(MOST_STARTS):
         kill_after = chance.uniform(0.05, longest) if kills < most_kills else None
         ended = commands.run(arguments, cwd, kill_after)
         if ended.code == 0:
             return kills
         assert ended.code == -9, ended.output
-        kills += 1
     raise AssertionError(f"not complete after {MOST_STARTS} starts")
 
 
