@@ -144,6 +144,8 @@ def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, de
             model = Rwkv6Model(weights.config)
         model.load_state_dict(weights.state_dict(), assign=True)
         tags = apply_precision(model.eval(), precision, device) | fused.path_tags(model.blocks, device)
+        if device.type == "cuda":
+            fused.stack_projections(model.blocks)
     found: dict[str, object] = {"tags": tags, "audit": audit(model, precision, device).record()}
     batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
     return Arm(name, model, batch, runner(model, 2, args, device), found)
@@ -195,9 +197,10 @@ def measure_speed(arms: Sequence[Arm], args: argparse.Namespace, device: torch.d
                 own, theirs = np.array(samples_ms[arm.name]), np.array(samples_ms[YARDSTICK])
                 ratio = ratio_interval(theirs, own, 10_000, seed=0)
                 arm.found[f"{kind}_speedup"] = [ratio.value, ratio.lo, ratio.hi]
+                arm.found[f"{kind}_speedup_of_medians"] = float(np.median(theirs) / np.median(own))
     for arm in arms:
-        mean_ms = float(np.mean(arm.found["batch_ms"]))  # type: ignore[arg-type]
-        arm.found["tokens_per_s"] = 1e3 * batch_tokens(args) / mean_ms
+        median_ms = float(np.median(arm.found["batch_ms"]))  # type: ignore[arg-type]
+        arm.found["tokens_per_s"] = 1e3 * batch_tokens(args) / median_ms
 
 
 def interleaved(work: dict[str, Callable[[], Tensor]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -216,7 +219,7 @@ def interleaved(work: dict[str, Callable[[], Tensor]], rounds: int, device: torc
 
 
 def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
-    columns = f"{'tokens/s':>10}{'times bf16':>23}{'ms/pair':>9}{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
+    columns = f"{'tokens/s':>10}{'x bf16':>8}{'x bf16, means':>23}{'ms/pair':>9}{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
     print(f"\n{'precision':13}{columns}{'peak MiB':>9}{'cosine':>9}{'1st %':>9}{'finite':>7}{'J/1k pairs':>11}")
     for arm in arms:
         found, sizes = arm.found, arm.found["audit"]["metrics"]  # type: ignore[index]
@@ -224,7 +227,7 @@ def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
         speedup: Sequence[float] = found.get("batch_speedup", [float("nan")] * 3)  # type: ignore[assignment]
         energy = found.get("energy", ({}, {}))[0].get("energy/joules_per_1k_pairs", float("nan"))  # type: ignore[index]
         print(
-            f"{arm.name:13}{found['tokens_per_s']:10,.0f}"
+            f"{arm.name:13}{found['tokens_per_s']:10,.0f}{found.get('batch_speedup_of_medians', float('nan')):8.3f}"
             f"{speedup[0]:9.3f} [{speedup[1]:.3f}, {speedup[2]:.3f}]{np.median(found['pair_ms']):8.2f}"
             f"{without + sizes['memory/embedding_mib']:12,.1f}{without:13,.1f}"
             f"{sizes['audit/bits_per_parameter_without_embedding']:6.2f}{found['peak_above_weights_mib']:9,.0f}"

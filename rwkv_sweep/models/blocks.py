@@ -50,6 +50,8 @@ class TimeMix(nn.Module):
         self.chunk: int | None = None
         # The weights of key, value, receptance and gate in one piece, where they lie so: see `fused`.
         self.stack_4ED: Tensor | None = None
+        # What `fused` finds out about the mixes where the four projections take fp8.
+        self.bounds_4: Tensor | None = None
         for name in ("x", "w", "k", "v", "r", "g"):
             self.register_parameter(f"time_maa_{name}", nn.Parameter(torch.empty(1, 1, hidden)))
         self.time_maa_w1 = nn.Parameter(torch.empty(hidden, mix_rank * 5))

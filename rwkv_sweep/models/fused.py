@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix
 from rwkv_sweep.models.branches import Branch
 from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.rows import FP8
 
 if TYPE_CHECKING:
     from rwkv_sweep.models.kernels.residual import Normed
@@ -108,7 +109,7 @@ def run_blocks(
     if not blocks:
         return h_TD
     pooling = Branch(h_TD.device)
-    normed = add_norm_mix(h_TD, None, None, *_next(blocks, -1), packed, _dtype(blocks[0]))
+    normed = add_norm_mix(h_TD, None, None, *_next(blocks, -1), packed, _dtype(blocks[0]), amax=_bounded(blocks[0]))
     for index, block in enumerate(blocks):
         y_TD, state_BHKV = _time_mix(block, normed, packed, on_state is not None and index in layers)
         before_TD, wide = normed.h_TD, block.feed_forward
@@ -120,7 +121,8 @@ def run_blocks(
         value_TD, gate_TD, scale = _channel_mix(wide, normed)
         norm, mixes = _next(blocks, index)
         sums = on_mean is not None and index in layers
-        normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, _dtype(block), scale, sums)
+        amax = norm is not None and _bounded(blocks[index + 1])
+        normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, _dtype(block), scale, sums, amax)
         if index in layers:
             pooling.run(partial(_hand_over, index, normed, packed, on_layer, on_mean), reads=normed)
     pooling.join()
@@ -149,15 +151,21 @@ def _hand_over(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on
 def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
     """What goes into the output projection [T, D], and the states where asked for."""
     from rwkv_sweep.models.kernels.mixes import five_mixes
+    from rwkv_sweep.models.kernels.mixes_fp8 import five_mixes_fp8
     from rwkv_sweep.models.kernels.time_mix import time_mix
 
     mix = block.attention
     low_TR = normed.x_MTD[0] @ mix.time_maa_w1
     fixed = [mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g]
-    x_5TD = five_mixes(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
     beside = Branch(low_TR.device)
-    decay_TR = beside.run(lambda: x_5TD[0] @ mix.time_decay_w1)
-    k_TD, v_TD, r_TD, gate_TD = _projections(mix, x_5TD[1:])
+    if normed.amax_T is not None:
+        x_TD, *rows = five_mixes_fp8(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed, _bounds(mix, fixed))
+        decay_TR = beside.run(lambda: x_TD @ mix.time_decay_w1)
+        k_TD, v_TD, r_TD, gate_TD = _products(mix, *rows)
+    else:
+        x_5TD = five_mixes(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
+        decay_TR = beside.run(lambda: x_5TD[0] @ mix.time_decay_w1)
+        k_TD, v_TD, r_TD, gate_TD = _projections(mix, x_5TD[1:])
     beside.join()
     return time_mix(
         r_TD,
@@ -182,9 +190,29 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     if row_dtype(*linears) is not None:
         # One launch for the inputs of all four.
         q_XD, scale_X = cast(Any, mix.key).quantize(x_4TD.flatten(0, 1))
-        rows = zip(q_XD.view(x_4TD.shape), scale_X.view(x_4TD.shape[:2]), strict=True)
-        return [cast(Any, linear).product(*each) for linear, each in zip(linears, rows, strict=True)]
+        return _products(mix, q_XD.view(x_4TD.shape), scale_X.view(x_4TD.shape[:2]))
     return [linear(x_TD).contiguous() for linear, x_TD in zip(linears, x_4TD, strict=True)]
+
+
+def _products(mix: TimeMix, rows_4TD: Tensor, scale_4T: Tensor) -> Sequence[Tensor]:
+    """Key, value, receptance and gate, each [T, D], of inputs that are 8-bit rows already."""
+    linears = (mix.key, mix.value, mix.receptance, mix.gate)
+    return [cast(Any, linear).product(*each) for linear, *each in zip(linears, rows_4TD, scale_4T, strict=True)]
+
+
+def _bounded(block: Block) -> bool:
+    """Whether the mixes of this block's time mix may leave their kernel as fp8 rows."""
+    mix = block.attention
+    return row_dtype(mix.key, mix.value, mix.receptance, mix.gate) == FP8
+
+
+def _bounds(mix: TimeMix, fixed: Sequence[Tensor]) -> Tensor:
+    """See `kernels.mixes_fp8.mix_bounds`; found once, since weights do not change in inference."""
+    from rwkv_sweep.models.kernels.mixes_fp8 import mix_bounds
+
+    if mix.bounds_4 is None:
+        mix.bounds_4 = mix_bounds(mix.time_maa_w2, fixed)
+    return mix.bounds_4
 
 
 def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float]:

@@ -58,9 +58,9 @@ SIZE = ("precision", "quantized parameters", "bits per parameter", "weights MiB"
 NOTES = (
     "Cosines, rank agreement (Spearman between the scores) and differences are against fp32 on the same sentences "
     "and the same device. Differences of Spearman are paired: both precisions on the same resamples of pairs.",
-    "Times fp32: speed over that of fp32, both in one process, turn by turn on the same batch or pairs. Times its base: "
-    "the quotient of two of these. Tokens/s and ms per pair were measured one precision after another, so they also tell "
-    "of what else the machine did meanwhile.",
+    "Times fp32: speed over that of fp32, both in one process, turn by turn on the same batch or pairs. Times its "
+    "base: the quotient of two of these. Tokens/s and ms per pair were measured one precision after another, so they "
+    "also tell of what else the machine did meanwhile.",
     "Its base is the same dtype without quantization. The front: nothing has both more tokens/s and more Spearman.",
     "Shares and bits per parameter leave the embedding table out, which is looked up, not multiplied, and stays in the "
     "base dtype; audit.json in each run's folder lists every tensor, and why it was left alone.",

@@ -49,7 +49,7 @@ def speed(group: PrecisionGroup) -> str:
         return "Speed was not compared with fp32 (measure.speedup_rounds=8 compares it)."
     ratio, fastest = max(timed, key=lambda each: each[0].value)
     rate = metric(fastest, TOKENS_PER_S)
-    text = f"In packed batches the fastest precision is {group.label(fastest)}, {shown(ratio, '.2f')} times fp32's speed"
+    text = f"In packed batches {group.label(fastest)} is fastest, {shown(ratio, '.2f')} times fp32's speed"
     text += f" ({rate:,.0f} tokens/s)." if rate is not None else "."
     if fastest is group.full:
         text = "In packed batches no precision is faster than fp32."

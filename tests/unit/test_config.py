@@ -59,7 +59,14 @@ def test_defaults() -> None:
     assert plain(composed()) == {
         "model": {"name": "tiny", "source": "assets", **nothing},
         "pooling": {"name": "mean"},
-        "precision": {"name": "fp32", "base": "float32", "quantization": "none"},
+        "precision": {
+            "name": "fp32",
+            "base": "float32",
+            "quantization": "none",
+            "blocks": "all",
+            "modules": "all",
+            "double_quantization": False,
+        },
         "aggregation": {"name": "none", "normalize": "unit", "weights": None},
         "postprocess": {"name": "none", "components": 2, "fit": None},
         "prompt": {"name": "none", "template": "{sentence}", "span": "all"},
@@ -87,6 +94,9 @@ def test_defaults() -> None:
             "warmup_pairs": 3,
             "throughput": True,
             "throughput_seconds": 0.5,
+            "parity": True,
+            "speedup_rounds": 0,
+            "energy_seconds": 1.0,
             "overhead": False,
             "overhead_pairs": 200,
             "overhead_batches": 20,
@@ -134,13 +144,20 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("precision=int9", "precision=int9 is not known: valid are bf16, fp16, fp32, int8"),
+        (
+            "precision=int9",
+            "precision=int9 is not known: valid are bf16, fp16, fp32, fp4, fp8, int8, int8_dynamic, nf4, nf4_channel_mix, "
+            "nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
+        ),
         ("pooling=men", "pooling=men is not known: valid are first_last, idf, last, max, mean, position, state"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
         ("nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         ("+nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         ("++nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
-        ("precision.bse=float32", "precision.bse is not a key: valid are base, name, quantization"),
+        (
+            "precision.bse=float32",
+            "precision.bse is not a key: valid are base, blocks, double_quantization, modules, name, quantization",
+        ),
         ("+model.foo=1", f"model.foo is not a key: valid are {MODEL_KEYS}"),
         ("bootstrap=x", "bootstrap=x is not valid: it takes a value of type Integer"),
         ("max_tokens=true", "max_tokens=True is not valid: it takes a value of type Integer"),
@@ -151,11 +168,23 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "Error merging override dataset.splits=validation; Invalid value assigned: str is not a ListConfig, list "
             "or tuple.; full_key: dataset.splits",
         ),
+        (
+            "postprocess.fit=train[:1000]",
+            "postprocess.fit=train[:1000] cannot be read (mismatched input '[' expecting <EOF>): valid is key=value; a "
+            "value with brackets, commas, colons or spaces needs double quotes within the shell's single ones, such as "
+            "'postprocess.fit=\"train[:1000]\"'",
+        ),
         ("pooling.name=men", f"pooling.name=men is not known: valid are {', '.join(POOLINGS)}"),
         ("aggregation.name=sum", "aggregation.name=sum is not known: valid are none, mean, concat, max, weighted"),
         ("device.type=tpu", "device.type=tpu is not known: valid are auto, cpu, cuda"),
-        ("precision.base=float8", "precision.base=float8 is not known: valid are float32, bfloat16, float16"),
-        ("precision.quantization=int4", "precision.quantization=int4 is not known: valid are none, int8"),
+        (
+            "precision.base=float8",
+            "precision.base=float8 is not known: valid are float32, tfloat32, bfloat16, float16",
+        ),
+        (
+            "precision.quantization=int4",
+            "precision.quantization=int4 is not known: valid are none, int8, nf4, fp4, int8_dynamic, fp8",
+        ),
         ("model.source=disk", "model.source=disk is not known: valid are assets, hub, local, random"),
         ("dataset.source=disk", "dataset.source=disk is not known: valid are assets, hub, file"),
         ("dataset.word_split=all", "dataset.word_split=all is not known: valid are whitespace, punctuation"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rwkv_sweep.models.kernels.fast_math import tanh
 from rwkv_sweep.models.kernels.residual import Normed
 from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.rows import FP8, LARGEST
 
 
 def five_mixes(
@@ -31,8 +32,26 @@ def five_mixes(
         [5, T, D] in the dtype of `high_5RD`.
     """
     tokens, width = normed.h_TD.shape
-    rank = high_5RD.shape[1]
     out_5TD = torch.empty(5, tokens, width, dtype=high_5RD.dtype, device=normed.h_TD.device)
+    launch(normed, norm, low_TR, high_5RD, fixed, packed, out_5TD, None, None, None)
+    return out_5TD
+
+
+def launch(
+    normed: Normed,
+    norm: nn.LayerNorm,
+    low_TR: Tensor,
+    high_5RD: Tensor,
+    fixed: Sequence[Tensor],
+    packed: Packed,
+    out: Tensor,
+    rows_4TD: Tensor | None,
+    scale_4T: Tensor | None,
+    bounds_4: Tensor | None,
+) -> None:
+    """Run the kernel: all five mixes into `out`, or the first alone and the others into `rows_4TD` and `scale_4T`."""
+    tokens, width = normed.h_TD.shape
+    rank = high_5RD.shape[1]
     rows, columns, tiles = (16, 32, 8) if tokens > 2048 else (16, 64, 1)
     if tokens:
         mixes_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows * tiles))](
@@ -45,7 +64,11 @@ def five_mixes(
             low_TR,
             high_5RD,
             *fixed,
-            out_5TD,
+            out,
+            rows_4TD,
+            scale_4T,
+            normed.amax_T,
+            bounds_4,
             tokens,
             width=width,
             rank=rank,
@@ -54,9 +77,10 @@ def five_mixes(
             block_r=max(16, triton.next_power_of_2(rank)),
             tiles=tiles,
             precision="ieee" if high_5RD.dtype == torch.float32 else "tf32",
+            quantized=rows_4TD is not None,
+            largest=LARGEST[FP8],
             num_warps=1 if tokens > 2048 else 4,
         )
-    return out_5TD
 
 
 @triton.jit
@@ -83,6 +107,15 @@ def _store(index, x, delta, fixed, low, high, out_ptr, tokens, rows, cols, width
     tl.store(out_ptr + at, mixed.to(out_ptr.dtype.element_ty), mask=mask)
 
 
+@triton.jit
+def _store_row(index, mixed, bound, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest: tl.constexpr):
+    at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
+    factor = tl.where(bound == 0.0, 0.0, largest / bound)
+    tl.store(rows_ptr + at, (mixed * factor[:, None]).to(rows_ptr.dtype.element_ty), mask=mask)
+    # One program along the width tells the scales.
+    tl.store(scale_ptr + index * tokens + rows, bound / largest, mask=(rows < tokens) & (tl.program_id(0) == 0))
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def mixes_kernel(
     h_ptr,
@@ -99,6 +132,10 @@ def mixes_kernel(
     fixed3_ptr,
     fixed4_ptr,
     out_ptr,
+    rows_ptr,
+    scale_ptr,
+    amax_ptr,
+    bounds_ptr,
     tokens,
     width: tl.constexpr,
     rank: tl.constexpr,
@@ -107,6 +144,8 @@ def mixes_kernel(
     block_r: tl.constexpr,
     tiles: tl.constexpr,
     precision: tl.constexpr,
+    quantized: tl.constexpr,
+    largest: tl.constexpr,
 ):
     cols = tl.program_id(0) * block_d + tl.arange(0, block_d)
     dtype: tl.constexpr = high_ptr.dtype.element_ty
@@ -122,6 +161,11 @@ def mixes_kernel(
     fixed4 = tl.load(fixed4_ptr + cols, mask=cols < width, other=0.0)[None, :]
     weight = tl.load(weight_ptr + cols, mask=cols < width, other=0.0)[None, :]
     bias = tl.load(bias_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    if quantized:
+        bound1 = tl.load(bounds_ptr)
+        bound2 = tl.load(bounds_ptr + 1)
+        bound3 = tl.load(bounds_ptr + 2)
+        bound4 = tl.load(bounds_ptr + 3)
     for tile in range(tiles):
         rows = (tl.program_id(1) * tiles + tile) * block_t + tl.arange(0, block_t)
         there = rows < tokens
@@ -142,8 +186,21 @@ def mixes_kernel(
         before = tl.load(h_ptr + at - width, mask=mask & earlier[:, None], other=0.0)
         follows = tl.load(first_ptr + rows, mask=there, other=1) == 0
         delta = tl.where(follows[:, None], (before - mean) * rstd * weight + bias, 0.0) - x
+        if quantized:
+            amax = tl.load(amax_ptr + rows, mask=there, other=0.0)
+            reach = amax + tl.load(amax_ptr + rows - 1, mask=earlier & follows, other=0.0)
         _store(0, x, delta, fixed0, low0, high0, out_ptr, tokens, rows, cols, width, mask, precision)
-        _store(1, x, delta, fixed1, low1, high1, out_ptr, tokens, rows, cols, width, mask, precision)
-        _store(2, x, delta, fixed2, low2, high2, out_ptr, tokens, rows, cols, width, mask, precision)
-        _store(3, x, delta, fixed3, low3, high3, out_ptr, tokens, rows, cols, width, mask, precision)
-        _store(4, x, delta, fixed4, low4, high4, out_ptr, tokens, rows, cols, width, mask, precision)
+        if quantized:
+            mixed = x + delta * (fixed1 + tl.dot(low1, high1, input_precision=precision))
+            _store_row(0, mixed, amax + reach * bound1, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest)
+            mixed = x + delta * (fixed2 + tl.dot(low2, high2, input_precision=precision))
+            _store_row(1, mixed, amax + reach * bound2, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest)
+            mixed = x + delta * (fixed3 + tl.dot(low3, high3, input_precision=precision))
+            _store_row(2, mixed, amax + reach * bound3, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest)
+            mixed = x + delta * (fixed4 + tl.dot(low4, high4, input_precision=precision))
+            _store_row(3, mixed, amax + reach * bound4, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest)
+        else:
+            _store(1, x, delta, fixed1, low1, high1, out_ptr, tokens, rows, cols, width, mask, precision)
+            _store(2, x, delta, fixed2, low2, high2, out_ptr, tokens, rows, cols, width, mask, precision)
+            _store(3, x, delta, fixed3, low3, high3, out_ptr, tokens, rows, cols, width, mask, precision)
+            _store(4, x, delta, fixed4, low4, high4, out_ptr, tokens, rows, cols, width, mask, precision)

@@ -31,6 +31,7 @@ class Normed:
         scale_MT: where the mixes are 8-bit rows, what each row must be multiplied by, fp32; else None.
         mean_T, rstd_T: of the norm, fp32, for whoever mixes again.
         sums_ND: sums of h over each span of `Packed.spans`; None where not asked for.
+        amax_T: largest size of an entry of each row's norm; None where not asked for.
     """
 
     h_TD: Tensor
@@ -39,6 +40,7 @@ class Normed:
     rstd_T: Tensor
     scale_MT: Tensor | None = None
     sums_ND: Tensor | None = None
+    amax_T: Tensor | None = None
 
 
 def add_norm_mix(
@@ -51,6 +53,7 @@ def add_norm_mix(
     dtype: torch.dtype,
     scale: float = 1.0,
     sums: bool = False,
+    amax: bool = False,
 ) -> Normed:
     """h + sigmoid(gate) * value * scale, its layer norm x, and x + (x of the token before - x) * mix for each mix.
 
@@ -64,6 +67,7 @@ def add_norm_mix(
         dtype: of the mixes returned; int8 and fp8 rows as `models.rows.quantize_rows_reference` makes them.
         scale: of the value.
         sums: also return sums over spans; only in batches that have a table of them, see `spans_of`.
+        amax: also return the largest size of an entry of each row's norm.
     """
     tokens, width = h_TD.shape
     spans_N2 = spans_of(packed)
@@ -74,6 +78,7 @@ def add_norm_mix(
     mean_T, rstd_T = torch.empty(2, tokens if count else 0, device=h_TD.device)
     scale_MT = torch.empty(count, tokens, device=h_TD.device) if dtype in LARGEST else None
     sums_ND = torch.empty(programs, width, device=h_TD.device) if sums and spans_N2 is not None else None
+    amax_T = torch.empty(tokens, device=h_TD.device) if amax and count else None
     if programs:
         residual_kernel[(programs,)](
             h_TD,
@@ -91,6 +96,7 @@ def add_norm_mix(
             rstd_T,
             scale_MT,
             sums_ND,
+            amax_T,
             tokens,
             scale,
             0.0 if norm is None else norm.eps,
@@ -101,13 +107,14 @@ def add_norm_mix(
             gated=gate_TD is not None,
             count=count,
             summed=sums_ND is not None,
+            measured=amax_T is not None,
             quantized=scale_MT is not None,
             largest=LARGEST.get(dtype, 1.0),
             integers=dtype == torch.int8,
             rounding=ROUNDING,
             num_warps=8 if width > 1024 else 4,
         )
-    return Normed(out_TD, x_MTD, mean_T, rstd_T, scale_MT, sums_ND)
+    return Normed(out_TD, x_MTD, mean_T, rstd_T, scale_MT, sums_ND, amax_T)
 
 
 def spans_of(packed: Packed) -> Tensor | None:
@@ -152,6 +159,7 @@ def residual_kernel(
     rstd_ptr,
     row_scale_ptr,
     sums_ptr,
+    amax_ptr,
     tokens,
     scale,
     eps,
@@ -162,6 +170,7 @@ def residual_kernel(
     gated: tl.constexpr,
     count: tl.constexpr,
     summed: tl.constexpr,
+    measured: tl.constexpr,
     quantized: tl.constexpr,
     largest: tl.constexpr,
     integers: tl.constexpr,
@@ -199,6 +208,8 @@ def residual_kernel(
             x, mean, rstd = _normed(h, weight, bias, mask, width, eps)
             tl.store(mean_ptr + row, mean)
             tl.store(rstd_ptr + row, rstd)
+            if measured:
+                tl.store(amax_ptr + row, tl.max(tl.abs(x), 0))
             mixed = x + (before - x) * mix0
             if quantized:
                 mixed, row_scale = quantized_row(mixed, largest, integers, rounding)

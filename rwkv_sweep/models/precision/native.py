@@ -13,6 +13,8 @@ from rwkv_sweep.models.rows import FP8, quantize_rows, quantize_rows_reference, 
 
 MULTIPLE = 16
 """Both sizes of a weight must be multiples of this for the 8-bit products of a GPU."""
+ALIGNED = 16
+"""Bytes that cuBLAS wants scales aligned to; those of a second or third mix within one tensor need not be."""
 LEAST_ROWS = 32
 """PyTorch's int8 product on a GPU takes no fewer than 17 rows."""
 
@@ -74,6 +76,8 @@ class Fp8Linear(RowwiseLinear):
     row_dtype = FP8
 
     def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+        if scale_T.data_ptr() % ALIGNED:
+            scale_T = scale_T.clone()
         return torch._scaled_mm(
             q_TK,
             self.weight_NK.t(),

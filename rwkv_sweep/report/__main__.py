@@ -1,0 +1,57 @@
+"""Write the report of a sweep again, from its records: report.html and, for a research question, report/.
+
+    python -m rwkv_sweep.report FOLDER
+
+FOLDER is that of a sweep or of a single run, as the end of either names it. Runs that finished after the last report,
+or that an interruption left without one, are in the new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rwkv_sweep.errors import UserError
+
+BAD_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rwkv_sweep.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args(arguments)
+    try:
+        for path in _write(args.folder):
+            print(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: {error.filename or args.folder} cannot be written: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _write(root: Path) -> list[Path]:
+    # Imported here, so that --help and bad folders are quick.
+    from rwkv_sweep.report import write_report
+    from rwkv_sweep.sweep_record import SweepRecord
+    from rwkv_sweep.terminal import quiet_dependencies
+
+    record = SweepRecord.load(root)
+    quiet_dependencies()
+    from rwkv_sweep.report.page import write_page
+    from rwkv_sweep.summary import write_summary
+    from rwkv_sweep.sweep_folder import sweep_results
+
+    results = sweep_results(root)
+    written = [write_page(root), write_summary(results, root)]
+    return written + (write_report(record.report, results, root) if record.report is not None else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
