@@ -39,12 +39,26 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(".index.json"):
             return [folder / name]
-        shards = sorted(set(read_json(folder / name).get("weight_map", {}).values()))
+        shards = _shards(folder / name)
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing or not shards:
             raise UserError(f"{folder / name} names {few(missing)} that are not in the folder: copy all shards there")
         return [folder / shard for shard in shards]
     raise UserError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names; they lie beside it and nowhere else.
+
+    Raises:
+        UserError: it names none, or something that is not a plain file name.
+    """
+    named = read_json(index).get("weight_map")
+    shards = list(named.values()) if isinstance(named, dict) else []
+    for shard in shards:
+        if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
+            raise UserError(f"{index} names the file {shard!r}: valid is the name of a file in the same folder")
+    return sorted(set(shards))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -111,9 +125,19 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is damaged or not a safetensors file: {error}") from error
 
 
+@lru_cache(maxsize=64)
+def _first_damaged_part(file: Path, size: int, mtime_ns: int) -> str | None:
+    """Name of a part of a zip file whose checksum is another; mapped tensors are never checked otherwise."""
+    with zipfile.ZipFile(file) as parts:
+        return parts.testzip()
+
+
 def _pickle(file: Path) -> dict[str, Tensor]:
     try:
-        loaded: Any = torch.load(str(file), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        zipped, stat = zipfile.is_zipfile(file), file.stat()
+        if zipped and (part := _first_damaged_part(file, stat.st_size, stat.st_mtime_ns)) is not None:
+            raise ValueError(f"the checksum of its part {part} is another")
+        loaded: Any = torch.load(str(file), map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # a damaged pickle can raise nearly anything
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
