@@ -31,7 +31,7 @@ from rwkv_sweep.devices import device_tags
 from rwkv_sweep.energy import measure_energy
 from rwkv_sweep.evaluate import ratio_interval
 from rwkv_sweep.measure import MIB, peak_bytes, synchronize
-from rwkv_sweep.models import fused
+from rwkv_sweep.models import fused, paths
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
@@ -143,7 +143,7 @@ def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, de
         with torch.device("meta"):
             model = Rwkv6Model(weights.config)
         model.load_state_dict(weights.state_dict(), assign=True)
-        tags = apply_precision(model.eval(), precision, device) | fused.path_tags(model.blocks, device)
+        tags = apply_precision(model.eval(), precision, device) | paths.path_tags(model.blocks, device)
         if device.type == "cuda":
             fused.stack_projections(model.blocks)
     found: dict[str, object] = {"tags": tags, "audit": audit(model, precision, device).record()}
@@ -219,8 +219,9 @@ def interleaved(work: dict[str, Callable[[], Tensor]], rounds: int, device: torc
 
 
 def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
-    columns = f"{'tokens/s':>10}{'x bf16':>8}{'x bf16, means':>23}{'ms/pair':>9}{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
-    print(f"\n{'precision':13}{columns}{'peak MiB':>9}{'cosine':>9}{'1st %':>9}{'finite':>7}{'J/1k pairs':>11}")
+    speeds = f"{'tokens/s':>10}{'x bf16':>8}{'x bf16, means':>23}{'ms/pair':>9}"
+    sizes = f"{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
+    print(f"\n{'precision':13}{speeds}{sizes}{'peak MiB':>9}{'cosine':>9}{'1st %':>9}{'finite':>7}{'J/1k pairs':>11}")
     for arm in arms:
         found, sizes = arm.found, arm.found["audit"]["metrics"]  # type: ignore[index]
         without = sizes["memory/weights_without_embedding_mib"]

@@ -96,8 +96,8 @@ class Audit:
         return _groups(self.entries, key)
 
 
-def audit(model: Rwkv6Model, precision: PrecisionConfig, device: torch.device) -> Audit:
-    """Look at every tensor of a model that `apply_precision` has converted."""
+def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) -> Audit:
+    """Look at every tensor of a loaded model; of a network other than ours, which is in one dtype, nothing is quantized."""
     entries: list[Entry] = []
     inside: set[str] = set()
     for name, module in model.named_modules():
@@ -150,7 +150,7 @@ def _stored(module: nn.Module) -> str | None:
 
 
 def _plain(
-    name: str, parameter: nn.Parameter, model: Rwkv6Model, precision: PrecisionConfig, device: torch.device
+    name: str, parameter: nn.Parameter, model: nn.Module, precision: PrecisionConfig, device: torch.device
 ) -> Entry:
     owner = name.rpartition(".")[0]
     module = model.get_submodule(owner)
@@ -164,6 +164,8 @@ def _plain(
         kind = found[1] if found else "other"
         blocks = model.config.num_hidden_layers
         why = left_alone(owner, precision, blocks) or unfit_shape(module, device) or "its layer was not replaced"
+    elif not isinstance(model, Rwkv6Model):
+        why = "nothing is quantized in this precision"
     elif is_matrix(name, parameter):
         kind, why = "low_rank", "low-rank matrices are small and stay in the base dtype"
     stored = str(parameter.dtype).removeprefix("torch.")

@@ -31,6 +31,10 @@ class FourBitLinear(nn.Module):
         self.in_features, self.out_features, self.base = linear.in_features, linear.out_features, base
         self._library = load_bitsandbytes().functional
         weight = linear.weight.data.to(device, torch.float32).contiguous()
+        if device.type == "cpu":
+            # In one row: the library's CPU kernel starts a new scale with each row when it turns codes back, and its
+            # quantization does not, so rows that are no multiple of 64 would get their neighbours' scales.
+            weight = weight.view(-1)
         packed, self.quant_state = self._library.quantize_4bit(
             weight, blocksize=BLOCK_4BIT, compress_statistics=double, quant_type=kind
         )
@@ -40,7 +44,8 @@ class FourBitLinear(nn.Module):
 
     def dequantized(self) -> Tensor:
         """The weights [out, in] that the codes stand for, in the base dtype."""
-        return self._library.dequantize_4bit(self.packed, self.quant_state)
+        found = self._library.dequantize_4bit(self.packed, self.quant_state)
+        return found.view(self.out_features, self.in_features)
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any dtype to [..., out] in the base dtype (fp32 on a CPU where the base is fp16)."""

@@ -1,0 +1,55 @@
+"""Energy from a counter: the arithmetic, the words, and what is said where there is no counter."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rwkv_sweep import energy
+from rwkv_sweep.energy import measure_energy, reason_names
+
+
+def test_a_cpu_has_none() -> None:
+    assert measure_energy([], 50.0, 1.0, torch.device("cpu")) == ({}, {"energy": "none: counted on NVIDIA GPUs only"})
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    metrics, tags = measure_energy([], 50.0, 1.0, torch.device("cuda", 0))
+    assert not metrics and "pip install 'rwkv-sweep[cuda]'" in tags["note.energy"]
+
+
+def test_joules_of_a_thousand_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card of 300 W that runs 2,000 tokens a batch of 0.1 s: 30 J a batch, 0.6 J for a pair of 40 tokens."""
+    now = [0.0]
+    nvml = SimpleNamespace(
+        NVML_CLOCK_SM=1,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda _: 300_000 * now[0],
+        nvmlDeviceGetPowerUsage=lambda _: 70_000,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda _: 0x4,
+        nvmlDeviceGetClockInfo=lambda *_: 1980,
+        nvmlDeviceGetEnforcedPowerLimit=lambda _: 700_000,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="x"))
+    monkeypatch.setattr(energy, "synchronize", lambda _: None)
+    monkeypatch.setattr(energy, "time", SimpleNamespace(sleep=lambda _: None, perf_counter=lambda: now[0]))
+
+    def batch() -> None:
+        now[0] += 0.1
+
+    metrics, tags = measure_energy([(batch, 2000)], 40.0, 0.1, torch.device("cuda", 0))
+    assert metrics["energy/joules_per_1k_pairs"] == pytest.approx(600)
+    assert metrics["energy/watts"] == pytest.approx(300) and metrics["energy/idle_watts"] == 70
+    assert 0.5 <= metrics["energy/window_s"] < 0.65
+    assert tags["energy.throttle_reasons"] == "power cap" and tags["energy.sm_clock_mhz"] == "1980 to 1980"
+
+
+def test_reasons_in_words() -> None:
+    assert reason_names(0) == "" and reason_names(0x24) == "power cap, software thermal"
+    assert reason_names(0x1001) == "idle, 0x1000"
