@@ -34,14 +34,13 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.forward_cpu import HUB_TO_ORIGINAL
 from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.dataset import ASSET
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder, batches
 from rwkv_sweep.measure import measure_latency
-from rwkv_sweep.models import fused
+from rwkv_sweep.models import paths
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.prompt import Tokenized
@@ -49,6 +48,13 @@ from rwkv_sweep.records import read_records
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 DEVICE = torch.device("cuda")
+HUB_TO_ORIGINAL = (
+    ("rwkv.embeddings.", "emb."),
+    ("rwkv.", ""),
+    (".pre_ln.", ".ln0."),
+    (".attention.", ".att."),
+    (".feed_forward.", ".ffn."),
+)
 ROUNDS = 5
 
 Rows = list[tuple[str, float, str]]
@@ -220,7 +226,7 @@ def fla_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
 
 def plain_blocks() -> Any:
     """Within it the GPU takes the plain blocks."""
-    return patch.object(fused, "why_not", lambda *_: "the benchmark compares")
+    return patch.object(paths, "why_not", lambda *_: "the benchmark compares")
 
 
 def attempt(name: str, measure: Callable[[], Rows]) -> Rows:

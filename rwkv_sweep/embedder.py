@@ -16,7 +16,7 @@ from rwkv_sweep.captured import CapturedPairs
 from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.extract import Batch, RwkvEncoder
 from rwkv_sweep.models.blocks import Block
-from rwkv_sweep.models.fused import unsupported
+from rwkv_sweep.models.paths import unsupported
 from rwkv_sweep.naive import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.postprocess import Postprocess
 from rwkv_sweep.prompt import Tokenized

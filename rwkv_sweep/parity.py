@@ -20,8 +20,8 @@ from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.evaluate import cosine, paired_difference
 from rwkv_sweep.extract import Progress, RwkvEncoder
 from rwkv_sweep.layers import layer_name
-from rwkv_sweep.models.fused import path_tags
 from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.models.paths import path_tags
 from rwkv_sweep.models.precision import kernel_tags
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 

@@ -8,8 +8,6 @@ WKV with norm and gate, output; residual + norm + shift + two mixes, key and rec
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -24,58 +22,6 @@ from rwkv_sweep.models.rows import FP8
 
 if TYPE_CHECKING:
     from rwkv_sweep.models.kernels.residual import Normed
-
-log = logging.getLogger(__name__)
-
-LARGEST_HEAD = 64
-"""A program keeps a head's whole state in registers."""
-
-
-def why_not(blocks: Sequence[Block], h_TD: Tensor) -> str | None:
-    """Why these blocks cannot run here, in a few words; None where they can."""
-    if not h_TD.is_cuda:
-        return f"device {h_TD.device.type}"
-    if torch.is_autocast_enabled("cuda") or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
-        return "training"
-    return unsupported(blocks, h_TD.device)
-
-
-def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
-    """What runs the blocks and the WKV operator in inference on `device`, for the record; empty on a CPU."""
-    if device.type != "cuda":
-        return {}
-    reason = unsupported(blocks, device)
-    if reason is not None:
-        return {"blocks": f"PyTorch ({reason})"}
-    import triton
-
-    return {"blocks": f"fused (triton {triton.__version__})", "wkv": "fused"}
-
-
-def unsupported(blocks: Sequence[Block], device: torch.device) -> str | None:
-    """Why inference on this GPU takes the plain blocks, in a few words; None where it takes the fused ones."""
-    return _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
-
-
-@functools.cache
-def _unsupported(head_size: int, device: torch.device) -> str | None:
-    if head_size > LARGEST_HEAD:
-        return f"heads of {head_size}, more than {LARGEST_HEAD}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):
-        return f"compute capability {capability[0]}.{capability[1]}, less than 8.0"
-    return None if has_triton() else "Triton is not installed"
-
-
-@functools.cache
-def has_triton() -> bool:
-    """Whether kernels can be compiled; said once in the log where not."""
-    try:
-        import triton  # noqa: F401
-    except ImportError as error:
-        log.warning("the GPU runs plain PyTorch, several times slower: Triton cannot be imported (%s)", error)
-        return False
-    return True
 
 
 def stack_projections(blocks: Sequence[Block]) -> None:

@@ -16,8 +16,9 @@ from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
-from rwkv_sweep.models.fused import path_tags, stack_projections
+from rwkv_sweep.models.fused import stack_projections
 from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.paths import path_tags
 from rwkv_sweep.models.precision import apply_precision, check_precision
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.fused import has_triton
+from rwkv_sweep.models.paths import has_triton
 
 
 def sentence_means(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models import fused
+from rwkv_sweep.models import fused, paths
 from rwkv_sweep.models.blocks import Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix, matmul
 from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
@@ -73,7 +73,7 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         h_TD = blocks[0].pre_ln(self.embeddings(input_ids).float())
         if EMBEDDING in layers:
             _hand_over(EMBEDDING, h_TD, packed, on_layer, on_mean)
-        run = run_blocks if fused.why_not(blocks, h_TD) else fused.run_blocks
+        run = run_blocks if paths.why_not(blocks, h_TD) else fused.run_blocks
         h_TD = run(blocks[: max(layers) + 1], h_TD, packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
             _hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models import fused, rwkv6
+from rwkv_sweep.models import fused, paths, rwkv6
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Config, Rwkv6Model
@@ -69,7 +69,7 @@ def both(
         )
     ours = run(model, lengths, layers, states)
     with monkeypatch.context() as patch:
-        patch.setattr(fused, "why_not", lambda *_: "told so")
+        patch.setattr(paths, "why_not", lambda *_: "told so")
         reference = run(model, lengths, layers, states)
     assert ran == ["fused", "rwkv6"]
     return ours, reference

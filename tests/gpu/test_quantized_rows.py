@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rwkv_sweep.config import PrecisionConfig
-from rwkv_sweep.models import fused
+from rwkv_sweep.models import paths
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import apply_precision
@@ -95,7 +95,7 @@ def test_fused_blocks_give_what_plain_blocks_give(
         return torch.stack(found)
 
     fast = outputs()
-    monkeypatch.setattr(fused, "why_not", lambda *_: "the plain blocks are asked for")
+    monkeypatch.setattr(paths, "why_not", lambda *_: "the plain blocks are asked for")
     plain = outputs()
     assert not torch.equal(fast, plain)
     # A difference in bf16's last bit may move a number by a whole step of its 8 bits; fp8's are up to 12 % wide.

@@ -13,7 +13,7 @@ from rwkv_sweep.models.kernels.fast_math import exp, sigmoid, tanh
 
 STRONGEST = tl.constexpr(-18.0)
 """A log decay below this counts as this: exp(-18) = 1.5e-8 is less than the rounding of fp32. So four tokens decay by
-no more than exp(-72), whose inverse is far inside fp32, and running sums of strong decays keep what is added to them."""
+no more than exp(-72), whose inverse is far inside fp32, and running sums of strong ones keep what is added."""
 
 
 @triton.jit
