@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.params import GROUPS
-from rwkv_sweep.results import FINISHED, SUMMARY_FILE, Result, write_atomically
+from rwkv_sweep.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result, write_atomically
 from rwkv_sweep.stopwatch import STAGES
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def print_summary(results: Sequence[Result], record: SweepRecord, root: Path) ->
         spent = where_time_went(results, time.time() - record.started)
         console.print(f"time     {spent}", markup=False, highlight=False)
     console.print(f"results  {root}", markup=False, highlight=False)
+    if (root / PAGE_FILE).exists():
+        console.print(f"report   {root / PAGE_FILE}", markup=False, highlight=False)
     tracking = TrackingConfig(**record.tracking)
     if tracking.enabled:
         from rwkv_sweep.tracking import ui_command

@@ -193,6 +193,7 @@ def _end(root: Path) -> None:
         from rwkv_sweep.report import write_report
 
         artifacts += write_report(record.report, results, root)
+    artifacts += _page(root)
     _close(record, tracking, FAILED if failed else FINISHED, artifacts)
     print_summary(results, replace(record, tracking=asdict(tracking)), root)
     if missing:
@@ -202,6 +203,17 @@ def _end(root: Path) -> None:
     _current = None
     if failed:
         raise SystemExit(SOME_FAILED)
+
+
+def _page(root: Path) -> list[Path]:
+    """report.html; whatever hinders it must not keep the sweep from its end."""
+    from rwkv_sweep.report.page import write_page
+
+    try:
+        return [write_page(root)]
+    except Exception as error:
+        say(f"no report.html: {one_line(error)}; to try again: python -m rwkv_sweep.report {root}", error=True)
+        return []
 
 
 def _missing(record: SweepRecord, results: list[Any]) -> int:

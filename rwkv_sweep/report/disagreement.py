@@ -42,9 +42,9 @@ def disagreements(
         damaged: told of files that cannot be read; their runs are left out.
 
     Returns:
-        For each: `split`, `pairs` (how many were looked at), `runs` (indices into `results`), `absent` (why there are no
-        texts, or None), and `items`, the most disputed first, with `row`, `label`, `texts`, `spread`, and by run `scores`
-        and `ranks` (0 the least alike, 1 the most).
+        For each: `split`, `pairs` (how many were looked at), `runs` (indices into `results`), `absent` (why there are
+        no texts, or None), and `items`, the most disputed first, with `row`, `label`, `texts`, `spread`, and by run
+        `scores` and `ranks` (0 the least alike, 1 the most).
     """
     found: dict[str, list[tuple[int, list[Row]]]] = {}
     for index, (result, folder) in enumerate(zip(results, folders, strict=True)):
@@ -148,11 +148,11 @@ def dataset_config(folder: Path, cwd: str) -> DatasetConfig:
     """
     path = folder / ".hydra" / "config.yaml"
     try:
-        given = OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.load(path)["dataset"])
+        given = OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.load(path).dataset)
         config = OmegaConf.to_object(given)
     except FileNotFoundError as error:
         raise UserError(f"{path} is absent, so it is not known which pairs were read") from error
-    except (OmegaConfBaseException, ValueError, KeyError, TypeError) as error:
+    except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     assert isinstance(config, DatasetConfig)
     if config.path is not None and cwd:
