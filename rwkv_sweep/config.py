@@ -19,7 +19,7 @@ AGGREGATIONS = ("none", "mean", "concat", "max", "weighted")
 NORMALIZATIONS = ("none", "unit")
 POSTPROCESSES = ("none", "center", "abtt", "whiten")
 SPANS = ("all", "second")
-REPORTS = ("aggregation_overhead", "quantization")
+REPORTS = ("aggregation_overhead", "quantization", "paper")
 BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
@@ -31,11 +31,16 @@ QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
 class ModelConfig:
     """Which weights, and how text becomes ids.
 
-    source: `assets` (shipped with the package), `hub`, `local` or `random`.
-    path: `local`: a folder with config.json and weights, or an original .pth file.
-    id, revision: `hub`: repository and the commit it is pinned to.
+    source: of an RWKV-6 `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or
+    decoder of `transformers`, from `path` where that is given, else from the hub.
+    path: a folder with config.json and weights, or (`local`) an original .pth file.
+    id, revision: repository on the hub and the commit it is pinned to.
     tokenizer: `world`, `bytes`, or the path of a tokenizer.json; null takes the tokenizer.json beside the weights.
     hidden_size, num_blocks, head_size, intermediate_size, vocab_size: shape, for `random` only.
+
+    Three mistakes of the study, to show what they do; off by default, and told in the run's tags:
+    foreign_tokenizer: ids of a vocabulary that is not the model's: `gpt2`, `world`, `bytes`, or a tokenizer.json.
+    full_depth: every layer costs all blocks. rescale_every: the stream is halved after each so many blocks; 0 never.
     """
 
     name: str = MISSING
@@ -49,6 +54,9 @@ class ModelConfig:
     head_size: int | None = None
     intermediate_size: int | None = None
     vocab_size: int | None = None
+    foreign_tokenizer: str | None = None
+    full_depth: bool = False
+    rescale_every: int = 0
 
 
 @dataclass

@@ -17,6 +17,7 @@ from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.extract import Batch, RwkvEncoder
 from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.paths import unsupported
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
 from rwkv_sweep.naive import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.postprocess import Postprocess
 from rwkv_sweep.prompt import Tokenized
@@ -76,7 +77,10 @@ class Embedder:
     @functools.cached_property
     def _captured(self) -> CapturedPairs | None:
         model, device = self.encoder.loaded.model, self.encoder.device
-        if device.type != "cuda" or unsupported(cast(Sequence[Block], model.blocks), device) is not None:
+        if device.type != "cuda" or not isinstance(model, Rwkv6Model):
+            return None
+        # A graph runs both sentences of a pair at once, which a batch of one forbids.
+        if self.encoder.batch_tokens == 1 or unsupported(cast(Sequence[Block], model.blocks), device) is not None:
             return None
         # Of a copy: bound to this one, graphs would wait for the garbage collector and not go with their embedder.
         return CapturedPairs(self.encoder, replace(self)._pair_vectors, idf=self.pooling == "idf")

@@ -20,10 +20,9 @@ from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.evaluate import cosine, paired_difference
 from rwkv_sweep.extract import Progress, RwkvEncoder
 from rwkv_sweep.layers import layer_name
-from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.paths import path_tags
-from rwkv_sweep.models.precision import kernel_tags
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.hf import HfNetwork
+from rwkv_sweep.models.loading import Network, load_model, running_tags
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
 
 REFERENCE = PrecisionConfig("fp32", "float32")
 ROOM = 0.9
@@ -52,7 +51,7 @@ class ReferenceEncoder(RwkvEncoder):
     @classmethod
     def beside(cls, encoder: RwkvEncoder, model: ModelConfig) -> ReferenceEncoder:
         """The reference of `encoder`, whose weights `model` names."""
-        tags = kernel_tags(REFERENCE, encoder.device) | path_tags(encoder.loaded.model.blocks, encoder.device)  # type: ignore[arg-type]
+        tags = running_tags(encoder.loaded.model, REFERENCE, encoder.device)
         values = {each.name: getattr(encoder, each.name) for each in fields(encoder)}
         return cls(**{**values, "loaded": replace(encoder.loaded, kernel_tags=tags)}, model=model)
 
@@ -77,10 +76,13 @@ def is_reference(precision: PrecisionConfig) -> bool:
     return (precision.base, precision.quantization) == (REFERENCE.base, REFERENCE.quantization)
 
 
-def why_no_reference(shape: Rwkv6Config, device: torch.device) -> str | None:
-    """Why an fp32 model of this shape cannot be loaded beside the one that is there; None where it can."""
-    with torch.device("meta"):
-        needed = 4 * sum(parameter.numel() for parameter in Rwkv6Model(shape).parameters())
+def why_no_reference(model: Network, device: torch.device) -> str | None:
+    """Why this model cannot be loaded in fp32 beside the one that is there; None where it can."""
+    plain: torch.nn.Module = model
+    if not isinstance(model, HfNetwork):  # which is never quantized, so that its tensors are what they were
+        with torch.device("meta"):
+            plain = Rwkv6Model(model.config)
+    needed = 4 * sum(parameter.numel() for parameter in plain.parameters())
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed <= ROOM * free:
         return None

@@ -45,7 +45,7 @@ def measure_parity(
     if is_reference(run.precision):
         return {}, {"parity": "none: fp32 is what the others are held against"}
     loaded, encoder = embedder.encoder.loaded, embedder.encoder
-    reason = why_no_reference(loaded.model.config, encoder.device)
+    reason = why_no_reference(loaded.model, encoder.device)
     if reason is not None:
         return {}, {"note.parity": f"absent: {reason}"}
     kept = run.store.enabled and loaded.trained

@@ -13,7 +13,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.shape import Rwkv6Config, Shape
 
 STATE = "state"
 """The one pooling that reads the network's state and not its outputs: see `read_state`."""
@@ -112,9 +112,10 @@ def read_state(wkv_BHKV: Tensor, shift_B2D: Tensor) -> Tensor:
     return wkv_BHKV.flatten(1)
 
 
-def vector_size(name: str, shape: Rwkv6Config) -> int:
+def vector_size(name: str, shape: Shape) -> int:
     """Length of one layer's pooled vector."""
     if name == STATE:
+        assert isinstance(shape, Rwkv6Config), "only an RWKV has states, and other networks are refused before"
         return shape.num_heads * shape.head_size**2
     return shape.hidden_size
 

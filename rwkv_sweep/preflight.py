@@ -15,9 +15,10 @@ from rwkv_sweep.devices import resolve_device
 from rwkv_sweep.errors import UnsupportedError
 from rwkv_sweep.identity import baseline_key
 from rwkv_sweep.layers import resolve_layers
+from rwkv_sweep.models.hf_loading import check_hf_run
 from rwkv_sweep.models.loading import check_model
 from rwkv_sweep.models.precision import check_precision, check_selection
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.shape import EncoderShape, Shape
 from rwkv_sweep.params import data_key
 from rwkv_sweep.pooling import check_pooling
 from rwkv_sweep.resume import recorded, take_over
@@ -62,7 +63,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
         UnsupportedError: this device, or what is installed, can run none of them.
     """
     prepared: dict[str, Prepared] = {}
-    shapes: dict[str, Rwkv6Config] = {}
+    shapes: dict[str, Shape] = {}
     unsupported: list[UnsupportedError] = []
     count = 0
     for run in runs:
@@ -83,7 +84,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
     return list(prepared.values())
 
 
-def check_run(run: RunConfig, shape: Rwkv6Config, device_here: bool = True) -> tuple[int, ...]:
+def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:
     """Check a run of a model of this shape, without loading weights or data, and return its layers.
 
     Raises:
@@ -94,6 +95,8 @@ def check_run(run: RunConfig, shape: Rwkv6Config, device_here: bool = True) -> t
     check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
     check_aggregation(run.aggregation, layers)
     check_selection(run.precision, shape.num_hidden_layers)
+    if isinstance(shape, EncoderShape):
+        check_hf_run(run, shape)
     if device_here:
         check_precision(run.precision, resolve_device(run.device))
     return layers

@@ -46,9 +46,30 @@ def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str
     begins and ends between two tokens with any tokenizer, and all copies of a sentence have the same ids; the price is
     that no token reaches across such a border, as a word together with the space before it would.
 
+    What the tokenizer puts around every text (`prefix`, `suffix`) survives truncation, and is pooled with span `all`.
+
     Raises:
         UserError: the tokenizer makes nothing of a sentence, or the template leaves no token for it.
     """
+    around = len(tokenizer.prefix) + len(tokenizer.suffix)
+    if not around:
+        return _tokenize(prompt, tokenizer, sentences, max_tokens)
+    if max_tokens <= around:
+        raise UserError(
+            f"max_tokens={max_tokens} leaves no room for a sentence beside the {around} special tokens of tokenizer "
+            f"{tokenizer.name}: valid is {around + 1} or more"
+        )
+    bare = _tokenize(prompt, tokenizer, sentences, max_tokens - around)
+    ids = [[*tokenizer.prefix, *found, *tokenizer.suffix] for found in bare.ids]
+    before = len(tokenizer.prefix)
+    spans = [(start + before, end + before) for start, end in bare.spans]
+    if prompt.span == "all":
+        spans = [(0, len(found)) for found in ids]
+    return Tokenized(ids, spans, bare.truncated)
+
+
+def _tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:
+    """Without what the tokenizer puts around every text."""
     if prompt.span == "second":
         return _apart(prompt, tokenizer, sentences, max_tokens)
     ids = tokenizer.encode([prompt.template.replace(SLOT, sentence) for sentence in sentences])

@@ -42,7 +42,7 @@ def measure_speedup(
         there are none: the fp32 weights do not fit into memory.
     """
     encoder = embedder.encoder
-    reason = why_no_reference(encoder.loaded.model.config, encoder.device)
+    reason = why_no_reference(encoder.loaded.model, encoder.device)
     if reason is not None:
         return {}, {"note.speedup": f"absent: {reason}"}
     loaded = load_model(run.model, REFERENCE, encoder.device)

@@ -130,7 +130,7 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
         "data_fingerprint": splits[0].fingerprint,
     }
     num_blocks = loaded.model.config.num_hidden_layers
-    params = {**planned.params, "layer": layers_name(layers, num_blocks), "depth": min(max(layers) + 1, num_blocks)}
+    params = {**planned.params, "layer": layers_name(layers, num_blocks), "depth": loaded.depth(layers)}
     metrics: dict[str, float] = {}
     if loaded.trained:
         with clock.stage("scoring"):

@@ -53,7 +53,7 @@ def _check(run: RunConfig) -> None:
     require_one_of("device.type", run.device.type, ("auto", "cpu", "cuda"))
     require_one_of("precision.base", run.precision.base, BASES)
     require_one_of("precision.quantization", run.precision.quantization, QUANTIZATIONS)
-    require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random"))
+    require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random", "hf"))
     require_one_of("dataset.source", run.dataset.source, ("assets", "hub", "file"))
     require_one_of("dataset.word_split", run.dataset.word_split, WORD_SPLITS)
     require_one_of("on_error", run.on_error, ON_ERROR)
@@ -65,6 +65,7 @@ def _check(run: RunConfig) -> None:
     for name in run.baselines:
         require_one_of("baselines", name, BASELINES)
     for key, value, least in (
+        ("model.rescale_every", run.model.rescale_every, 0),
         ("max_tokens", run.max_tokens, 1),
         ("batch_tokens", run.batch_tokens, 1),
         ("bootstrap", run.bootstrap, 1),

@@ -11,22 +11,38 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, require_one_of
+from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
+from rwkv_sweep.models.foreign import foreign_tokenizer
 from rwkv_sweep.models.fused import stack_projections
+from rwkv_sweep.models.hf import HfNetwork
+from rwkv_sweep.models.hf_loading import HF, check_hf, hf_folder, hf_tags, hf_tokenizer, load_hf
 from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.locate import ASSETS, located
 from rwkv_sweep.models.paths import path_tags
-from rwkv_sweep.models.precision import apply_precision, check_precision
+from rwkv_sweep.models.precision import apply_precision, check_precision, kernel_tags
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.shape import Shape
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
-from rwkv_sweep.models.weight_files import CONFIG_FILE, weight_files
 
-ASSETS = Path(__file__).parent.parent / "assets" / "model"
-SOURCES = ("assets", "hub", "local", "random")
+__all__ = [
+    "ASSETS",
+    "LoadedModel",
+    "Network",
+    "check_model",
+    "identify_model",
+    "load_causal_lm",
+    "load_model",
+    "model_shape",
+    "running_tags",
+]
+
 RANDOM_SEED = 0
+
+Network = Rwkv6Model | HfNetwork
 
 
 @dataclass(frozen=True)
@@ -43,39 +59,47 @@ class LoadedModel:
     """
 
     name: str
-    model: Rwkv6Model
+    model: Network
     tokenizer: Tokenizer
     trained: bool
     fingerprint: str
     kernel_tags: dict[str, str]
 
+    def depth(self, layers: Sequence[int]) -> int:
+        """Blocks that a forward for these layers runs."""
+        return self.model.depth(layers)
 
-def model_shape(cfg: ModelConfig) -> Rwkv6Config:
-    """The model's sizes, without its weights (of a hub model, config.json alone is fetched).
+
+def model_shape(cfg: ModelConfig) -> Shape:
+    """The model's sizes, without its weights (of an RWKV-6 on the hub, config.json alone is fetched).
 
     Raises:
         UserError: the model is not there, cannot be reached, or is no RWKV-6.
     """
+    if cfg.source == HF:
+        return check_hf(cfg)
     if cfg.source == "random":
         return _random_shape(cfg)
-    return read_shape(_located(cfg, need_weights=False))
+    return read_shape(located(cfg, need_weights=False))
 
 
-def check_model(cfg: ModelConfig) -> Rwkv6Config:
+def check_model(cfg: ModelConfig) -> Shape:
     """Everything about a model that can be refused before a run: its files, tensors and tokenizer. Returns its sizes.
 
     Reads the weights once (mapped, not copied) and lets them go.
 
     Raises:
-        UserError: see `read_weights` and `load_tokenizer`.
+        UserError: see `read_weights`, `load_tokenizer`, `foreign_tokenizer` and `check_hf`.
     """
+    if cfg.source == HF:
+        return check_hf(cfg)
     if cfg.source == "random":
         shape = _random_shape(cfg)
-        load_tokenizer(cfg.tokenizer or "bytes", None, shape.vocab_size)
+        _tokenizer(cfg, None, shape.vocab_size)
         return shape
-    path = _located(cfg, need_weights=True)
+    path = located(cfg, need_weights=True)
     shape, _ = read_weights(path)
-    load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, shape.vocab_size)
+    _tokenizer(cfg, path, shape.vocab_size)
     return shape
 
 
@@ -85,13 +109,14 @@ def identify_model(cfg: ModelConfig) -> tuple[str, str]:
     Raises:
         UserError: the model is not there, cannot be reached, or is no RWKV-6.
     """
+    if cfg.source == HF:
+        folder = hf_folder(cfg)
+        return fingerprint(folder), hf_tokenizer(cfg, folder).fingerprint
     if cfg.source == "random":
         shape = _random_shape(cfg)
-        tokenizer = load_tokenizer(cfg.tokenizer or "bytes", None, shape.vocab_size)
-        return _random_fingerprint(shape), tokenizer.fingerprint
-    path = _located(cfg, need_weights=True)
-    tokenizer = load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, read_shape(path).vocab_size)
-    return fingerprint(path), tokenizer.fingerprint
+        return _random_fingerprint(shape), _tokenizer(cfg, None, shape.vocab_size).fingerprint
+    path = located(cfg, need_weights=True)
+    return fingerprint(path), _tokenizer(cfg, path, read_shape(path).vocab_size).fingerprint
 
 
 def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
@@ -101,23 +126,38 @@ def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.devic
         UserError: see `model_shape`, `read_weights`, `load_tokenizer` and `check_precision`; the cheap checks come
             before the weights are read.
     """
-    check_precision(precision, device)
     if device.type == "cpu":
         keep_freed_memory()
+    if cfg.source == HF:
+        network, own, tags = load_hf(cfg, precision, device)
+        return LoadedModel(cfg.name, network, own, True, fingerprint(hf_folder(cfg)), tags)
+    check_precision(precision, device)
     if cfg.source == "random":
         shape = _random_shape(cfg)
-        tokenizer = load_tokenizer(cfg.tokenizer or "bytes", None, shape.vocab_size)
+        tokenizer = _tokenizer(cfg, None, shape.vocab_size)
         model, print_ = _random_model(shape), _random_fingerprint(shape)
     else:
-        path = _located(cfg, need_weights=True)
-        tokenizer = load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, read_shape(path).vocab_size)
+        path = located(cfg, need_weights=True)
+        tokenizer = _tokenizer(cfg, path, read_shape(path).vocab_size)
         model, print_ = _embedding_model(path), fingerprint(path)
-    tags = apply_precision(model, precision, device)
-    blocks = cast(Sequence[Block], model.blocks)
+    apply_precision(model, precision, device)
     if device.type == "cuda":
-        stack_projections(blocks)
-    tags |= path_tags(blocks, device)
+        stack_projections(cast(Sequence[Block], model.blocks))
+    model.full_depth, model.rescale_every = cfg.full_depth, cfg.rescale_every
+    tags = running_tags(model, precision, device)
     return LoadedModel(cfg.name, model.eval(), tokenizer, cfg.source != "random", print_, tags)
+
+
+def running_tags(model: Network, precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
+    """What runs a loaded model, or would run it in another precision, in words."""
+    if isinstance(model, HfNetwork):
+        return hf_tags(model, precision)
+    tags = kernel_tags(precision, device) | path_tags(cast(Sequence[Block], model.blocks), device)
+    if model.full_depth:
+        tags["full_depth"] = "every layer runs all blocks"
+    if model.rescale_every:
+        tags["rescale_every"] = f"the stream is handed over halved after each {model.rescale_every} blocks"
+    return tags
 
 
 def load_causal_lm(path: Path) -> Rwkv6ForCausalLM:
@@ -131,6 +171,15 @@ def load_causal_lm(path: Path) -> Rwkv6ForCausalLM:
         model = Rwkv6ForCausalLM(shape)
     _assign(model, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()})
     return model.eval()
+
+
+def _tokenizer(cfg: ModelConfig, path: Path | None, table_size: int) -> Tokenizer:
+    """path: of the weights; None for random ones, which any tokenizer fits."""
+    if cfg.foreign_tokenizer is not None:
+        return foreign_tokenizer(cfg, table_size)
+    if path is None:
+        return load_tokenizer(cfg.tokenizer or "bytes", None, table_size)
+    return load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, table_size)
 
 
 def _embedding_model(path: Path) -> Rwkv6Model:
@@ -182,68 +231,4 @@ def _random_shape(cfg: ModelConfig) -> Rwkv6Config:
         num_hidden_layers=sizes["num_blocks"] or 0,
         head_size=head_size,
         intermediate_size=sizes["intermediate_size"],
-    )
-
-
-def _located(cfg: ModelConfig, need_weights: bool) -> Path:
-    require_one_of("model.source", cfg.source, SOURCES)
-    if cfg.source == "hub":
-        return _hub_folder(cfg, need_weights)
-    if cfg.source == "local":
-        if not cfg.path:
-            raise UserError(
-                f"model.path={cfg.path} must be given with model.source=local: "
-                f"a folder with {CONFIG_FILE} and weights, or a .pth file"
-            )
-        return Path(cfg.path).expanduser()
-    if not ASSETS.is_dir():
-        raise UserError(
-            f"model.source=assets, but no model lies in {ASSETS}: take another, such as model=local model.path=<folder "
-            "or .pth file>, or model=random"
-        )
-    return ASSETS
-
-
-def _hub_folder(cfg: ModelConfig, need_weights: bool) -> Path:
-    """The model's folder in the hub's local cache: what is there is used, the rest is fetched."""
-    from huggingface_hub import snapshot_download
-
-    if not cfg.id:
-        raise UserError("model.id must be given with model.source=hub, such as RWKV/v6-Finch-1B6-HF")
-    wanted = [CONFIG_FILE, "tokenizer.json"]
-    steps = [["model*.safetensors*"], ["pytorch_model*.bin*"]] if need_weights else [[]]
-    reason: Exception | None = None
-    for offline in (True, False):
-        for weights in steps:
-            patterns = wanted + weights
-            try:
-                folder = Path(
-                    snapshot_download(cfg.id, revision=cfg.revision, allow_patterns=patterns, local_files_only=offline)
-                )
-            except Exception as error:  # the HTTP libraries below have errors of their own, others in each version
-                reason = error
-                break
-            reason = None
-            if _complete(folder, need_weights):
-                return folder
-    raise UserError(_unreachable(cfg, reason))
-
-
-def _complete(folder: Path, need_weights: bool) -> bool:
-    """Whether a cached folder holds what is needed: an earlier run may have fetched config.json alone."""
-    if not (folder / CONFIG_FILE).is_file():
-        return False
-    try:
-        return not need_weights or bool(weight_files(folder))
-    except UserError:
-        return False
-
-
-def _unreachable(cfg: ModelConfig, reason: Exception | None) -> str:
-    lines = str(reason).strip().splitlines() if reason else []
-    why = f"{type(reason).__name__}: {lines[0]}" if lines else "it holds no weights that can be read"
-    return (
-        f"model.id={cfg.id} at revision {cfg.revision or 'main'} is not in the local cache and could not be fetched "
-        f"from the Hugging Face hub ({why}). Without the hub, copy its {CONFIG_FILE} and pytorch_model.bin (or "
-        "model.safetensors) into a folder and run with model=local model.path=<that folder> model.tokenizer=world"
     )

@@ -46,6 +46,8 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
         self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        # Two mistakes of the study, for its reproduction: see `ModelConfig`.
+        self.full_depth, self.rescale_every = False, 0
         self.post_init()
 
     def forward(
@@ -73,10 +75,36 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
         h_TD = blocks[0].pre_ln(self.embeddings(input_ids).float())
         if EMBEDDING in layers:
             _hand_over(EMBEDDING, h_TD, packed, on_layer, on_mean)
+        if self.rescale_every:
+            on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, len(blocks))
         run = run_blocks if paths.why_not(blocks, h_TD) else fused.run_blocks
-        h_TD = run(blocks[: max(layers) + 1], h_TD, packed, layers, on_layer, on_state, on_mean)
+        h_TD = run(blocks[: self.depth(layers)], h_TD, packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
             _hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
+
+    def depth(self, layers: Collection[int]) -> int:
+        """Blocks that a forward for these layers runs."""
+        return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
+
+
+def _halved(on_layer: OnLayer, on_mean: OnMean | None, every: int, num_blocks: int) -> tuple[OnLayer, OnMean | None]:
+    """Receivers that get block k as half-precision code with `rescale_every` has it: halved (k + 1) // every times.
+
+    There weights and stream are halved, so that fp16 stays finite; the norms take the scale out again, but for their
+    epsilon. Here the stream is fp32, and only what is handed over is scaled.
+    """
+
+    def scale(layer: int) -> float:
+        return 0.5 ** ((layer + 1) // every) if 0 <= layer < num_blocks else 1.0
+
+    def layer_scaled(layer: int, h_TD: Tensor) -> None:
+        on_layer(layer, h_TD * scale(layer))
+
+    def mean_scaled(layer: int, mean_BD: Tensor) -> None:
+        assert on_mean is not None
+        on_mean(layer, mean_BD * scale(layer))
+
+    return layer_scaled, None if on_mean is None else mean_scaled
 
 
 def run_blocks(

@@ -1,6 +1,8 @@
-"""The sizes of an RWKV-6."""
+"""The sizes of a network."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
@@ -41,3 +43,21 @@ class Rwkv6Config(PretrainedConfig):
     @property
     def num_heads(self) -> int:
         return self.attention_hidden_size // self.head_size
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Sizes of any other network of `transformers`, under the names that `Rwkv6Config` has.
+
+    Attributes:
+        vocab_size: rows of the embedding table.
+        longest: most tokens that it can read at once; None where that is not limited.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    longest: int | None
+
+
+Shape = Rwkv6Config | EncoderShape

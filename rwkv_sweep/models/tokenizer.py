@@ -1,4 +1,4 @@
-"""Sentences to token ids: the World vocabulary, raw bytes, or a tokenizer.json. No special tokens are added.
+"""Sentences to token ids: the World vocabulary, raw bytes, or a tokenizer.json. No special tokens are added to these.
 
 A tokenizer that does not belong to the model scrambles the text without an error, so nothing here is guessed: the
 tokenizer lies beside the weights or is named, and must fit the embedding table.
@@ -23,11 +23,14 @@ class Tokenizer(Protocol):
         name: `world`, `bytes`, or the path of the tokenizer.json.
         vocab_size: the largest id it can produce, plus one.
         fingerprint: 16 hex digits of the SHA-256 of its content.
+        prefix, suffix: ids that the model expects around every text, and that `encode` leaves out.
     """
 
     name: str
     vocab_size: int
     fingerprint: str
+    prefix: Sequence[int]
+    suffix: Sequence[int]
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """The ids of each sentence; an empty sentence has none.
@@ -42,6 +45,8 @@ class WorldTokenizer:
     """The greedy trie of the RWKV World models: ids 1 to 65,529; 0 ends a text and is never produced."""
 
     name = "world"
+    prefix: Sequence[int] = ()
+    suffix: Sequence[int] = ()
 
     def __init__(self) -> None:
         from pyrwkv_tokenizer import RWKVTokenizer
@@ -52,7 +57,7 @@ class WorldTokenizer:
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
-        _check_unicode(sentences)
+        check_unicode(sentences)
         return list(self._trie.encode_batch(list(sentences)))
 
 
@@ -62,10 +67,12 @@ class BytesTokenizer:
     name = "bytes"
     vocab_size = 256
     fingerprint = hashlib.sha256(b"utf-8 bytes").hexdigest()[:16]
+    prefix: Sequence[int] = ()
+    suffix: Sequence[int] = ()
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
-        _check_unicode(sentences)
+        check_unicode(sentences)
         return [list(sentence.encode()) for sentence in sentences]
 
 
@@ -78,6 +85,9 @@ class JsonTokenizer:
     Raises:
         UserError: the file is missing or is not a tokenizer.json.
     """
+
+    prefix: Sequence[int] = ()
+    suffix: Sequence[int] = ()
 
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer as Backend
@@ -96,7 +106,7 @@ class JsonTokenizer:
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
-        _check_unicode(sentences)
+        check_unicode(sentences)
         encodings = self._backend.encode_batch(list(sentences), add_special_tokens=False)
         return [list(encoding.ids) for encoding in encodings]
 
@@ -139,7 +149,8 @@ def _named(spec: str | None, folder: Path | None) -> Tokenizer:
     )
 
 
-def _check_unicode(sentences: Sequence[str]) -> None:
+def check_unicode(sentences: Sequence[str]) -> None:
+    """Raises UserError where a sentence holds a lone surrogate."""
     for index, sentence in enumerate(sentences):
         try:
             sentence.encode()

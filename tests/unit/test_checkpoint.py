@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models import loading
+from rwkv_sweep.models import locate
 from rwkv_sweep.models.checkpoint import _to_model_name, _to_original_name, fingerprint, read_shape, read_weights
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_causal_lm, load_model, model_shape
@@ -254,9 +254,9 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(found[name[5:]], weight) for name, weight in weights.items() if name.startswith("rwkv."))
 
     with pytest.raises(UserError, match=r"model\.source=assets, but no model lies in .*model=local"):
-        monkeypatch.setattr(loading, "ASSETS", tmp_path / "none")
+        monkeypatch.setattr(locate, "ASSETS", tmp_path / "none")
         model_shape(ModelConfig(name="tiny", source="assets"))
-    monkeypatch.setattr(loading, "ASSETS", save_folder(tmp_path / "assets", weights, "safetensors"))
+    monkeypatch.setattr(locate, "ASSETS", save_folder(tmp_path / "assets", weights, "safetensors"))
     assert load_model(ModelConfig(name="tiny", source="assets", tokenizer="bytes"), FP32, CPU).trained
 
     sizes = {"hidden_size": 32, "num_blocks": 2, "head_size": 16, "intermediate_size": 64, "vocab_size": 256}

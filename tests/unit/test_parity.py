@@ -12,7 +12,7 @@ from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.parity import Found, ReferenceEncoder, is_reference, parity_metrics, why_no_reference
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def test_the_reference_is_fp32_and_its_key_needs_no_weights(monkeypatch: pytest.
 
 
 def test_a_reference_too_large_for_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=2, head_size=16)
+    small = Rwkv6Model(Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=2, head_size=16))
     assert why_no_reference(small, CPU) is None
     monkeypatch.setattr(parity.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     assert "fp32 weights of 0.0 GiB do not fit" in (why_no_reference(small, CPU) or "")

@@ -97,7 +97,7 @@ class Audit:
 
 
 def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) -> Audit:
-    """Look at every tensor of a loaded model; of a network other than ours, which is in one dtype, nothing is quantized."""
+    """Look at every tensor of a loaded model; of any other network than ours nothing is quantized."""
     entries: list[Entry] = []
     inside: set[str] = set()
     for name, module in model.named_modules():
@@ -159,13 +159,13 @@ def _plain(
     why = "vectors stay in fp32, as the arithmetic on them does"
     if isinstance(module, nn.Embedding):
         kind, why = "embedding", "the embedding table is looked up, not multiplied"
+    elif not isinstance(model, Rwkv6Model):
+        kind, why = "other", "nothing is quantized in this precision"
     elif isinstance(module, nn.Linear):
         found = place(owner)
         kind = found[1] if found else "other"
         blocks = model.config.num_hidden_layers
         why = left_alone(owner, precision, blocks) or unfit_shape(module, device) or "its layer was not replaced"
-    elif not isinstance(model, Rwkv6Model):
-        why = "nothing is quantized in this precision"
     elif is_matrix(name, parameter):
         kind, why = "low_rank", "low-rank matrices are small and stay in the base dtype"
     stored = str(parameter.dtype).removeprefix("torch.")
