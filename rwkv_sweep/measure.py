@@ -78,8 +78,8 @@ def measure_throughput(
     Args:
         work: of each batch, what runs it and how many tokens it has; in random order, as lengths differ.
         seconds: a batch that has begun is finished.
-        device: synchronized after each batch; a GPU after each `QUEUED_BATCHES`, so that it need not wait while the host
-            lays out the next.
+        device: synchronized after each batch; a GPU after each `QUEUED_BATCHES`, so that it need not wait while the
+            host lays out the next.
 
     Returns:
         `throughput/tokens_per_s`, from three timed pieces on its 95 % bootstrap interval over them (`_lo`, `_hi`), and
