@@ -94,7 +94,7 @@ def test_defaults() -> None:
             "warmup_pairs": 3,
             "throughput": True,
             "throughput_seconds": 0.5,
-            "parity": True,
+            "parity": False,
             "speedup_rounds": 0,
             "energy_seconds": 1.0,
             "overhead": False,
