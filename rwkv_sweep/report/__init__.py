@@ -27,6 +27,10 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
         from rwkv_sweep.report.quantization import write_quantization_report
 
         return write_quantization_report(results, root / "report")
+    if kind == "paper":
+        from rwkv_sweep.report.paper import write_paper_report
+
+        return write_paper_report(results, root / "report")
     from rwkv_sweep.report.aggregation import write_aggregation_report
 
     return write_aggregation_report(results, root / "report")

@@ -126,7 +126,7 @@ def size(group: PrecisionGroup) -> str:
 def on_front(group: PrecisionGroup) -> str:
     """What no other precision beats in both quality and speed."""
     best = front(group.runs, speed_of)
-    if not best or len([run for run in group.runs if metric(run, SPEARMAN) is not None]) < 2:
+    if not best or len([run for run in group.runs if metric(run, SPEARMAN) is not None and over_full(run)]) < 2:
         return ""
     names = [
         f"{group.label(run)} (Spearman {metric(run, SPEARMAN):.3f}, {speed_of(run):.2f} times fp32)" for run in best

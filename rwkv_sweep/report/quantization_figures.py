@@ -7,8 +7,9 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import interval, metric
@@ -26,6 +27,7 @@ from rwkv_sweep.report.precisions import (
 from rwkv_sweep.results import Result
 
 COLOURS = {"none": GREY, "int8": PURPLE, "int8_dynamic": BLUE, "fp8": GREEN, "nf4": ORANGE, "fp4": ORANGE}
+DELTA = "parity/spearman_delta"
 MARKERS = "osD^vP*Xp<>hd"
 
 
@@ -72,14 +74,13 @@ def block_figure(results: Sequence[Result]) -> Figure | None:
             for block, run in runs.items()
             if (value := metric(run, "parity/cosine_mean")) is not None
         ]
-        differences = [
-            (block, delta) for block, run in runs.items() if (delta := interval(run, "parity/spearman_delta"))
-        ]
+        differences = [(block, delta) for block, run in runs.items() if (delta := interval(run, DELTA))]
         upper.plot(*zip(*damage, strict=True), color=colour, marker=marker, label=group.name or None)
         if differences:
             points(lower, [block for block, _ in differences], [value for _, value in differences], (colour, marker))
     kind = next(iter(found[0].single_blocks().values())).params.get("precision.quantization")
     upper.set(title=f"One block at a time in {kind}", ylabel="1 - mean cosine with fp32", yscale="log")
+    _plain_numbers(upper.yaxis)
     lower.set(xlabel="block quantized", ylabel="Spearman less fp32's, 95 %")
     lower.axhline(0, color=GREY, linewidth=1.0, zorder=1)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -97,7 +98,7 @@ def _scatter(
 ) -> Figure | None:
     found = []
     for group in precision_groups(results):
-        runs = [run for run in group.runs if across(run) is not None and interval(run, SPEARMAN) is not None]
+        runs = [run for run in group.runs if across(run) is not None and _quality(group, run) is not None]
         found += [(group, runs)] if len(runs) > 1 else []
     if not found:
         return None
@@ -105,11 +106,14 @@ def _scatter(
     for axes, (group, runs) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
         _points_of(axes, group, runs, across)
         best = front(runs, gain)
-        line = [(value.value, metric(run, SPEARMAN)) for run in best if (value := across(run))]
+        line = [(x.value, y.value) for run in best if (x := across(run)) and (y := _quality(group, run))]
         axes.plot(*zip(*line, strict=True), color="black", linewidth=1, linestyle="--", zorder=1, label="front")
-        axes.set(title=group.name or None, xlabel=label, ylabel="Spearman, 95 % interval")
+        full = metric(group.full, SPEARMAN) if _paired(group) and group.full is not None else None
+        height = "Spearman, 95 %" if full is None else f"Spearman less fp32's ({full:.3f}), paired 95 %"
+        axes.set(title=group.name or None, xlabel=label, ylabel=height)
         if log:
             axes.set_xscale("log")
+            _plain_numbers(axes.xaxis)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -118,13 +122,32 @@ def _points_of(
     axes: Axes, group: PrecisionGroup, runs: Sequence[Result], across: Callable[[Result], Interval | None]
 ) -> None:
     for number, run in enumerate(runs):
-        place, score = across(run), interval(run, SPEARMAN)
+        place, score = across(run), _quality(group, run)
         assert place is not None and score is not None
         colour = COLOURS.get(str(run.params.get("precision.quantization")), GREY)
         look = (colour, MARKERS[number % len(MARKERS)])
         points(axes, [place.value], [score], look, group.label(run))
         if place.hi > place.lo:
             axes.plot([place.lo, place.hi], [score.value] * 2, color=colour, linewidth=1.3)
+
+
+def _paired(group: PrecisionGroup) -> bool:
+    """Whether Spearman can be drawn as the difference to fp32: what makes pairs hard is common to both and cancels."""
+    return group.full is not None and any(interval(run, DELTA) for run in group.runs)
+
+
+def _quality(group: PrecisionGroup, run: Result) -> Interval | None:
+    """The height of a run."""
+    if not _paired(group):
+        return interval(run, SPEARMAN)
+    return Interval(0.0, 0.0, 0.0) if run is group.full else interval(run, DELTA)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, as plain numbers: no figure here parses mathematics."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _widened(run: Result, key: str) -> Interval | None:

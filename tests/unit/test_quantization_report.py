@@ -108,7 +108,7 @@ def test_report(tmp_path: Path) -> None:
         "| nf4 | 0.370 [0.320, 0.420] | -0.0300 [-0.0340, -0.0260] | flagged | 0.9500 | 0.9400 | 0.9500 |",
         "| fp32 | 0.400 [0.350, 0.450] | reference |",
         "| int8_dynamic |",
-        "![Spearman against tokens/s",
+        "![Spearman against tokens/s over fp32's",
     ):
         assert part in text
     assert "Failures" not in text and "nan" not in text
