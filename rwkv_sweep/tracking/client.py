@@ -64,6 +64,8 @@ class Tracker:
         self._database = sqlite_path(uri)
         # Two processes that create one database both fail, so even its first opening is by turns.
         with _turns(self._database or _lock_of(uri)):
+            if self._database is not None and not self._database.exists():
+                _create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._experiment_id(config, uri)
 
@@ -207,6 +209,16 @@ class Tracker:
 def mlflow_status(status: str) -> str:
     """MLflow has no word for what a device cannot do; the tag `rwkv_sweep.status` keeps ours."""
     return FAILED if status == UNSUPPORTED else status
+
+
+def _create(database: Path) -> None:
+    """Make an SQLite database under another name first: SQLite keeps what a killed migration had done of its tables,
+    and no later one gets over that."""
+    unfinished = database.with_name(f"{database.name}.unfinished")
+    for path in database.parent.glob(f"{unfinished.name}*"):
+        path.unlink()
+    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+    os.replace(unfinished, database)
 
 
 @contextlib.contextmanager

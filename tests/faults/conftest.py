@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import RUNS, Commands, Undisturbed, arguments, latest_root, quality, records
+from tests.faults.sweeps import RUNS, SWEPT, Commands, Undisturbed, arguments, latest_root, quality, records
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def undisturbed(
     @functools.cache
     def run(size: str) -> Undisturbed:
         cwd = tmp_path_factory.mktemp("undisturbed")
-        command = arguments(size, tiny_checkpoint, few_pairs)
+        command = arguments(SWEPT[size], tiny_checkpoint, few_pairs)
         ended = commands.run(command, cwd)
         assert ended.code == 0, ended.output
         figures = quality(records(latest_root(cwd)))

@@ -20,10 +20,10 @@ QUALITY = ("quality/", "baseline/", "final/", "parity/", "data/")
 """What repeats to the last digit; times and memory do not."""
 
 
-def arguments(size: str, model: Path, pairs: Path) -> list[str]:
+def arguments(swept: list[str], model: Path, pairs: Path) -> list[str]:
     return [
         "-m",
-        *SWEPT[size],
+        *swept,
         "model=local",
         f"model.path={model}",
         "model.tokenizer=bytes",

@@ -17,6 +17,7 @@ from rwkv_sweep.tracking.uris import lasting, ui_command
         ("postgresql://user:pass@host:5432/db", "postgresql://***@host:5432/db"),
         ("postgresql+psycopg2://u:p@ss/w:rd@host/db", "postgresql+psycopg2://***@host/db"),
         ("tracking.uri='https://token@host/x' layer=1", "tracking.uri='https://***@host/x' layer=1"),
+        (r"- tracking.uri=postgresql\://u\:p@h\:5432/d", r"- tracking.uri=postgresql\://***@h\:5432/d"),
         ("mysql://host/db?user=u&password=secret&ssl=1", "mysql://host/db?user=u&password=***&ssl=1"),
         ("https://host/x?sslpassword=s3&api_key=k", "https://host/x?sslpassword=***&api_key=***"),
         ("sqlite:///mlruns/mlflow.db", "sqlite:///mlruns/mlflow.db"),
