@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.report.arms import layer, metric
 from rwkv_sweep.report.notes import failures
 from rwkv_sweep.report.paper_rows import Row, baseline_rows, is_glove, model_rows, splits
 from rwkv_sweep.report.published import DATASET, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
@@ -153,17 +152,15 @@ def _trend(rows: Sequence[Row], split: str) -> str | None:
 
 def _cost(rows: Sequence[Row]) -> str | None:
     """The study's flat time over layers against ours."""
-    timed = [row for row in rows if row.published.seconds and row.measured("latency/mean_ms")]
-    if len(timed) < 2 or timed[0].group != timed[-1].group:
+    timed = [(row, took) for row in rows if row.published.seconds and (took := row.measured("latency/mean_ms"))]
+    if len(timed) < 2 or timed[0][0].group != timed[-1][0].group:
         return None
-    (a, b), (ours_a, ours_b) = (
-        (timed[0], timed[-1]),
-        (timed[0].measured("latency/mean_ms"), timed[-1].measured("latency/mean_ms")),
-    )
-    assert ours_a is not None and ours_b is not None and a.published.seconds and b.published.seconds
+    (first, first_ms), (last, last_ms) = timed[0], timed[-1]
+    assert first.published.seconds is not None and last.published.seconds is not None
+    theirs = last.published.seconds / first.published.seconds
     return (
-        f"A pair takes {b.published.seconds / a.published.seconds:.2f} times as long with {b.label} as with {a.label} in "
-        f"the study, and {ours_b / ours_a:.2f} times here."
+        f"A pair takes {theirs:.2f} times as long with {last.label} as with {first.label} in the study, and "
+        f"{last_ms / first_ms:.2f} times here."
     )
 
 
