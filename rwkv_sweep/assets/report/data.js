@@ -1,24 +1,40 @@
 // What runs are called, their places on axes, their looks.
-const RUNS = DATA.runs.map((run, index) => ({ ...run, index, model: run.kind === "model", done: run.status === "FINISHED" }));
-const MODELS = RUNS.filter(run => run.model);
-const BASELINES = RUNS.filter(run => !run.model && run.done);
-const KEYS = DATA.keys.filter(key => !key.includes(".") || !DATA.keys.includes(key.split(".")[0]));
+const RUNS = DATA.runs.map((run, index) => ({
+  ...run,
+  index,
+  model: run.kind === "model",
+  done: run.status === "FINISHED",
+}));
+const MODELS = RUNS.filter((run) => run.model);
+const BASELINES = RUNS.filter((run) => !run.model && run.done);
+const KEYS = DATA.keys.filter((key) => !key.includes(".") || !DATA.keys.includes(key.split(".")[0]));
 
-const metric = (run, key) => { const value = run.metrics[key]; return finite(value) ? value : null; };
+const metric = (run, key) => {
+  const value = run.metrics[key];
+  return finite(value) ? value : null;
+};
 function interval(run, key) {
   // A value with its bounds; without bounds, as wide as a point.
   const value = metric(run, key);
   if (value === null) return null;
-  const lo = metric(run, `${key}_lo`), hi = metric(run, `${key}_hi`);
+  const lo = metric(run, `${key}_lo`),
+    hi = metric(run, `${key}_hi`);
   return { value, lo: lo === null ? value : lo, hi: hi === null ? value : hi, bounded: lo !== null && hi !== null };
 }
-const withRange = (each, digits) => each ? `${fixed(each.value, digits)}${each.bounded ? ` [${fixed(each.lo, digits)}, ${fixed(each.hi, digits)}]` : ""}` : "";
+const withRange = (each, digits) =>
+  each
+    ? `${fixed(each.value, digits)}${each.bounded ? ` [${fixed(each.lo, digits)}, ${fixed(each.hi, digits)}]` : ""}`
+    : "";
 const SPEARMAN = "quality/spearman";
-const peak = run => metric(run, "memory/peak_allocated_mib") ?? metric(run, "memory/process_peak_mib");
+const peak = (run) => metric(run, "memory/peak_allocated_mib") ?? metric(run, "memory/process_peak_mib");
 
-const layerOf = run => run.params.layer ?? "";
-const isSingle = run => /^(\d+|final|embedding)$/.test(layerOf(run));
-const LAST = Math.max(0, ...MODELS.map(run => run.depth || 0), ...MODELS.filter(run => /^\d+$/.test(layerOf(run))).map(run => Number(layerOf(run)) + 1));
+const layerOf = (run) => run.params.layer ?? "";
+const isSingle = (run) => /^(\d+|final|embedding)$/.test(layerOf(run));
+const LAST = Math.max(
+  0,
+  ...MODELS.map((run) => run.depth || 0),
+  ...MODELS.filter((run) => /^\d+$/.test(layerOf(run))).map((run) => Number(layerOf(run)) + 1),
+);
 function layerPlace(name) {
   if (name === "embedding") return -1;
   if (name === "final") return LAST;
@@ -26,7 +42,9 @@ function layerPlace(name) {
 }
 function shortLayer(name) {
   const parts = name.split("+");
-  return parts.length > 2 && parts.every((part, i) => /^\d+$/.test(part) && Number(part) === Number(parts[0]) + i) ? `${parts[0]}–${parts[parts.length - 1]}` : name;
+  return parts.length > 2 && parts.every((part, i) => /^\d+$/.test(part) && Number(part) === Number(parts[0]) + i)
+    ? `${parts[0]}–${parts[parts.length - 1]}`
+    : name;
 }
 function shownValue(run, key) {
   const value = run.params[key];
@@ -35,11 +53,19 @@ function shownValue(run, key) {
 function labelOf(run) {
   // What sets the run apart from the others; its whole name where nothing does.
   if (!run.model) return run.name.replace("_", " ");
-  const plain = key => ["precision", "model", "dataset"].includes(key);
-  const unclear = (key, value) => /^[\d.\-]+$|^(true|false|none|all)$/i.test(value) || (!plain(key) && KEYS.some(other => other !== key && MODELS.some(each => each.params[other] === value)));
-  const parts = KEYS.filter(key => run.params[key] !== undefined).map(key => {
+  const plain = (key) => ["precision", "model", "dataset"].includes(key);
+  const unclear = (key, value) =>
+    /^[\d.\-]+$|^(true|false|none|all)$/i.test(value) ||
+    (!plain(key) && KEYS.some((other) => other !== key && MODELS.some((each) => each.params[other] === value)));
+  const parts = KEYS.filter((key) => run.params[key] !== undefined).map((key) => {
     const value = shownValue(run, key);
-    return key === "layer" ? (value === "final" || value === "embedding" ? `${value} layer` : `layer ${value}`) : unclear(key, value) ? `${key.split(".").pop()} ${value}` : value;
+    return key === "layer"
+      ? value === "final" || value === "embedding"
+        ? `${value} layer`
+        : `layer ${value}`
+      : unclear(key, value)
+        ? `${key.split(".").pop()} ${value}`
+        : value;
   });
   return parts.join(", ") || run.name;
 }
@@ -47,31 +73,43 @@ for (const run of RUNS) run.label = labelOf(run) + (run.transductive ? " (transd
 
 const natural = new Intl.Collator("en", { numeric: true });
 function compareValues(key) {
-  return (a, b) => key === "layer" ? layerPlace(a) - layerPlace(b) || natural.compare(a, b) : natural.compare(a, b);
+  return (a, b) => (key === "layer" ? layerPlace(a) - layerPlace(b) || natural.compare(a, b) : natural.compare(a, b));
 }
 function valuesOf(key, runs = MODELS) {
   // Layers and numbers by size; words as the sweep named them.
-  const found = [...new Set(runs.map(run => run.params[key]).filter(value => value !== undefined))];
-  return key === "layer" || found.every(value => value !== "" && !isNaN(value)) ? found.sort(compareValues(key)) : found;
+  const found = [...new Set(runs.map((run) => run.params[key]).filter((value) => value !== undefined))];
+  return key === "layer" || found.every((value) => value !== "" && !isNaN(value))
+    ? found.sort(compareValues(key))
+    : found;
 }
 
 // One look for each value of the key that runs are coloured by: colour and shape say the same, for any colour vision.
-const COLOURS = 8, SHAPES = ["circle", "square", "up", "diamond", "down"];
-let colourKey = ["precision", "model", "pooling", "aggregation", ...KEYS].find(key => KEYS.includes(key) && key !== "layer" && valuesOf(key).length > 1) || null;
+const COLOURS = 8,
+  SHAPES = ["circle", "square", "up", "diamond", "down"];
+let colourKey =
+  ["precision", "model", "pooling", "aggregation", ...KEYS].find(
+    (key) => KEYS.includes(key) && key !== "layer" && valuesOf(key).length > 1,
+  ) || null;
 let looks = new Map();
 function setColourKey(key) {
   colourKey = key;
   looks = new Map((key ? valuesOf(key) : []).map((value, i) => [value, look(i)]));
 }
 function look(i) {
-  return { colour: `var(--c${i % COLOURS})`, shape: SHAPES[i % SHAPES.length], dash: ["", "6 3", "2 3", "8 3 2 3"][Math.floor(i / COLOURS) % 4] };
+  return {
+    colour: `var(--c${i % COLOURS})`,
+    shape: SHAPES[i % SHAPES.length],
+    dash: ["", "6 3", "2 3", "8 3 2 3"][Math.floor(i / COLOURS) % 4],
+  };
 }
-const lookOf = run => looks.get(run.params[colourKey]) || look(0);
+const lookOf = (run) => looks.get(run.params[colourKey]) || look(0);
 setColourKey(colourKey);
 
 function summaryOf(run) {
   const lines = [run.label];
-  const add = (name, text) => { if (text) lines.push(`${name} ${text}`); };
+  const add = (name, text) => {
+    if (text) lines.push(`${name} ${text}`);
+  };
   add("Spearman", withRange(interval(run, SPEARMAN), 3));
   add("ms per pair", fixed(metric(run, "latency/mean_ms"), 2));
   add("tokens/s", fixed(metric(run, "throughput/tokens_per_s"), 0));

@@ -1,34 +1,137 @@
 // What failed and why; configuration and environment.
 function failuresCard() {
-  const failed = RUNS.filter(run => !run.done);
+  const failed = RUNS.filter((run) => !run.done);
   if (!failed.length && !DATA.missing) return null;
-  const wrong = failed.some(run => run.status !== "UNSUPPORTED") || DATA.missing;
-  return el("section", { class: `card${wrong ? " wrong" : ""}`, id: "failures", "aria-labelledby": "failures-title" },
+  const wrong = failed.some((run) => run.status !== "UNSUPPORTED") || DATA.missing;
+  return el(
+    "section",
+    { class: `card${wrong ? " wrong" : ""}`, id: "failures", "aria-labelledby": "failures-title" },
     el("h2", { id: "failures-title" }, wrong ? "What did not finish" : "What this machine cannot run"),
-    DATA.missing ? el("p", {}, `${counted(DATA.missing, "job")} left no record: the same command with resume=true runs ${DATA.missing === 1 ? "it" : "them"}.`) : null,
-    failed.length ? el("div", { class: "scroll tall" }, el("table", {},
-      el("thead", {}, el("tr", {}, ["run", "status", "reason"].map(name => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, failed.map(run => el("tr", {},
-        el("th", { scope: "row" }, run.label),
-        el("td", {}, el("span", { class: `pill ${run.status === "UNSUPPORTED" ? "other" : "failed"}` }, run.status.toLowerCase()), run.error && run.error.kind ? el("div", { class: "small soft" }, run.error.kind) : null),
-        el("td", { class: "wrap" }, run.error ? run.error.message : "no reason was recorded",
-          run.error && run.error.traceback ? el("details", {}, el("summary", {}, "traceback"), el("pre", {}, run.error.traceback)) : null)))))) : null);
+    DATA.missing
+      ? el(
+          "p",
+          {},
+          `${counted(DATA.missing, "job")} left no record: the same command with resume=true runs ` +
+            `${DATA.missing === 1 ? "it" : "them"}.`,
+        )
+      : null,
+    failed.length
+      ? el(
+          "div",
+          { class: "scroll tall" },
+          el(
+            "table",
+            {},
+            el(
+              "thead",
+              {},
+              el(
+                "tr",
+                {},
+                ["run", "status", "reason"].map((name) => el("th", { scope: "col" }, name)),
+              ),
+            ),
+            el(
+              "tbody",
+              {},
+              failed.map((run) =>
+                el(
+                  "tr",
+                  {},
+                  el("th", { scope: "row" }, run.label),
+                  el(
+                    "td",
+                    {},
+                    el(
+                      "span",
+                      { class: `pill ${run.status === "UNSUPPORTED" ? "other" : "failed"}` },
+                      run.status.toLowerCase(),
+                    ),
+                    run.error && run.error.kind ? el("div", { class: "small soft" }, run.error.kind) : null,
+                  ),
+                  el(
+                    "td",
+                    { class: "wrap" },
+                    run.error ? run.error.message : "no reason was recorded",
+                    run.error && run.error.traceback
+                      ? el("details", {}, el("summary", {}, "traceback"), el("pre", {}, run.error.traceback))
+                      : null,
+                  ),
+                ),
+              ),
+            ),
+          ),
+        )
+      : null,
+  );
 }
 
 function toldTable(entries, caption) {
-  return el("div", { class: "scroll" }, el("table", {}, el("caption", { hidden: true }, caption),
-    el("tbody", {}, entries.map(each => el("tr", {}, el("th", { scope: "row" }, el("code", {}, each.key)),
-      el("td", { class: "wrap" }, each.values.map(([value, count], i) => [i ? ", " : "", el("span", { class: "code" }, value), each.shared ? null : el("span", { class: "soft small" }, ` ×${count}`)]), each.more ? `, and ${each.more} more` : ""))))));
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      {},
+      el("caption", { hidden: true }, caption),
+      el(
+        "tbody",
+        {},
+        entries.map((each) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, el("code", {}, each.key)),
+            el(
+              "td",
+              { class: "wrap" },
+              each.values.map(([value, count], i) => [
+                i ? ", " : "",
+                el("span", { class: "code" }, value),
+                each.shared ? null : el("span", { class: "soft small" }, ` ×${count}`),
+              ]),
+              each.more ? `, and ${each.more} more` : "",
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 function environmentCard() {
-  const varied = DATA.configuration.filter(each => !each.shared), shared = DATA.configuration.filter(each => each.shared);
-  const name = key => DATA.environment.find(each => each.key === key);
-  return el("section", { class: "card", id: "environment", "aria-labelledby": "environment-title" },
+  const varied = DATA.configuration.filter((each) => !each.shared),
+    shared = DATA.configuration.filter((each) => each.shared);
+  const name = (key) => DATA.environment.find((each) => each.key === key);
+  return el(
+    "section",
+    { class: "card", id: "environment", "aria-labelledby": "environment-title" },
     el("h2", { id: "environment-title" }, "Environment and configuration"),
-    name("device_name") && !name("device_name").shared ? el("p", {}, "The runs are from several machines: compare ratios, not times.") : null,
-    DATA.notes.length ? [el("h3", {}, "Notes of the runs"), el("ul", { class: "plain" }, DATA.notes.map(note => el("li", {}, note)))] : null,
-    el("h3", {}, "What it ran on"), DATA.environment.length ? toldTable(DATA.environment, "Environment") : el("p", { class: "empty" }, "Nothing was recorded."),
+    name("device_name") && !name("device_name").shared
+      ? el("p", {}, "The runs are from several machines: compare ratios, not times.")
+      : null,
+    DATA.notes.length
+      ? [
+          el("h3", {}, "Notes of the runs"),
+          el(
+            "ul",
+            { class: "plain" },
+            DATA.notes.map((note) => el("li", {}, note)),
+          ),
+        ]
+      : null,
+    el("h3", {}, "What it ran on"),
+    DATA.environment.length
+      ? toldTable(DATA.environment, "Environment")
+      : el("p", { class: "empty" }, "Nothing was recorded."),
     varied.length ? [el("h3", {}, "Keys that differ between runs"), toldTable(varied, "Keys that differ")] : null,
-    shared.length ? el("details", {}, el("summary", {}, `${counted(shared.length, "key")} all runs share`), toldTable(shared, "Keys all runs share")) : null);
+    shared.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, `${counted(shared.length, "key")} all runs share`),
+          toldTable(shared, "Keys all runs share"),
+        )
+      : null,
+  );
 }

@@ -17,11 +17,13 @@ function fill(node, attributes, children) {
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const mark = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-const finite = value => typeof value === "number" && Number.isFinite(value);
+const finite = (value) => typeof value === "number" && Number.isFinite(value);
 function fixed(value, digits) {
-  return finite(value) ? value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }) : "";
+  return finite(value)
+    ? value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+    : "";
 }
-const signed = (value, digits) => finite(value) ? (value < 0 ? "−" : "+") + fixed(Math.abs(value), digits) : "";
+const signed = (value, digits) => (finite(value) ? (value < 0 ? "−" : "+") + fixed(Math.abs(value), digits) : "");
 function short(value) {
   // Three figures that matter, for axes and tooltips.
   if (!finite(value)) return "";
@@ -51,9 +53,13 @@ function showTip(text, box) {
   tip.style.left = `${left}px`;
   tip.style.top = `${above > 4 ? above : box.bottom + 10}px`;
 }
-const hideTip = () => { tip.hidden = true; };
+const hideTip = () => {
+  tip.hidden = true;
+};
 addEventListener("scroll", hideTip, { passive: true, capture: true });
-addEventListener("keydown", event => { if (event.key === "Escape") hideTip(); });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") hideTip();
+});
 
 function save(name, blob) {
   const link = el("a", { href: URL.createObjectURL(blob), download: name });
@@ -72,9 +78,11 @@ function standalone(svg) {
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
   copy.removeAttribute("tabindex");
-  const rules = `text{font:11.5px sans-serif;fill:${style.getPropertyValue("--soft")}}text.strong{fill:${style.getPropertyValue("--ink")};font-weight:600}`;
+  const rules = "text{font:11.5px sans-serif;fill:var(--soft)}text.strong{fill:var(--ink);font-weight:600}";
   copy.prepend(mark("style", {}, rules), mark("rect", { width, height, fill: "var(--card)" }));
-  return new XMLSerializer().serializeToString(copy).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+  return new XMLSerializer()
+    .serializeToString(copy)
+    .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
 }
 
 function saveFigure(svg, name, kind) {
@@ -84,13 +92,13 @@ function saveFigure(svg, name, kind) {
   image.onload = () => {
     const canvas = el("canvas", { width: image.width * 2, height: image.height * 2 });
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob(blob => save(`${name}.png`, blob), "image/png");
+    canvas.toBlob((blob) => save(`${name}.png`, blob), "image/png");
   };
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
 }
 
 function select(label, options, value, change) {
-  const box = el("select", { "aria-label": label, onchange: event => change(event.target.value) });
+  const box = el("select", { "aria-label": label, onchange: (event) => change(event.target.value) });
   for (const [key, text] of options) box.append(el("option", { value: key, selected: key === value }, text));
   return box;
 }

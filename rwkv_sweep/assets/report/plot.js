@@ -1,24 +1,30 @@
 // The frame all charts share: scales, axes, points with intervals, and a way through the points by keyboard.
 function ticks(lo, hi, count) {
-  const raw = (hi - lo) / Math.max(1, count), power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map(each => each * power).find(each => each >= raw * 0.999);
+  const raw = (hi - lo) / Math.max(1, count),
+    power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw * 0.999);
   const found = [];
-  for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++)
+    found.push(Number((i * step).toPrecision(12)));
   return found;
 }
 function logTicks(lo, hi) {
   for (const steps of [[1], [1, 3], [1, 2, 5]]) {
     const found = [];
     for (let e = Math.floor(Math.log10(lo)); e <= Math.ceil(Math.log10(hi)); e++) {
-      for (const step of steps) { const value = Number((step * 10 ** e).toPrecision(6)); if (value >= lo * 0.999 && value <= hi * 1.001) found.push(value); }
+      for (const step of steps) {
+        const value = Number((step * 10 ** e).toPrecision(6));
+        if (value >= lo * 0.999 && value <= hi * 1.001) found.push(value);
+      }
     }
     if (found.length >= 3) return found;
   }
   return ticks(lo, hi, 4);
 }
 function scale(values, from, to, { log = false, zero = false, pad = 0.05, count = 5, include = [] } = {}) {
-  const all = [...values, ...include].filter(value => finite(value) && (!log || value > 0));
-  let lo = Math.min(...all), hi = Math.max(...all);
+  const all = [...values, ...include].filter((value) => finite(value) && (!log || value > 0));
+  let lo = Math.min(...all),
+    hi = Math.max(...all);
   if (!all.length) [lo, hi] = log ? [1, 10] : [0, 1];
   if (zero) lo = Math.min(0, lo);
   if (log) {
@@ -29,10 +35,12 @@ function scale(values, from, to, { log = false, zero = false, pad = 0.05, count 
     if (!zero || lo < 0) lo -= room;
     hi += room;
   }
-  const f = log ? Math.log : value => value;
-  const place = value => from + (to - from) * (f(value) - f(lo)) / (f(hi) - f(lo));
+  const f = log ? Math.log : (value) => value;
+  const place = (value) => from + ((to - from) * (f(value) - f(lo))) / (f(hi) - f(lo));
   place.ticks = log ? logTicks(lo, hi) : ticks(lo, hi, count);
-  place.lo = lo; place.hi = hi; place.log = log;
+  place.lo = lo;
+  place.hi = hi;
+  place.log = log;
   return place;
 }
 
@@ -47,18 +55,32 @@ class Plot {
     this.points = [];
     this.at = -1;
     this.ring = mark("circle", { r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 1.5, visibility: "hidden" });
-    this.svg.addEventListener("keydown", event => this.step(event));
+    this.svg.addEventListener("keydown", (event) => this.step(event));
     this.svg.addEventListener("blur", () => this.leave());
-    this.svg.addEventListener("pointermove", event => this.near(event));
+    this.svg.addEventListener("pointermove", (event) => this.near(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
   }
-  get x0() { return this.m.left; }
-  get x1() { return this.width - this.m.right; }
-  get y0() { return this.height - this.m.bottom; }
-  get y1() { return this.m.top; }
-  add(tag, attributes, ...children) { const node = mark(tag, attributes, ...children); this.svg.append(node); return node; }
-  text(x, y, text, attributes) { return this.add("text", { x, y, ...attributes }, text); }
-  xAxis(place, name, { grid = true, form = short, labels = place.ticks.map(value => [value, form(value)]) } = {}) {
+  get x0() {
+    return this.m.left;
+  }
+  get x1() {
+    return this.width - this.m.right;
+  }
+  get y0() {
+    return this.height - this.m.bottom;
+  }
+  get y1() {
+    return this.m.top;
+  }
+  add(tag, attributes, ...children) {
+    const node = mark(tag, attributes, ...children);
+    this.svg.append(node);
+    return node;
+  }
+  text(x, y, text, attributes) {
+    return this.add("text", { x, y, ...attributes }, text);
+  }
+  xAxis(place, name, { grid = true, form = short, labels = place.ticks.map((value) => [value, form(value)]) } = {}) {
     for (const [value, text] of labels) {
       const x = place(value);
       if (grid) this.add("line", { x1: x, x2: x, y1: this.y1, y2: this.y0, stroke: "var(--grid)" });
@@ -73,11 +95,16 @@ class Plot {
       this.add("line", { x1: this.x0, x2: this.x1, y1: y, y2: y, stroke: "var(--grid)" });
       this.text(this.x0 - 7, y + 4, form(value), { "text-anchor": "end" });
     }
-    this.text(0, 0, name, { transform: `translate(12 ${(this.y0 + this.y1) / 2}) rotate(-90)`, "text-anchor": "middle", class: "strong" });
+    this.text(0, 0, name, {
+      transform: `translate(12 ${(this.y0 + this.y1) / 2}) rotate(-90)`,
+      "text-anchor": "middle",
+      class: "strong",
+    });
   }
   rule(value, place, colour, dash, across = "y") {
     const at = place(value);
-    const ends = across === "y" ? { x1: this.x0, x2: this.x1, y1: at, y2: at } : { y1: this.y1, y2: this.y0, x1: at, x2: at };
+    const ends =
+      across === "y" ? { x1: this.x0, x2: this.x1, y1: at, y2: at } : { y1: this.y1, y2: this.y0, x1: at, x2: at };
     this.add("line", { ...ends, stroke: colour, "stroke-width": 1.3, "stroke-dasharray": dash });
   }
   whisker(x, y, lo, hi, colour, sideways) {
@@ -85,7 +112,12 @@ class Plot {
     this.add("line", { ...ends, stroke: colour, "stroke-width": 1.4, "stroke-opacity": 0.55 });
   }
   point(x, y, { colour, shape }, told, { size = 4.2, hollow = false } = {}) {
-    this.add("path", { d: shapePath(shape, x, y, size), fill: hollow ? "var(--card)" : colour, stroke: hollow ? colour : "var(--card)", "stroke-width": hollow ? 1.6 : 0.8 });
+    this.add("path", {
+      d: shapePath(shape, x, y, size),
+      fill: hollow ? "var(--card)" : colour,
+      stroke: hollow ? colour : "var(--card)",
+      "stroke-width": hollow ? 1.6 : 0.8,
+    });
     this.points.push({ x, y, told });
   }
   step(event) {
@@ -97,19 +129,45 @@ class Plot {
   go(at) {
     this.at = at;
     const { x, y, told } = this.points[at];
-    this.ring.setAttribute("cx", x); this.ring.setAttribute("cy", y); this.ring.setAttribute("visibility", "visible");
-    const box = this.svg.getBoundingClientRect(), ratio = box.width / this.width;
-    showTip(told, { left: box.left + x * ratio - 8, width: 16, top: box.top + y * ratio - 8, bottom: box.top + y * ratio + 8 });
+    this.ring.setAttribute("cx", x);
+    this.ring.setAttribute("cy", y);
+    this.ring.setAttribute("visibility", "visible");
+    const box = this.svg.getBoundingClientRect(),
+      ratio = box.width / this.width;
+    showTip(told, {
+      left: box.left + x * ratio - 8,
+      width: 16,
+      top: box.top + y * ratio - 8,
+      bottom: box.top + y * ratio + 8,
+    });
   }
   near(event) {
-    const box = this.svg.getBoundingClientRect(), ratio = this.width / box.width;
-    const x = (event.clientX - box.left) * ratio, y = (event.clientY - box.top) * ratio;
-    let best = -1, least = 26 ** 2;
-    this.points.forEach((each, i) => { const far = (each.x - x) ** 2 + (each.y - y) ** 2; if (far < least) { least = far; best = i; } });
-    if (best < 0) this.leave(); else this.go(best);
+    const box = this.svg.getBoundingClientRect(),
+      ratio = this.width / box.width;
+    const x = (event.clientX - box.left) * ratio,
+      y = (event.clientY - box.top) * ratio;
+    let best = -1,
+      least = 26 ** 2;
+    this.points.forEach((each, i) => {
+      const far = (each.x - x) ** 2 + (each.y - y) ** 2;
+      if (far < least) {
+        least = far;
+        best = i;
+      }
+    });
+    if (best < 0) this.leave();
+    else this.go(best);
   }
-  leave() { this.ring.setAttribute("visibility", "hidden"); hideTip(); }
-  done() { this.points.sort((a, b) => a.x - b.x || a.y - b.y); this.svg.append(this.ring); this.host.replaceChildren(this.svg); return this.svg; }
+  leave() {
+    this.ring.setAttribute("visibility", "hidden");
+    hideTip();
+  }
+  done() {
+    this.points.sort((a, b) => a.x - b.x || a.y - b.y);
+    this.svg.append(this.ring);
+    this.host.replaceChildren(this.svg);
+    return this.svg;
+  }
 }
 
 function shapePath(shape, x, y, r) {
@@ -122,27 +180,69 @@ function shapePath(shape, x, y, r) {
 }
 
 function legend(entries) {
-  return el("ul", { class: "legend" }, entries.map(({ name, colour, shape, dash, line }) => el("li", {},
-    mark("svg", { viewBox: "0 0 24 12", "aria-hidden": "true" },
-      line ? mark("line", { x1: 0, x2: 24, y1: 6, y2: 6, stroke: colour, "stroke-width": 1.6, "stroke-dasharray": dash }) : null,
-      shape ? mark("path", { d: shapePath(shape, 12, 6, 4), fill: colour }) : null),
-    name)));
+  return el(
+    "ul",
+    { class: "legend" },
+    entries.map(({ name, colour, shape, dash, line }) =>
+      el(
+        "li",
+        {},
+        mark(
+          "svg",
+          { viewBox: "0 0 24 12", "aria-hidden": "true" },
+          line
+            ? mark("line", {
+                x1: 0,
+                x2: 24,
+                y1: 6,
+                y2: 6,
+                stroke: colour,
+                "stroke-width": 1.6,
+                "stroke-dasharray": dash,
+              })
+            : null,
+          shape ? mark("path", { d: shapePath(shape, 12, 6, 4), fill: colour }) : null,
+        ),
+        name,
+      ),
+    ),
+  );
 }
 
 // A card with a chart: drawn for the runs that the filter leaves, and again when these or the width change.
 const CHARTS = [];
 function chartCard(id, title, caption, draw, tools = []) {
-  const host = el("div"), below = el("div");
-  const saving = ["SVG", "PNG"].map(kind => el("button", { type: "button", "aria-label": `Save the chart “${title}” as ${kind}`, onclick: () => { const svg = host.querySelector("svg"); if (svg) saveFigure(svg, id, kind); } }, kind));
-  const card = el("section", { class: "card", id, "aria-labelledby": `${id}-title` },
+  const host = el("div"),
+    below = el("div");
+  const saving = ["SVG", "PNG"].map((kind) =>
+    el(
+      "button",
+      {
+        type: "button",
+        "aria-label": `Save the chart “${title}” as ${kind}`,
+        onclick: () => {
+          const svg = host.querySelector("svg");
+          if (svg) saveFigure(svg, id, kind);
+        },
+      },
+      kind,
+    ),
+  );
+  const card = el(
+    "section",
+    { class: "card", id, "aria-labelledby": `${id}-title` },
     el("div", { class: "head" }, el("h2", { id: `${id}-title` }, title), el("div", { class: "tools" }, tools, saving)),
-    el("figure", {}, host, below, el("figcaption", {}, caption)));
-  const chart = { card, draw: runs => {
-    below.replaceChildren();
-    const told = draw(host, runs, below);
-    for (const button of saving) button.hidden = Boolean(told);
-    if (told) host.replaceChildren(el("p", { class: "empty" }, told));
-  } };
+    el("figure", {}, host, below, el("figcaption", {}, caption)),
+  );
+  const chart = {
+    card,
+    draw: (runs) => {
+      below.replaceChildren();
+      const told = draw(host, runs, below);
+      for (const button of saving) button.hidden = Boolean(told);
+      if (told) host.replaceChildren(el("p", { class: "empty" }, told));
+    },
+  };
   CHARTS.push(chart);
   return card;
 }

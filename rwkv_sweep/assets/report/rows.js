@@ -1,125 +1,179 @@
-// The heat map, and charts with a row for each run, in the table's order: latency, overhead, parity.
-const MOST_ROWS = 40, ROW = 22;
-const HEATS = {
-  "quality/spearman": ["Spearman", 3, false], "latency/mean_ms": ["ms per pair", 2, true], "throughput/tokens_per_s": ["tokens/s", 0, false],
-  "overhead/latency_ratio": ["overhead ×", 3, true], "parity/cosine_mean": ["cosine with fp32", 4, false], "memory/weights_mib": ["weights, MiB", 1, true],
-};
-
-function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: columnKey }) {
-  const [name, digits] = HEATS[key];
-  const found = runs.filter(run => metric(run, key) !== null);
-  if (!found.length || rowKey === columnKey) return found.length ? "Choose two different keys." : `No run here has ${name}.`;
-  const rows = valuesOf(rowKey, found), columns = valuesOf(columnKey, found);
-  if (rows.length > 60 || columns.length > 40) return `Too many values for a map: ${rows.length} of ${rowKey}, ${columns.length} of ${columnKey}. A filter above makes them fewer.`;
-  const cells = new Map();
-  for (const run of found) { const at = `${run.params[rowKey]}\u0000${run.params[columnKey]}`; cells.set(at, [...(cells.get(at) || []), run]); }
-  const mean = list => list.reduce((sum, run) => sum + metric(run, key), 0) / list.length;
-  const values = [...cells.values()].map(mean), lo = Math.min(...values), hi = Math.max(...values);
-  const longest = Math.max(...rows.map(each => (rowKey === "layer" ? shortLayer(each) : each).length));
-  const plot = new Plot(host, `${name} by ${rowKey} and ${columnKey}`, 56 + rows.length * 28, { left: Math.min(200, 40 + longest * 7), top: 34, right: 6, bottom: 10 });
-  const width = Math.min(190, (plot.x1 - plot.x0) / columns.length);
-  plot.text(plot.x0, 12, columnKey, { class: "strong" });
-  plot.text(0, 0, rowKey, { transform: `translate(12 ${(plot.y0 + plot.y1) / 2}) rotate(-90)`, "text-anchor": "middle", class: "strong" });
-  columns.forEach((value, i) => plot.text(plot.x0 + (i + 0.5) * width, 28, columnKey === "layer" ? shortLayer(value) : value, { "text-anchor": "middle" }));
-  rows.forEach((value, r) => {
-    plot.text(plot.x0 - 8, plot.y1 + r * 28 + 18, rowKey === "layer" ? shortLayer(value) : value, { "text-anchor": "end" });
-    columns.forEach((other, c) => {
-      const list = cells.get(`${value}\u0000${other}`), x = plot.x0 + c * width, y = plot.y1 + r * 28;
-      if (!list) return plot.add("rect", { x: x + 1, y: y + 1, width: width - 2, height: 26, fill: "none", stroke: "var(--grid)", rx: 3 });
-      const at = mean(list), share = hi > lo ? (at - lo) / (hi - lo) : 0.5;
-      plot.add("rect", { x: x + 1, y: y + 1, width: width - 2, height: 26, rx: 3, fill: "var(--heat-low)" });
-      plot.add("rect", { x: x + 1, y: y + 1, width: width - 2, height: 26, rx: 3, fill: "var(--heat-high)", "fill-opacity": (0.04 + 0.96 * share).toFixed(3) });
-      // Text keeps its contrast on both ends of the scale.
-      if (width > 34) plot.text(x + width / 2, y + 18, fixed(at, digits) + (list.length > 1 ? "*" : ""), { "text-anchor": "middle", style: `fill:${share > 0.5 ? "var(--card)" : "var(--ink)"}` });
-      plot.points.push({ x: x + width / 2, y: y + 14, told: `${rowKey} ${value}, ${columnKey} ${other}\n${name} ${fixed(at, digits)}${list.length > 1 ? `, mean of ${list.length} runs` : ""}` });
-    });
-  });
-  plot.done();
-  if ([...cells.values()].some(list => list.length > 1)) below.append(el("p", { class: "small soft" }, "* mean of several runs, which differ in other keys: a filter above tells them apart."));
-}
+// Charts with a row for each run, in the table's order: latency, overhead, parity.
+const MOST_ROWS = 40;
+const ROW = 22;
 
 function rowPlot(host, name, runs, below, lanes = 1) {
   // Names to the left in wide frames; above each row on a phone.
   const shown = runs.slice(0, MOST_ROWS);
-  const longest = Math.max(...shown.map(run => run.label.length)), stacked = (host.clientWidth || 600) < 560;
+  const longest = Math.max(...shown.map((run) => run.label.length)),
+    stacked = (host.clientWidth || 600) < 560;
   const row = (stacked ? 14 : 0) + Math.max(ROW, lanes * 6 + 10);
-  const plot = new Plot(host, name, 52 + shown.length * row, { left: stacked ? 12 : Math.min(330, 18 + longest * 6.3), top: 8, bottom: 42 });
+  const plot = new Plot(host, name, 52 + shown.length * row, {
+    left: stacked ? 12 : Math.min(330, 18 + longest * 6.3),
+    top: 8,
+    bottom: 42,
+  });
   const most = stacked ? 60 : 50;
   shown.forEach((run, i) => {
     const text = run.label.length > most ? `${run.label.slice(0, most - 1)}…` : run.label;
-    if (stacked) plot.text(plot.x0, plot.y1 + i * row + 11, text); else plot.text(plot.x0 - 8, plot.y1 + i * row + row / 2 + 4, text, { "text-anchor": "end" });
+    if (stacked) plot.text(plot.x0, plot.y1 + i * row + 11, text);
+    else plot.text(plot.x0 - 8, plot.y1 + i * row + row / 2 + 4, text, { "text-anchor": "end" });
   });
-  if (runs.length > shown.length) below.append(el("p", { class: "small soft" }, `The first ${shown.length} of ${runs.length} runs in the table's order: sort the table or filter it to see others.`));
-  const y = i => plot.y1 + i * row + (stacked ? 14 + (row - 14) / 2 : row / 2);
+  if (runs.length > shown.length)
+    below.append(
+      el(
+        "p",
+        { class: "small soft" },
+        `The first ${shown.length} of ${runs.length} runs in the table's order: sort the table or filter ` +
+          "it to see others.",
+      ),
+    );
+  const y = (i) => plot.y1 + i * row + (stacked ? 14 + (row - 14) / 2 : row / 2);
   return { plot, shown, y };
 }
 
 function drawLatency(host, runs, below) {
-  const timed = runs.filter(run => run.latency.length);
+  const timed = runs.filter((run) => run.latency.length);
   if (!timed.length) return "No run here timed single pairs (measure.latency_pairs).";
   const { plot, shown, y } = rowPlot(host, "Distribution of the time of one pair", timed, below);
   const at = (run, share) => run.latency[Math.round(share * (run.latency.length - 1))];
-  const values = shown.flatMap(run => [at(run, 0), at(run, 0.95)]);
+  const values = shown.flatMap((run) => [at(run, 0), at(run, 0.95)]);
   const log = Math.max(...values) / Math.min(...values) > 8;
   const x = scale(values, plot.x0, plot.x1, { log, zero: !log, count: Math.max(3, Math.floor(plot.width / 130)) });
   plot.xAxis(x, `ms per pair${log ? " (log scale)" : ""}`);
   shown.forEach((run, i) => {
-    const { colour } = lookOf(run), top = y(i);
+    const { colour } = lookOf(run),
+      top = y(i);
     plot.whisker(0, top, x(at(run, 0.05)), x(at(run, 0.95)), colour, true);
-    plot.add("rect", { x: x(at(run, 0.25)), y: top - 5, width: Math.max(1, x(at(run, 0.75)) - x(at(run, 0.25))), height: 10, rx: 2, fill: colour, "fill-opacity": 0.3 });
-    for (const value of run.latency) if (x(value) <= plot.x1) plot.add("line", { x1: x(value), x2: x(value), y1: top - 3, y2: top + 3, stroke: colour, "stroke-opacity": 0.45 });
-    plot.point(x(at(run, 0.5)), top, lookOf(run), `${run.label}\nmedian ${fixed(at(run, 0.5), 2)} ms\nmiddle half ${fixed(at(run, 0.25), 2)} to ${fixed(at(run, 0.75), 2)} ms\nmean ${fixed(metric(run, "latency/mean_ms"), 2)} ms, p99 ${fixed(metric(run, "latency/p99_ms"), 2)} ms`);
+    plot.add("rect", {
+      x: x(at(run, 0.25)),
+      y: top - 5,
+      width: Math.max(1, x(at(run, 0.75)) - x(at(run, 0.25))),
+      height: 10,
+      rx: 2,
+      fill: colour,
+      "fill-opacity": 0.3,
+    });
+    for (const value of run.latency)
+      if (x(value) <= plot.x1)
+        plot.add("line", {
+          x1: x(value),
+          x2: x(value),
+          y1: top - 3,
+          y2: top + 3,
+          stroke: colour,
+          "stroke-opacity": 0.45,
+        });
+    plot.point(
+      x(at(run, 0.5)),
+      top,
+      lookOf(run),
+      [
+        run.label,
+        `median ${fixed(at(run, 0.5), 2)} ms`,
+        `middle half ${fixed(at(run, 0.25), 2)} to ${fixed(at(run, 0.75), 2)} ms`,
+        `mean ${fixed(metric(run, "latency/mean_ms"), 2)} ms, p99 ${fixed(metric(run, "latency/p99_ms"), 2)} ms`,
+      ].join("\n"),
+    );
   });
   plot.done();
 }
 
 const RATIOS = {
-  "overhead/latency_ratio": "single pairs", "overhead/batch_ratio": "full batches",
-  "overhead/naive_latency_ratio": "layers kept, single pairs", "overhead/naive_batch_ratio": "layers kept, full batches",
+  "overhead/latency_ratio": "single pairs",
+  "overhead/batch_ratio": "full batches",
+  "overhead/naive_latency_ratio": "layers kept, single pairs",
+  "overhead/naive_batch_ratio": "layers kept, full batches",
 };
 function drawOverhead(host, runs, below) {
-  const found = runs.filter(run => Object.keys(RATIOS).some(key => interval(run, key)));
+  const found = runs.filter((run) => Object.keys(RATIOS).some((key) => interval(run, key)));
   if (!found.length) return "No run here was timed against final-layer inference (measure.overhead=true).";
-  const kinds = Object.keys(RATIOS).filter(key => found.some(run => interval(run, key)));
-  const { plot, shown, y } = rowPlot(host, "Time over that of final-layer inference, with 95 % intervals", found, below, kinds.length);
-  const values = shown.flatMap(run => kinds.map(key => interval(run, key)).filter(Boolean).flatMap(each => [each.lo, each.hi]));
+  const kinds = Object.keys(RATIOS).filter((key) => found.some((run) => interval(run, key)));
+  const { plot, shown, y } = rowPlot(
+    host,
+    "Time over that of final-layer inference, with 95 % intervals",
+    found,
+    below,
+    kinds.length,
+  );
+  const values = shown.flatMap((run) =>
+    kinds
+      .map((key) => interval(run, key))
+      .filter(Boolean)
+      .flatMap((each) => [each.lo, each.hi]),
+  );
   const x = scale(values, plot.x0, plot.x1, { include: [1], count: Math.max(3, Math.floor(plot.width / 130)) });
   plot.xAxis(x, "time / time of final-layer inference");
   plot.rule(1, x, "var(--ink)", "", "x");
-  shown.forEach((run, i) => kinds.forEach((key, k) => {
-    const each = interval(run, key);
-    if (!each) return;
-    const style = look(k), top = y(i) + (k - (kinds.length - 1) / 2) * 6;
-    plot.whisker(0, top, x(each.lo), x(each.hi), style.colour, true);
-    plot.point(x(each.value), top, style, `${run.label}\n${RATIOS[key]}: ${withRange(each, 3)}`, { size: 3.4, hollow: key.includes("naive") });
-  }));
+  shown.forEach((run, i) =>
+    kinds.forEach((key, k) => {
+      const each = interval(run, key);
+      if (!each) return;
+      const style = look(k),
+        top = y(i) + (k - (kinds.length - 1) / 2) * 6;
+      plot.whisker(0, top, x(each.lo), x(each.hi), style.colour, true);
+      plot.point(x(each.value), top, style, `${run.label}\n${RATIOS[key]}: ${withRange(each, 3)}`, {
+        size: 3.4,
+        hollow: key.includes("naive"),
+      });
+    }),
+  );
   plot.done();
   below.append(legend(kinds.map((key, k) => ({ name: RATIOS[key], ...look(k) }))));
 }
 
 function drawParity(host, runs, below, key) {
-  const found = runs.filter(run => interval(run, key));
+  const found = runs.filter((run) => interval(run, key));
   if (!found.length) return "No run here was compared with fp32: all are fp32, or measure.parity was off.";
   const cosine = key === "parity/cosine_mean";
-  const { plot, shown, y } = rowPlot(host, cosine ? "Distance of vectors from those of fp32" : "Spearman less that of fp32, with 95 % intervals", found, below);
-  const off = run => Math.max(1e-8, 1 - metric(run, key));
-  const worst = run => Math.max(off(run), 1 - (metric(run, "parity/cosine_p01") ?? metric(run, key)));
+  const { plot, shown, y } = rowPlot(
+    host,
+    cosine ? "Distance of vectors from those of fp32" : "Spearman less that of fp32, with 95 % intervals",
+    found,
+    below,
+  );
+  const off = (run) => Math.max(1e-8, 1 - metric(run, key));
+  const worst = (run) => Math.max(off(run), 1 - (metric(run, "parity/cosine_p01") ?? metric(run, key)));
   const count = Math.max(3, Math.floor(plot.width / 130));
   if (cosine) {
-    const x = scale(shown.flatMap(run => [off(run), worst(run)]), plot.x0, plot.x1, { log: true, pad: 0.1 });
+    const x = scale(
+      shown.flatMap((run) => [off(run), worst(run)]),
+      plot.x0,
+      plot.x1,
+      { log: true, pad: 0.1 },
+    );
     plot.xAxis(x, "1 − cosine with fp32 (log scale, less is better)");
     shown.forEach((run, i) => {
       plot.whisker(0, y(i), x(off(run)), x(worst(run)), lookOf(run).colour, true);
-      plot.point(x(off(run)), y(i), lookOf(run), `${run.label}\nmean cosine ${metric(run, key).toFixed(6)}\n1st percentile ${(metric(run, "parity/cosine_p01") ?? NaN).toFixed(6)}`);
+      plot.point(
+        x(off(run)),
+        y(i),
+        lookOf(run),
+        `${run.label}\nmean cosine ${fixed(metric(run, key), 6)}\n1st percentile ` +
+          `${fixed(metric(run, "parity/cosine_p01"), 6)}`,
+      );
     });
   } else {
-    const x = scale(shown.flatMap(run => { const each = interval(run, key); return [each.lo, each.hi]; }), plot.x0, plot.x1, { include: [0], count });
+    const x = scale(
+      shown.flatMap((run) => {
+        const each = interval(run, key);
+        return [each.lo, each.hi];
+      }),
+      plot.x0,
+      plot.x1,
+      { include: [0], count },
+    );
     plot.xAxis(x, "Spearman less that of fp32");
     plot.rule(0, x, "var(--ink)", "", "x");
     shown.forEach((run, i) => {
       const each = interval(run, key);
       plot.whisker(0, y(i), x(each.lo), x(each.hi), lookOf(run).colour, true);
-      plot.point(x(each.value), y(i), lookOf(run), `${run.label}\n${signed(each.value, 4)} [${signed(each.lo, 4)}, ${signed(each.hi, 4)}]`);
+      plot.point(
+        x(each.value),
+        y(i),
+        lookOf(run),
+        `${run.label}\n${signed(each.value, 4)} [${signed(each.lo, 4)}, ${signed(each.hi, 4)}]`,
+      );
     });
   }
   plot.done();

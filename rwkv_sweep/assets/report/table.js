@@ -1,58 +1,151 @@
 // The table of runs: columns as on the terminal, and what else there is; any of them sorts.
 function tableColumns() {
-  const number = (name, key, digits, title) => ({ name, title, number: true, value: run => metric(run, key), text: run => fixed(metric(run, key), digits) });
+  const number = (name, key, digits, title) => ({
+    name,
+    title,
+    number: true,
+    value: (run) => metric(run, key),
+    text: (run) => fixed(metric(run, key), digits),
+  });
   const keys = [...new Set(["layer", "precision", ...KEYS])];
   const columns = keys.map((key, i) => ({
-    name: key, title: key,
-    value: run => run.model ? (key === "layer" ? layerPlace(layerOf(run)) * 1000 + valuesOf("layer").indexOf(layerOf(run)) : run.params[key]) : i ? null : 1e9 + run.index,
-    text: run => run.model ? shownValue(run, key) : i ? "" : run.name,
+    name: key,
+    title: key,
+    value: (run) =>
+      run.model
+        ? key === "layer"
+          ? layerPlace(layerOf(run)) * 1000 + valuesOf("layer").indexOf(layerOf(run))
+          : run.params[key]
+        : i
+          ? null
+          : 1e9 + run.index,
+    text: (run) => (run.model ? shownValue(run, key) : i ? "" : run.name),
   }));
-  if (!RUNS.some(run => run.model && run.params.layer !== undefined)) columns[0].text = run => run.name;
-  columns.push({ name: "Spearman [95 %]", title: "Rank correlation of cosine and label, 95 % bootstrap interval; lines stand for the baselines", number: true, value: run => metric(run, SPEARMAN), text: run => withRange(interval(run, SPEARMAN), 3), cell: spearmanCell });
-  const against = new Set(RUNS.flatMap(run => Object.keys(run.metrics)).filter(key => /^(baseline\/.+|final)\/delta$/.test(key)));
+  if (!RUNS.some((run) => run.model && run.params.layer !== undefined)) columns[0].text = (run) => run.name;
+  columns.push({
+    name: "Spearman [95 %]",
+    title: "Rank correlation of cosine and label, 95 % bootstrap interval; lines stand for the baselines",
+    number: true,
+    value: (run) => metric(run, SPEARMAN),
+    text: (run) => withRange(interval(run, SPEARMAN), 3),
+    cell: spearmanCell,
+  });
+  const against = new Set(
+    RUNS.flatMap((run) => Object.keys(run.metrics)).filter((key) => /^(baseline\/.+|final)\/delta$/.test(key)),
+  );
   for (const key of against) {
     const name = key.split("/").slice(-2)[0];
-    const p = run => (DATA.family.adjusted[run.name] || {})[name];
-    columns.push({ name: `vs ${name.replace("_", " ")}`, title: `Spearman less that of ${name === "final" ? "final-layer inference" : name}; ▲ ▼ survive Holm's correction for all ${DATA.family.count} comparisons`, number: true,
-      value: run => metric(run, key), text: run => signed(metric(run, key), 3),
-      cell: run => [signed(metric(run, key), 3), p(run) !== undefined && run.model ? holmMark(p(run), metric(run, key)) : null] });
+    const p = (run) => (DATA.family.adjusted[run.name] || {})[name];
+    columns.push({
+      name: `vs ${name.replace("_", " ")}`,
+      title:
+        `Spearman less that of ${name === "final" ? "final-layer inference" : name}; ▲ ▼ survive Holm's ` +
+        `correction for all ${DATA.family.count} comparisons`,
+      number: true,
+      value: (run) => metric(run, key),
+      text: (run) => signed(metric(run, key), 3),
+      cell: (run) => [
+        signed(metric(run, key), 3),
+        p(run) !== undefined && run.model ? holmMark(p(run), metric(run, key)) : null,
+      ],
+    });
   }
   columns.push(
     number("ms/pair", "latency/mean_ms", 2, "Mean time of one pair: two strings in, one score out"),
     number("p99 ms", "latency/p99_ms", 2, "99th percentile of one pair's time"),
     number("tokens/s", "throughput/tokens_per_s", 0, "Real tokens a second in packed batches"),
     number("× fp32", "speedup/over_fp32", 2, "Speed in packed batches over that of fp32, turn by turn"),
-    number("overhead ×", "overhead/latency_ratio", 3, "Time of a pair over that of final-layer inference, turn by turn"),
+    number(
+      "overhead ×",
+      "overhead/latency_ratio",
+      3,
+      "Time of a pair over that of final-layer inference, turn by turn",
+    ),
     number("weights MiB", "memory/weights_mib", 1, "Parameters, buffers and scales"),
-    { name: "peak MiB", title: "Peak of the device's memory; of the process on a CPU", number: true, value: peak, text: run => fixed(peak(run), 0) },
+    {
+      name: "peak MiB",
+      title: "Peak of the device's memory; of the process on a CPU",
+      number: true,
+      value: peak,
+      text: (run) => fixed(peak(run), 0),
+    },
     number("parity", "parity/cosine_mean", 5, "Mean cosine with fp32's vectors"),
-    number("J / 1k pairs", "energy/joules_per_1k_pairs", 2, "Energy of a GPU for a thousand pairs"));
-  columns.push({ name: "status", title: "How the run ended", value: run => run.status, text: run => run.status.toLowerCase(), cell: run => el("span", { class: `pill${run.done ? "" : run.status === "UNSUPPORTED" ? " other" : " failed"}`, title: run.error ? run.error.message : null }, run.status.toLowerCase()) });
-  return columns.filter((column, i) => i === 0 || RUNS.some(run => column.text(run) !== ""));
+    number("J / 1k pairs", "energy/joules_per_1k_pairs", 2, "Energy of a GPU for a thousand pairs"),
+  );
+  columns.push({
+    name: "status",
+    title: "How the run ended",
+    value: (run) => run.status,
+    text: (run) => run.status.toLowerCase(),
+    cell: (run) =>
+      el(
+        "span",
+        {
+          class: `pill${run.done ? "" : run.status === "UNSUPPORTED" ? " other" : " failed"}`,
+          title: run.error ? run.error.message : null,
+        },
+        run.status.toLowerCase(),
+      ),
+  });
+  return columns.filter((column, i) => i === 0 || RUNS.some((run) => column.text(run) !== ""));
 }
 
-const holmMark = (p, delta) => el("span", { class: `mark${delta < 0 ? " less" : ""}`, title: `p = ${p} after Holm's correction` }, p > 0.05 ? "" : delta < 0 ? "▼" : "▲");
+const holmMark = (p, delta) =>
+  el(
+    "span",
+    { class: `mark${delta < 0 ? " less" : ""}`, title: `p = ${p} after Holm's correction` },
+    p > 0.05 ? "" : delta < 0 ? "▼" : "▲",
+  );
 
-const SPREAD = RUNS.map(run => interval(run, SPEARMAN)).filter(Boolean);
-const MINI = SPREAD.length ? scale(SPREAD.flatMap(each => [each.lo, each.hi]), 4, 88) : null;
+const SPREAD = RUNS.map((run) => interval(run, SPEARMAN)).filter(Boolean);
+const MINI = SPREAD.length
+  ? scale(
+      SPREAD.flatMap((each) => [each.lo, each.hi]),
+      4,
+      88,
+    )
+  : null;
 function spearmanCell(run) {
   const each = interval(run, SPEARMAN);
   if (!each) return "";
   const colour = run.model ? lookOf(run).colour : "var(--soft)";
   const range = each.bounded ? el("span", { class: "range" }, ` [${fixed(each.lo, 3)}, ${fixed(each.hi, 3)}]`) : null;
-  const picture = mark("svg", { class: "mini", viewBox: "0 0 92 14", "aria-hidden": "true" },
-    BASELINES.filter(base => interval(base, SPEARMAN)).map(base => mark("line", { x1: MINI(metric(base, SPEARMAN)), x2: MINI(metric(base, SPEARMAN)), y1: 0, y2: 14, stroke: "var(--faint)", "stroke-dasharray": "2 2" })),
-    mark("line", { x1: MINI(each.lo), x2: MINI(each.hi), y1: 7, y2: 7, stroke: colour, "stroke-width": 2, "stroke-opacity": 0.5 }),
-    mark("circle", { cx: MINI(each.value), cy: 7, r: 3.4, fill: colour }));
+  const picture = mark(
+    "svg",
+    { class: "mini", viewBox: "0 0 92 14", "aria-hidden": "true" },
+    BASELINES.filter((base) => interval(base, SPEARMAN)).map((base) =>
+      mark("line", {
+        x1: MINI(metric(base, SPEARMAN)),
+        x2: MINI(metric(base, SPEARMAN)),
+        y1: 0,
+        y2: 14,
+        stroke: "var(--faint)",
+        "stroke-dasharray": "2 2",
+      }),
+    ),
+    mark("line", {
+      x1: MINI(each.lo),
+      x2: MINI(each.hi),
+      y1: 7,
+      y2: 7,
+      stroke: colour,
+      "stroke-width": 2,
+      "stroke-opacity": 0.5,
+    }),
+    mark("circle", { cx: MINI(each.value), cy: 7, r: 3.4, fill: colour }),
+  );
   return [fixed(each.value, 3), range, picture];
 }
 
 const SORT = { column: null, descending: false };
 function sorted(runs) {
   if (!SORT.column) return runs;
-  const sign = SORT.descending ? -1 : 1, value = SORT.column.value;
+  const sign = SORT.descending ? -1 : 1,
+    value = SORT.column.value;
   return [...runs].sort((a, b) => {
-    const x = value(a), y = value(b), none = v => v === null || v === undefined || v === "";
+    const x = value(a),
+      y = value(b),
+      none = (v) => v === null || v === undefined || v === "";
     // What has no value comes last, whichever way.
     if (none(x) || none(y)) return none(x) - none(y) || a.index - b.index;
     return sign * (typeof x === "number" ? x - y : natural.compare(x, y)) || a.index - b.index;
@@ -61,28 +154,80 @@ function sorted(runs) {
 
 function runsTable(changed) {
   const columns = tableColumns();
-  const heads = columns.map(column => el("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": "none", title: column.title },
-    el("button", { type: "button", onclick: () => {
-      SORT.descending = SORT.column === column ? !SORT.descending : Boolean(column.number) && !/ms|MiB|overhead|J \//.test(column.name);
-      SORT.column = column;
-      heads.forEach((head, i) => head.setAttribute("aria-sort", columns[i] !== column ? "none" : SORT.descending ? "descending" : "ascending"));
-      changed();
-    } }, column.name)));
-  const rows = new Map(), body = el("tbody");
-  const row = run => el("tr", { class: !run.done ? "failed" : run.model ? null : "base", "data-run": run.index },
-    columns.map((column, i) => el(i ? "td" : "th", { scope: i ? null : "row", class: column.number ? "number" : null }, column.cell ? column.cell(run) : column.text(run))));
-  const table = el("table", { id: "runs-table" }, el("caption", { hidden: true }, "Runs"), el("thead", {}, el("tr", {}, heads)), body);
+  const heads = columns.map((column) =>
+    el(
+      "th",
+      { scope: "col", class: column.number ? "number" : null, "aria-sort": "none", title: column.title },
+      el(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            SORT.descending =
+              SORT.column === column
+                ? !SORT.descending
+                : Boolean(column.number) && !/ms|MiB|overhead|J \//.test(column.name);
+            SORT.column = column;
+            heads.forEach((head, i) =>
+              head.setAttribute(
+                "aria-sort",
+                columns[i] !== column ? "none" : SORT.descending ? "descending" : "ascending",
+              ),
+            );
+            changed();
+          },
+        },
+        column.name,
+      ),
+    ),
+  );
+  const rows = new Map(),
+    body = el("tbody");
+  const row = (run) =>
+    el(
+      "tr",
+      { class: !run.done ? "failed" : run.model ? null : "base", "data-run": run.index },
+      columns.map((column, i) =>
+        el(
+          i ? "td" : "th",
+          { scope: i ? null : "row", class: column.number ? "number" : null },
+          column.cell ? column.cell(run) : column.text(run),
+        ),
+      ),
+    );
+  const table = el(
+    "table",
+    { id: "runs-table" },
+    el("caption", { hidden: true }, "Runs"),
+    el("thead", {}, el("tr", {}, heads)),
+    body,
+  );
   let colouredBy = colourKey;
-  const show = runs => {
-    if (colouredBy !== colourKey) { rows.clear(); colouredBy = colourKey; }
-    body.replaceChildren(...runs.map(run => { if (!rows.has(run)) rows.set(run, row(run)); return rows.get(run); }));
+  const show = (runs) => {
+    if (colouredBy !== colourKey) {
+      rows.clear();
+      colouredBy = colourKey;
+    }
+    body.replaceChildren(
+      ...runs.map((run) => {
+        if (!rows.has(run)) rows.set(run, row(run));
+        return rows.get(run);
+      }),
+    );
   };
-  const lines = runs => [columns.map(column => column.name), ...runs.map(run => columns.map(column => column.text(run)))];
+  const lines = (runs) => [
+    columns.map((column) => column.name),
+    ...runs.map((run) => columns.map((column) => column.text(run))),
+  ];
   return { table, show, lines };
 }
 
-const csvText = lines => lines.map(line => line.map(cell => /[",\n]/.test(cell) ? `"${cell.replace(/"/g, '""')}"` : cell).join(",")).join("\n") + "\n";
+const csvText = (lines) =>
+  lines
+    .map((line) => line.map((cell) => (/[",\n]/.test(cell) ? `"${cell.replace(/"/g, '""')}"` : cell)).join(","))
+    .join("\n") + "\n";
 function markdownText([head, ...lines]) {
-  const row = cells => `| ${cells.map(cell => String(cell).replace(/\|/g, "\\|").replace(/\n/g, " ")).join(" | ")} |`;
+  const row = (cells) =>
+    `| ${cells.map((cell) => String(cell).replace(/\|/g, "\\|").replace(/\n/g, " ")).join(" | ")} |`;
   return [row(head), `|${head.map(() => " --- |").join("")}`, ...lines.map(row)].join("\n") + "\n";
 }

@@ -1,0 +1,107 @@
+// The table of matched runs.
+const RANGE = (each, digits, sign) =>
+  each
+    ? [each.value, each.lo, each.hi]
+        .map((value) => (sign ? signed : fixed)(value, digits))
+        .map((text, i) => [text, ` [${text}`, `, ${text}]`][i])
+        .join("")
+    : "";
+const MOST = 60;
+
+function runsTable() {
+  const pair = (name, key, digits) =>
+    ["A", "B"].map((label, side) => ({
+      name: `${name} ${label}`,
+      number: true,
+      value: (run) => run.metrics[key][side],
+      text: (run) => fixed(run.metrics[key][side], digits),
+    }));
+  const columns = [
+    { name: "run", value: (run) => run.name, text: (run) => run.name },
+    {
+      name: "more than noise",
+      value: (run) => run.verdicts.join(", "),
+      text: (run) =>
+        run.verdicts.map((word) => el("span", { class: `pill${/worse|slower/.test(word) ? " failed" : ""}` }, word)),
+    },
+    ...pair("Spearman", "quality/spearman", 3),
+    {
+      name: "B − A [95 %]",
+      number: true,
+      value: (run) => run.quality && run.quality.value,
+      text: (run) => (run.quality ? RANGE(run.quality, 3, true) : run.no_quality),
+    },
+    {
+      name: "p, Holm",
+      number: true,
+      value: (run) => run.adjusted,
+      text: (run) => (run.adjusted === null ? "" : short(run.adjusted)),
+    },
+    ...pair("ms", "latency/mean_ms", 2),
+    {
+      name: "time B / A [95 %]",
+      number: true,
+      value: (run) => run.latency && run.latency.value,
+      text: (run) => (run.latency ? RANGE(run.latency, 3) : run.no_latency),
+    },
+    ...pair("tokens/s", "throughput/tokens_per_s", 0),
+    ...pair("MiB", "memory/weights_mib", 1),
+  ];
+  let by = null,
+    down = false;
+  const body = el("tbody");
+  const row = (run) =>
+    el(
+      "tr",
+      {},
+      columns.map((column, i) =>
+        el(i ? "td" : "th", { scope: i ? null : "row", class: column.number ? "number" : null }, column.text(run)),
+      ),
+    );
+  const show = () => {
+    const sign = down ? -1 : 1,
+      empty = (value) => value === null || value === undefined;
+    const runs = by
+      ? [...DATA.runs].sort((x, y) => {
+          const p = by.value(x),
+            q = by.value(y);
+          return empty(p) || empty(q)
+            ? empty(p) - empty(q)
+            : sign * (typeof p === "number" ? p - q : p.localeCompare(q, "en", { numeric: true }));
+        })
+      : DATA.runs;
+    body.replaceChildren(...runs.map(row));
+  };
+  const heads = columns.map((column) =>
+    el(
+      "th",
+      { scope: "col", class: column.number ? "number" : null, "aria-sort": "none" },
+      el(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            down = by === column ? !down : false;
+            by = column;
+            heads.forEach((head, i) =>
+              head.setAttribute("aria-sort", columns[i] !== column ? "none" : down ? "descending" : "ascending"),
+            );
+            show();
+          },
+        },
+        column.name,
+      ),
+    ),
+  );
+  show();
+  return el(
+    "section",
+    { class: "card", id: "runs" },
+    el("h2", {}, "Runs"),
+    el(
+      "div",
+      { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of runs" },
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), body),
+    ),
+  );
+}
