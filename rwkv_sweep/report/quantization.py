@@ -30,7 +30,7 @@ QUESTION = (
     "precision?"
 )
 CAPTIONS = {
-    "quality_speed": "Spearman against tokens/s over fp32's, 95 % intervals; along the dashed line nothing is beaten in both.",
+    "quality_speed": "Spearman against tokens/s over fp32's, 95 % intervals; nothing beats the dashed line in both.",
     "quality_memory": "Spearman against the memory of the weights without the embedding table, which is not quantized.",
     "blocks": "What quantizing one block alone does, block by block.",
 }

@@ -101,7 +101,8 @@ def int_product(q_TK: Tensor, weight_NK: Tensor) -> Tensor:
 def native_kernel(quantization: str, device: torch.device) -> str:
     """What multiplies, in words: exact enough to look it up."""
     if quantization == "fp8":
-        return "fp8 e4m3 rows, torch._scaled_mm with fast accumulation, inputs by Triton"
+        by = "Triton" if triton_missing() is None else "PyTorch, as Triton is missing"
+        return f"fp8 e4m3 rows, torch._scaled_mm with fast accumulation, inputs by {by}"
     if device.type == "cuda" and triton_missing() is None:
         return "int8 rows, Triton product with scaled epilogue, inputs by Triton"
     by = "" if device.type == "cuda" else f" ({torch.backends.cpu.get_cpu_capability()})"
