@@ -132,5 +132,5 @@ def check_complete(cwd: Path, root: Path, undisturbed: dict[str, dict[str, float
 
 
 def latest_root(cwd: Path) -> Path:
-    """The folder of the sweep that was started last."""
-    return max(cwd.glob("multirun/*/*"), key=lambda path: (path / "multirun.yaml").exists() and path.name)
+    """The folder of the sweep that was started last; the folders' names are their times."""
+    return max(cwd.glob("multirun/*/*"))

@@ -47,4 +47,5 @@ def test_many_kills(commands: Commands, undisturbed: Callable[[str], Undisturbed
     while kills < 30:
         kills += killed_sweep(commands, undisturbed("whole"), tmp_path / str(sweeps), sweeps, sweeps % 2 == 0, 99)
         sweeps += 1
+        print(f"{kills} kills, {sweeps} sweeps complete", flush=True)
     print(f"{kills} kills over {sweeps} sweeps of 24 runs")

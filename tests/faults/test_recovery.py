@@ -40,6 +40,7 @@ def failing(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.faults
 def test_on_error_stop_leaves_the_rest_to_a_resume(
     commands: Commands, base: list[str], failing: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_tracking_that_fails_keeps_runs_on_disk_and_no_secret(
     assert all(run.data.metrics == by_name[run.info.run_name]["metrics"] for run in children)
 
 
+@pytest.mark.faults
 def test_a_sweep_killed_without_its_folder_leaves_nothing_running(
     commands: Commands, base: list[str], tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_sweep_killed_without_its_folder_leaves_nothing_running(
     assert "RUNNING" not in statuses and statuses.count("FINISHED") == 4
 
 
+@pytest.mark.faults
 def test_isolated_jobs(commands: Commands, base: list[str], tmp_path: Path) -> None:
     """Two processes, one result each, tracked by the process that started them."""
     ended = commands.run([*base, "layer=0,1", "isolate=true", "timeout_s=200"], tmp_path)
