@@ -1,4 +1,5 @@
 PYTHON ?= python3
+HOST ?= 127.0.0.1
 PORT ?= 5000
 ARGS ?=
 
@@ -16,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test bench bench-growth bench-gpu lint format ui wheel lock clean
+.PHONY: help setup sweep test test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,17 @@ bench-growth: setup ## Measure time and memory against pairs, length and layers 
 bench-gpu: setup ## Measure one forward and one pair on an NVIDIA GPU
 	$(BIN)/python -m benchmarks.forward_gpu $(ARGS)
 
+test-faults: setup ## Kill, crowd, damage and fuzz sweeps (a quarter of an hour; ARGS="-k kills" narrows it)
+	$(BIN)/python -m pytest -q -s -m "faults or not faults" tests/faults $(ARGS)
+
+# Ray wants older packages than the rest, so it gets an environment of its own that looks into .venv for everything else.
+test-ray: setup ## Run a sweep on a simulated Ray cluster that loses a machine
+	@$(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip install -qq --disable-pip-version-check --progress-bar off hydra-ray-launcher ray
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$(.venv-ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_shared.pth"
+	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py $(ARGS)
+
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
@@ -75,6 +87,9 @@ ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri sqlite:///$(DATABASE) --default-artifact-root mlruns/artifacts
 
+server: setup ## Serve runs to a team from PostgreSQL on HOST=127.0.0.1, PORT=5000 (docs/distributed.md)
+	@$(BIN)/python -m rwkv_sweep.server --host $(HOST) --port $(PORT)
+
 wheel: setup ## Build dist/rwkv_sweep-*.whl
 	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
@@ -89,5 +104,5 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 	  grep -vE '^(nvidia|cuda)-|^triton=|^#' .venv/new.lock; } > $(LOCK)
 
 clean: ## Remove .venv, caches and builds; results stay
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-ray dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
