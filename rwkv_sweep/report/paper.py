@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rwkv_sweep.report.notes import failures
@@ -14,8 +14,6 @@ from rwkv_sweep.report.text import ABSENT, counted, escaped, number, paragraphs,
 from rwkv_sweep.results import FINISHED, Result, write_atomically
 
 QUESTION = f"How do the study's figures ({SOURCE}) compare with what this sweep measured?"
-DECIMALS = 5e-5
-"""Two figures given to four decimals are the same below this."""
 
 
 def write_paper_report(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -84,21 +82,21 @@ def _setting_table(results: Sequence[Result]) -> str:
     """Each circumstance of the study, and what the runs of this sweep had (all of them, where they differ)."""
     runs = [result for result in results if result.kind == "model" and result.status == FINISHED]
 
-    def ours(key: str, of: str = "params") -> str:
+    def ours(key: str, of: str = "params", words: Mapping[str, str] | None = None) -> str:
         values = dict.fromkeys(str(getattr(run, of).get(key, "")) for run in runs)
-        return ", ".join(value for value in values if value not in ("", "None")) or "none"
+        return ", ".join((words or {}).get(value, value) for value in values if value not in ("", "None")) or "none"
 
     rows = [
         ["model", MODEL_ID, ours("model") if ours("model.id") == "none" else ours("model.id")],
         ["tokenizer", "GPT-2's, which is not the model's", ours("tokenizer", "tags")],
         ["blocks run", "24, whatever the layer", ours("depth")],
-        ["stream halved every", "6 blocks", ours("model.rescale_every").replace("0", "never", 1)],
+        ["stream halved every", "6 blocks", ours("model.rescale_every", words={"0": "never"})],
         ["precision", "fp16", ours("precision")],
-        ["device", DEVICE, ours("device", "tags")],
+        ["device", DEVICE, ours("device_name", "tags")],
         ["data", "MRPC, train[:1000] and validation", f"{ours('dataset')}, {ours('dataset.splits')}"],
-        ["tokens a batch", "one sentence", ours("batch_tokens").replace("1", "one sentence", 1)],
+        ["tokens a batch", "one sentence", ours("batch_tokens", words={"1": "one sentence"})],
         ["most tokens a sentence", "128", ours("max_tokens")],
-        ["pairs before timing", "none", ours("measure.warmup_pairs")],
+        ["pairs before timing", "none", ours("measure.warmup_pairs", words={"0": "none"})],
     ]
     return table(("", "study", "this sweep"), rows)
 
@@ -127,8 +125,8 @@ def _inside(rows: Sequence[Row], split: str) -> str | None:
     if not known:
         return None
     return (
-        f"On {split}, {sum(map(bool, known))} of {counted(len(known), 'published Spearman')} of a layer lie inside the "
-        "measured 95 % interval."
+        f"On {split}, Spearman as published lies inside the measured 95 % interval for {sum(map(bool, known))} of "
+        f"{counted(len(known), 'layer')}."
     )
 
 
@@ -144,8 +142,8 @@ def _trend(rows: Sequence[Row], split: str) -> str | None:
         theirs = both[-1].published.spearman[split] - both[0].published.spearman[split]
         suffix = f" ({group})" if group else ""
         told.append(
-            f"From {both[0].label} to {both[-1].label} it changes by {theirs:+.4f} in the study and by "
-            f"{last.value - first.value:+.4f} here on {split}{suffix}."
+            f"On {split}, Spearman changes by {theirs:+.4f} from {both[0].label} to {both[-1].label} in the study, and "
+            f"by {last.value - first.value:+.4f} here{suffix}."
         )
     return " ".join(told) or None
 
@@ -169,8 +167,9 @@ def _glove(rows: Sequence[Row], split: str) -> str | None:
     ours, difference = row.spearman(split), row.difference(split)
     if ours is None or difference is None:
         return None
-    same = "the same to four decimals" if abs(difference) < DECIMALS else f"a difference of {difference:+.4f}"
-    return f"GloVe: {GLOVE.spearman[split]:.4f} published and {ours.value:.4f} measured on {split}, {same}."
+    theirs, measured = f"{GLOVE.spearman[split]:.4f}", f"{ours.value:.4f}"
+    same = "the same to four decimals" if theirs == measured else f"a difference of {difference:+.4f}"
+    return f"GloVe: {theirs} published and {measured} measured on {split}, {same}."
 
 
 def _overlap(rows: Sequence[Row], results: Sequence[Result], split: str) -> str | None:
