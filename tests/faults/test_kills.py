@@ -29,7 +29,7 @@ def complete(
 def killed_sweep(commands: Commands, calm: Undisturbed, cwd: Path, seed: int, fixed: bool, most: int) -> int:
     """fixed: every start writes the same folder; otherwise each has its own, and finds the others' runs in MLflow."""
     arguments = [*calm.arguments, "resume=true", *(["hydra.sweep.dir=sweep"] if fixed else [])]
-    kills = complete(commands, arguments, cwd, calm.seconds, random.Random(seed), most)
+    kills = complete(commands, arguments, cwd, 0.7 * calm.seconds, random.Random(seed), most)
     check_complete(cwd, cwd / "sweep" if fixed else latest_root(cwd), calm.quality)
     return kills
 
@@ -45,7 +45,7 @@ def test_a_few_kills(
 def test_many_kills(commands: Commands, undisturbed: Callable[[str], Undisturbed], tmp_path: Path) -> None:
     kills, sweeps = 0, 0
     while kills < 30:
-        kills += killed_sweep(commands, undisturbed("whole"), tmp_path / str(sweeps), sweeps, sweeps % 2 == 0, 99)
+        kills += killed_sweep(commands, undisturbed("whole"), tmp_path / str(sweeps), sweeps, sweeps % 2 == 0, 10)
         sweeps += 1
         print(f"{kills} kills, {sweeps} sweeps complete", flush=True)
     print(f"{kills} kills over {sweeps} sweeps of 24 runs")

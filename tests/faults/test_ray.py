@@ -18,9 +18,11 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> Iterator[Any]:
     """Three machines of one CPU each; the first is the head."""
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(repo_root))  # for the workers, as if the program were installed there
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):

@@ -17,8 +17,8 @@ from rwkv_sweep.validation import run_config
 
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
-    "aggregation, baselines, batch_tokens, bootstrap, dataset, device, layer, max_tokens, measure, model, pooling, "
-    "postprocess, precision, prompt, report, seed, store, tracking, word_vectors"
+    "aggregation, baselines, batch_tokens, bootstrap, dataset, device, isolate, layer, max_tokens, measure, model, "
+    "on_error, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
     "head_size, hidden_size, id, intermediate_size, name, num_blocks, path, revision, source, tokenizer, vocab_size"
@@ -70,7 +70,7 @@ def test_defaults() -> None:
         "aggregation": {"name": "none", "normalize": "unit", "weights": None},
         "postprocess": {"name": "none", "components": 2, "fit": None},
         "prompt": {"name": "none", "template": "{sentence}", "span": "all"},
-        "device": {"name": "auto", "type": "auto", "index": 0, "threads": None},
+        "device": {"name": "auto", "type": "auto", "index": None, "threads": None},
         "dataset": {
             "name": "embedded",
             "source": "assets",
@@ -111,6 +111,10 @@ def test_defaults() -> None:
         "report": None,
         "bootstrap": 2000,
         "seed": 0,
+        "on_error": "continue",
+        "resume": False,
+        "isolate": False,
+        "timeout_s": None,
     }
 
 
@@ -151,6 +155,12 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ),
         ("pooling=men", "pooling=men is not known: valid are first_last, idf, last, max, mean, position, state"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
+        ("on_error=never", "on_error=never is not known: valid are continue, stop"),
+        (
+            "timeout_s=5",
+            "timeout_s=5 isolate=false: valid is a number of seconds above 0 with isolate=true, as only a process of its "
+            "own can be ended in time",
+        ),
         ("nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         ("+nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         ("++nonsense=1", f"nonsense is not a key: valid are {KEYS}"),

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.processes import this_process
 from rwkv_sweep.results import FAILED, FINISHED, Result
-from rwkv_sweep.tracking import MlflowClient, Tracker, absolute_uri, ui_command
+from rwkv_sweep.sweep_record import SweepRecord
+from rwkv_sweep.tracking import (
+    MlflowClient,
+    Tracker,
+    absolute_uri,
+    bring_in,
+    close_imported,
+    guarded,
+    import_folder,
+    lasting,
+    mend,
+    tracked,
+    ui_command,
+)
 
 METRICS = {"quality/spearman": 0.125, "quality/train_first_1000/spearman": -0.5, "latency/p99_ms": 3e-7}
 
@@ -96,3 +113,103 @@ def test_absolute_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ui_command(config: TrackingConfig) -> None:
     assert ui_command(config) == f"mlflow ui --backend-store-uri {config.uri}"
+
+
+# --- records brought in later -------------------------------------------------------------------------------------
+
+
+def record(name: str, status: str = FINISHED) -> Result:
+    return replace(result(name, status), id=uuid.uuid4().hex, key=uuid.uuid4().hex)
+
+
+def test_a_record_is_brought_in_once(tracker: Tracker, tmp_path: Path) -> None:
+    found = record("layer=7")
+    found.save(tmp_path)
+    assert bring_in(tracker, found, tmp_path, None) == "new"
+    assert bring_in(tracker, found, tmp_path, None) == "present"
+    assert len(tracker.find(record=found.id)) == 1
+
+
+def test_a_run_cut_off_while_it_was_logged_is_completed(tracker: Tracker, client: MlflowClient, tmp_path: Path) -> None:
+    found = record("layer=8")
+    found.save(tmp_path)
+    run_id = tracker.start_run(found.name, {}, None, found.started, found.id, tmp_path)
+    client.log_metric(run_id, "latency/p99_ms", 3e-7, int(found.ended * 1000), 0)
+    assert bring_in(tracker, found, tmp_path, "0" * 32) == "completed"
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.metrics == METRICS
+    assert run.data.tags["mlflow.parentRunId"] == "0" * 32
+    assert len(client.get_metric_history(run_id, "latency/p99_ms")) == 1
+    assert bring_in(tracker, found, tmp_path, None) == "present"
+
+
+def left_by_the_dead(tracker: Tracker, client: MlflowClient, name: str, found: Result, folder: Path) -> str:
+    run_id = tracker.start_run(name, {}, None, found.started, found.id, folder)
+    host, pid, start = this_process().rsplit(":", 2)
+    client.set_tag(run_id, "rwkv_sweep.process", f"{host}:{pid}:{float(start) - 1000}")
+    return run_id
+
+
+def test_what_the_dead_left_running_is_closed_by_what_their_folders_say(
+    tracker: Tracker, client: MlflowClient, tmp_path: Path
+) -> None:
+    found, alive = record("layer=9"), tracker.start_run("alive", {})
+    found.save(tmp_path / "whole")
+    whole = left_by_the_dead(tracker, client, "whole", found, tmp_path / "whole")
+    lost = left_by_the_dead(tracker, client, "lost", record("layer=10"), tmp_path / "gone")
+    other = left_by_the_dead(tracker, client, "other", record("layer=11"), tmp_path / "whole")
+    assert mend(tracker) == 3
+    states = {run_id: client.get_run(run_id).info.status for run_id in (whole, lost, other, alive)}
+    assert states == {whole: "FINISHED", lost: "KILLED", other: "KILLED", alive: "RUNNING"}
+    assert client.get_run(whole).data.metrics == METRICS
+    assert mend(tracker) == 0
+    tracker.close_run(alive, "KILLED")
+
+
+def test_a_sweep_whose_tracking_failed_is_imported_under_a_parent(
+    tracker: Tracker, client: MlflowClient, config: TrackingConfig, tmp_path: Path
+) -> None:
+    sweep = SweepRecord("a sweep", None, [], ["mean"], None, lasting(config), multirun=True, jobs=2)
+    replace(sweep, id=uuid.uuid4().hex).save(tmp_path)
+    for number in range(2):
+        record(f"job {number}").save(tmp_path / str(number))
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "result.json").write_text('{"name": "half')
+    done = import_folder(tracker, tmp_path)
+    assert (done.new, done.completed, done.present, done.damaged) == (2, 0, 0, 1)
+    close_imported(tracker, tmp_path)
+    again = import_folder(tracker, tmp_path)
+    assert (again.new, again.completed, again.present, again.damaged) == (0, 0, 2, 1)
+    (parent,) = tracker.find(record=SweepRecord.load(tmp_path).id)
+    assert parent.info.run_name == "a sweep" and parent.info.status == "FAILED"  # one record is damaged
+    assert {run.info.run_name for run in tracker.find(parent=parent.info.run_id)} == {"job 0", "job 1"}
+
+
+def test_a_server_that_fails_is_told_once_and_not_waited_for(
+    config: TrackingConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guarded, "_down", set())
+    monkeypatch.setattr(guarded, "_trackers", {})
+    tried = []
+
+    def fail(tracker: Tracker) -> None:
+        tried.append(tracker)
+        raise ConnectionError("postgresql://u:hunter2@h/d is away\nmore")
+
+    assert tracked(config, fail) is None and tracked(config, fail) is None
+    assert len(tried) == 1
+    reason = "ConnectionError: postgresql://***@h/d is away"
+    assert capsys.readouterr().err == f"tracking at {config.uri} failed ({reason}): runs are kept on disk\n"
+    assert tracked(config, fail, retry=True) is None and len(tried) == 2
+    assert capsys.readouterr().err == ""
+    assert tracked(config, lambda tracker: 5, retry=True) == 5
+    assert tracked(config, lambda tracker: 6) == 6
+
+
+def test_a_database_half_made_is_made_anew(tmp_path: Path) -> None:
+    """SQLite keeps the tables of a migration that was killed."""
+    config = TrackingConfig(True, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"), "e")
+    with sqlite3.connect(tmp_path / "mlflow.db.unfinished") as half:
+        half.execute("create table experiments (experiment_id integer)")
+    Tracker(config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
