@@ -97,7 +97,10 @@ def _settle(config: DictConfig) -> None:
     """Make the sweep's folder absolute: a cluster's jobs start elsewhere."""
     with open_dict(config.hydra):
         OmegaConf.set_readonly(config.hydra, False)
-        config.hydra.sweep.dir = str(Path(config.hydra.sweep.dir).absolute())
+        config.hydra.sweep.dir = folder = str(Path(config.hydra.sweep.dir).absolute())
+        # The jobs' configs are composed anew, from these.
+        quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
 
 
 def _name(config: DictConfig) -> str:

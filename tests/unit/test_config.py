@@ -54,10 +54,12 @@ def test_defaults() -> None:
             "head_size",
             "intermediate_size",
             "vocab_size",
+            "foreign_tokenizer",
         )
     )
+    study = {"full_depth": False, "rescale_every": 0}
     assert plain(composed()) == {
-        "model": {"name": "tiny", "source": "assets", **nothing},
+        "model": {"name": "tiny", "source": "assets", **nothing, **study},
         "pooling": {"name": "mean"},
         "precision": {
             "name": "fp32",
@@ -158,8 +160,8 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("on_error=never", "on_error=never is not known: valid are continue, stop"),
         (
             "timeout_s=5",
-            "timeout_s=5 isolate=false: valid is a number of seconds above 0 with isolate=true, as only a process of its "
-            "own can be ended in time",
+            "timeout_s=5 isolate=false: valid is a number of seconds above 0 with isolate=true, as only a process of "
+            "its own can be ended in time",
         ),
         ("nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         ("+nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
@@ -195,7 +197,7 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "precision.quantization=int4",
             "precision.quantization=int4 is not known: valid are none, int8, nf4, fp4, int8_dynamic, fp8",
         ),
-        ("model.source=disk", "model.source=disk is not known: valid are assets, hub, local, random"),
+        ("model.source=disk", "model.source=disk is not known: valid are assets, hub, local, random, hf"),
         ("dataset.source=disk", "dataset.source=disk is not known: valid are assets, hub, file"),
         ("dataset.word_split=all", "dataset.word_split=all is not known: valid are whitespace, punctuation"),
         ("baselines=[word_overlap,bert]", "baselines=bert is not known: valid are word_vectors, word_overlap"),
