@@ -21,7 +21,8 @@ KEYS = (
     "on_error, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
-    "head_size, hidden_size, id, intermediate_size, name, num_blocks, path, revision, source, tokenizer, vocab_size"
+    "foreign_tokenizer, full_depth, head_size, hidden_size, id, intermediate_size, name, num_blocks, path, "
+    "rescale_every, revision, source, tokenizer, vocab_size"
 )
 
 
