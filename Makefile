@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock clean
+.PHONY: help setup sweep test test-browser test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ sweep: setup ## Run the headline sweep: six layers, two precisions
 
 test: setup ## Run the tests (ARGS="-k pooling" narrows them)
 	$(BIN)/python -m pytest -q $(ARGS)
+
+test-browser: setup ## Run the tests of the report in a headless Chromium (needs chromium and chromedriver)
+	@$(PIP_INSTALL) "selenium>=4.20"
+	$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
 bench: setup ## Measure one forward on the CPU beside its floor and its peers
 	$(BIN)/python -m benchmarks.forward_cpu $(ARGS)

@@ -3,8 +3,8 @@
 Quality: paired bootstrap over the same pairs, then Holm's correction over all runs that are compared.
 
 Speed: the two sweeps ran at different times, and whatever else the machine did then is in the times. What both timed
-with the same code tells how much: the baselines. A difference counts only if its interval lies beyond all that the
-baselines' own intervals reach.
+with the same code tells how much: the baselines. The largest factor that their intervals reach is noise either way (a
+machine that was slow for one may have been slow for the other a minute later), and only what lies beyond it counts.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """runs: all that are compared. control: what the baselines' times say of the machine, by name. reach: the least and
-    the most that these and their intervals hold, 1 included; None without baselines that both timed."""
+    """runs: all that are compared. control: what the baselines' times say of the machine, by name. reach: ratios that
+    are noise, from 1 / f to f for the largest factor f that they reach; None without any that both timed."""
 
     runs: list[Compared]
     control: dict[str, Interval]
@@ -71,8 +71,8 @@ def compare_runs(a: Sweep, b: Sweep, matching: Matching, resamples: int, seed: i
         ratio, _ = _latency(a.folder(pair.a), b.folder(pair.b), _same_data(pair), resamples, seed)
         if ratio is not None:
             control[f"{pair.name} ({pair.a.params.get('dataset')})"] = ratio
-    bounds = [1.0, *(bound for each in control.values() for bound in (each.lo, each.hi))]
-    reach = (min(bounds), max(bounds)) if control else None
+    factor = max((max(each.hi, 1 / each.lo) for each in control.values()), default=1.0)
+    reach = (1 / factor, factor) if control else None
     runs = [_compared(a, b, pair, resamples, seed) for pair in matching.matched]
     tested = [run for run in runs if run.quality is not None]
     adjusted = dict(zip(map(id, tested), holm([run.quality.p for run in tested if run.quality]), strict=True))
@@ -164,6 +164,6 @@ def conclusion(found: Comparison) -> list[str]:
     if found.reach is None:
         lines.append("Without baselines timed in both, nothing tells how much of that is the machine's.")
     else:
-        low, high = found.reach
-        lines.append(f"Baselines, the same code in both, took from {low:.2f} to {high:.2f} of A's time: that is noise.")
+        factor = f"a factor of up to {found.reach[1]:.2f}"
+        lines.append(f"The baselines, timed in both, differ by {factor}: what is within that is noise.")
     return lines

@@ -14,7 +14,21 @@ from rwkv_sweep.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.sweep_record import SweepRecord
 
 ASSETS = Path(__file__).parents[1] / "assets" / "report"
-SCRIPTS = ("dom", "data", "plot", "filter", "table", "charts", "heat", "rows", "pairs", "details", "head", "sweep")
+SCRIPTS = (
+    "dom",
+    "data",
+    "plot",
+    "cards",
+    "filter",
+    "table",
+    "charts",
+    "heat",
+    "rows",
+    "pairs",
+    "details",
+    "head",
+    "sweep",
+)
 """In the order they need each other."""
 
 

@@ -48,10 +48,17 @@ class Shown:
     def open(self, width: int = 1280, dark: bool = False) -> Shown:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        # Without motion: a click lands where the element is, not where it was before a smooth scroll.
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.browser.get_log("browser")
         self.browser.get(self.path.as_uri())
+        return self
+
+    def whole(self) -> Shown:
+        """Also what is drawn only once it comes near."""
+        self.js("window.dispatchEvent(new Event('beforeprint'))")
         return self
 
     def js(self, script: str, *arguments: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_no_errors_and_no_network(shown: Any, page: Path) -> None:
 
 
 def test_every_chart_has_points_and_a_name(shown: Any, page: Path) -> None:
-    view = shown(page)
+    view = shown(page).whole()
     drawn = view.js(
         "return [...document.querySelectorAll('figure svg[role=img]')].map(svg =>"
         " [svg.getAttribute('aria-label'), svg.querySelectorAll('path, rect').length])"
@@ -140,7 +141,7 @@ def test_arrows_walk_through_a_chart(shown: Any, page: Path) -> None:
 
 def test_texts_of_pairs_are_text(shown: Any, page: Path) -> None:
     view = shown(page)
-    quotes = view.texts("#pairs blockquote")
+    quotes = view.whole().texts("#pairs blockquote")
     assert len(quotes) == 12
     assert any("<b>bold</b> & </script>" in quote for quote in quotes)
     assert view.js("return document.querySelectorAll('#pairs b').length") == 6, "the labels alone are bold"
@@ -161,7 +162,7 @@ def test_dark(shown: Any, page: Path) -> None:
 
 
 def test_a_phone_scrolls_one_way(shown: Any, page: Path) -> None:
-    view = shown(page, width=390)
+    view = shown(page, width=390).whole()
     assert view.js("return document.documentElement.scrollWidth") <= 390
     assert view.errors() == []
 
@@ -174,7 +175,7 @@ def test_few_runs(shown: Any, tmp_path: Path, kind: str) -> None:
     if kind == "all_failed":
         for layer in LAYERS:
             sweep.failed("the reason", layer=layer)
-    view = shown(write_page(sweep.root))
+    view = shown(write_page(sweep.root)).whole()
     assert view.errors() == []
     heading = {"empty": "A sweep without runs", "one": "One run", "all_failed": "3 runs: 3 layers"}[kind]
     assert view.texts("h1")[0].startswith(heading)
@@ -184,6 +185,8 @@ def test_few_runs(shown: Any, tmp_path: Path, kind: str) -> None:
 
 
 def test_five_hundred_runs(shown: Any, tmp_path: Path, record_property: Any) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
     sweep = SweepWriter(tmp_path / "s", pairs=60)
     for number in range(500):
         precision = ("fp32", "bf16", "fp16", "int8")[number % 4]
@@ -197,11 +200,47 @@ def test_five_hundred_runs(shown: Any, tmp_path: Path, record_property: Any) -> 
         )
     path = write_page(sweep.root)
     view = shown(path)
+    WebDriverWait(view.browser, 20).until(lambda _: len(view.all(ROWS)) == 500)
     assert view.errors() == []
-    assert len(view.all(ROWS)) == 500
     loaded = view.js("return performance.getEntriesByType('navigation')[0].loadEventEnd")
     record_property("open_ms", loaded)
     print(f"500 runs: {path.stat().st_size / 1e6:.1f} MB, open after {loaded:.0f} ms")
     # What decides how long it takes, whatever the machine: the bytes to read and the elements to lay out.
     assert path.stat().st_size < 2e6
     assert view.js("return document.querySelectorAll('*').length") < 40_000
+    assert view.whole().errors() == []
+
+
+def test_saved_files(shown: Any, page: Path, tmp_path: Path) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    view = shown(page)
+    view.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    for button in view.all("#runs .tools button") + view.all("#layers .tools button"):
+        button.click()
+    wanted = {"runs.csv", "runs.md", "layers.svg", "layers.png"}
+    WebDriverWait(view.browser, 15).until(lambda _: {path.name for path in tmp_path.iterdir()} == wanted)
+    rows = list(csv.DictReader((tmp_path / "runs.csv").open(encoding="utf-8")))
+    assert [row["tokens/s"] for row in rows[:2]] == ["30000", "23077"]
+    assert rows[0]["vs word overlap"] == "-0.100"
+    assert "var(" not in (tmp_path / "layers.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "layers.png").stat().st_size > 5000
+
+
+def test_comparison(shown: Any, tmp_path: Path) -> None:
+    from rwkv_sweep.compare import main
+
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        sweep = SweepWriter(tmp_path / name)
+        for seed, layer in enumerate(LAYERS):
+            sweep.run(0.2, 5.0 * factor, seed=seed, layer=layer, tags={"commit": name})
+        sweep.baseline()
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--html", str(tmp_path / "c.html")]) == 0
+    view = shown(tmp_path / "c.html").whole()
+    assert view.errors() == []
+    assert view.texts("#runs tbody .pill") == ["slower"] * 3
+    assert view.texts("#changed tbody tr") == ["commitab"]
+    heads = view.texts("#runs thead th")
+    view.all("#runs thead button")[heads.index("run")].click()
+    assert view.texts("#runs tbody th") == ["layer=1", "layer=3", "layer=final"]
+    assert len(view.all("figure svg[role=img]")) == 2

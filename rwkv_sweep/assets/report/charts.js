@@ -171,7 +171,7 @@ function drawScatter(host, runs, below, key) {
   for (const each of points) {
     const at = [x(each.x), y(each.y)],
       look = lookOf(each.run);
-    if (!crowded || best.includes(each)) {
+    if (!crowded || (best.includes(each) && best.length <= 40)) {
       plot.whisker(at[0], 0, y(each.score.lo), y(each.score.hi), look.colour);
       if (each.cost.hi > each.cost.lo) plot.whisker(0, at[1], x(each.cost.lo), x(each.cost.hi), look.colour, true);
     }

@@ -105,7 +105,7 @@ function drawRows(host, key, name, centre, band, words) {
 }
 
 const bands = DATA.reach
-  ? "The band is what the baselines, the same code in both sweeps, reach."
+  ? "The band is noise: the largest factor by which the baselines, timed in both, differ."
   : "No baseline was timed in both sweeps, so nothing tells how much of this is the machine's.";
 const controls = Object.entries(DATA.control).map(([name, each]) => el("li", {}, `${name}: ${RANGE(each, 3)}`));
 const lonely = ["A", "B"]

@@ -19,9 +19,9 @@ const mark = (tag, attributes, ...children) => fill(document.createElementNS(SVG
 
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
 function fixed(value, digits) {
-  return finite(value)
-    ? value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
-    : "";
+  if (!finite(value)) return "";
+  const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return text.replace("-", "−");
 }
 const signed = (value, digits) => (finite(value) ? (value < 0 ? "−" : "+") + fixed(Math.abs(value), digits) : "");
 function short(value) {

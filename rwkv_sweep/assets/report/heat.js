@@ -82,7 +82,7 @@ function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: column
       if (width > 34)
         plot.text(x + width / 2, y + 18, fixed(at, digits) + (list.length > 1 ? "*" : ""), {
           "text-anchor": "middle",
-          style: `fill:${share > 0.5 ? "var(--card)" : "var(--ink)"}`,
+          style: `fill:${share > 0.6 ? "var(--card)" : "var(--ink)"}`,
         });
       plot.points.push({
         x: x + width / 2,

@@ -10,8 +10,6 @@ function update() {
 function drawAll() {
   const shown = order.filter((run) => run.model && run.done);
   for (const chart of CHARTS) chart.draw(shown);
-  const host = document.getElementById("pairs-of");
-  if (host) host.replaceChildren(...[pairsCard(shown)].flat());
 }
 const TABLE = runsTable(update);
 
@@ -132,6 +130,20 @@ function heatCard(keys) {
   );
 }
 
+function disputedCard() {
+  const host = el("div", { style: "min-height: 300px" });
+  const card = el(
+    "section",
+    { class: "card", id: "pairs", "aria-labelledby": "pairs-title" },
+    el("h2", { id: "pairs-title" }, "Pairs on which runs disagree most"),
+    host,
+  );
+  return lazily(card, (runs) => {
+    host.style.minHeight = "0";
+    host.replaceChildren(...[pairsCard(runs)].flat());
+  });
+}
+
 function build() {
   const saveAs = (kind, text) =>
     el(
@@ -165,14 +177,7 @@ function build() {
       ? el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of runs" }, TABLE.table)
       : el("p", { class: "empty" }, "There are no runs yet."),
   );
-  const disputed = DATA.pairs.length
-    ? el(
-        "section",
-        { class: "card", id: "pairs", "aria-labelledby": "pairs-title" },
-        el("h2", { id: "pairs-title" }, "Pairs on which runs disagree most"),
-        el("div", { id: "pairs-of" }),
-      )
-    : null;
+  const disputed = DATA.pairs.length ? disputedCard() : null;
   const sections = [answerCard(), failuresCard(), runs, ...charts(), disputed, environmentCard()].filter(Boolean);
   const main = el("main", { id: "main" }, sections);
   const links = [...main.querySelectorAll("[aria-labelledby]")].map((section) =>

@@ -152,6 +152,7 @@ function sorted(runs) {
   });
 }
 
+const AT_FIRST = 60;
 function runsTable(changed) {
   const columns = tableColumns();
   const heads = columns.map((column) =>
@@ -203,17 +204,20 @@ function runsTable(changed) {
     body,
   );
   let colouredBy = colourKey;
+  let waiting = 0;
   const show = (runs) => {
     if (colouredBy !== colourKey) {
       rows.clear();
       colouredBy = colourKey;
     }
-    body.replaceChildren(
-      ...runs.map((run) => {
-        if (!rows.has(run)) rows.set(run, row(run));
-        return rows.get(run);
-      }),
-    );
+    const made = (run) => {
+      if (!rows.has(run)) rows.set(run, row(run));
+      return rows.get(run);
+    };
+    // What is seen first; the rest once the page stands.
+    body.replaceChildren(...runs.slice(0, AT_FIRST).map(made));
+    clearTimeout(waiting);
+    if (runs.length > AT_FIRST) waiting = setTimeout(() => body.append(...runs.slice(AT_FIRST).map(made)), 30);
   };
   const lines = (runs) => [
     columns.map((column) => column.name),
@@ -222,10 +226,12 @@ function runsTable(changed) {
   return { table, show, lines };
 }
 
-const csvText = (lines) =>
-  lines
-    .map((line) => line.map((cell) => (/[",\n]/.test(cell) ? `"${cell.replace(/"/g, '""')}"` : cell)).join(","))
-    .join("\n") + "\n";
+function csvText(lines) {
+  // Other programs read this: a minus is a hyphen there, and thousands have no comma.
+  const plain = (cell) => cell.replace(/−/g, "-").replace(/(\d),(?=\d{3}\b)/g, "$1");
+  const quoted = (cell) => (/[",\n]/.test(cell) ? `"${cell.replace(/"/g, '""')}"` : cell);
+  return lines.map((line) => line.map((cell) => quoted(plain(String(cell)))).join(",")).join("\n") + "\n";
+}
 function markdownText([head, ...lines]) {
   const row = (cells) =>
     `| ${cells.map((cell) => String(cell).replace(/\|/g, "\\|").replace(/\n/g, " ")).join(" | ")} |`;
