@@ -53,7 +53,7 @@ def page_data(record: SweepRecord, results: Sequence[Result], folders: Sequence[
         "family": _family(results),
         "pairs": pairs,
         "configuration": told(models, lambda run: run.params),
-        "environment": told([run for run in results if run.tags], _environment),
+        "environment": told([run for run in models or results if run.tags], _environment),
         "notes": [*_notes(models), *damaged],
     }
 

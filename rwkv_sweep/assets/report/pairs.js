@@ -45,7 +45,7 @@ function pairRow(item, set) {
     ? item.texts.map((text) => el("blockquote", {}, text))
     : el("p", { class: "soft" }, `row ${item.row}`);
   const place = (each) =>
-    `${each.run.label}: cosine ${fixed(each.score, 3)}, ${Math.round(each.rank * 100)} % of the pairs are less alike`;
+    `${each.run.label}: cosine ${fixed(each.score, 3)}, above ${Math.round(each.rank * 100)} % of the pairs`;
   const all = el(
     "details",
     {
