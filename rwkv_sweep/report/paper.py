@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rwkv_sweep.report.notes import failures
 from rwkv_sweep.report.paper_rows import Row, baseline_rows, is_glove, model_rows, splits
-from rwkv_sweep.report.published import DATASET, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
+from rwkv_sweep.report.published import DATASETS, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
 from rwkv_sweep.report.text import ABSENT, counted, escaped, number, paragraphs, shown, table
 from rwkv_sweep.results import FINISHED, Result, write_atomically
 
@@ -110,7 +110,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
     ]
     if any(run.params.get("model.id") != MODEL_ID for run in models):
         found.append(f"Not every run names {MODEL_ID}: differences are then differences between models too.")
-    if any(run.params.get("dataset") != DATASET for run in models):
+    if any(run.params.get("dataset") not in DATASETS for run in models):
         found.append("Not every run is on MRPC: such runs have no published figure beside them.")
     if not any(is_glove(run) for run in results):
         found.append(
@@ -179,12 +179,13 @@ def _overlap(rows: Sequence[Row], results: Sequence[Result], split: str) -> str 
     if ours is None:
         return None
     theirs = [each.spearman[split] for each in LAYERS.values()]
+    told = f"Plain word overlap reaches {ours.value:.4f} on {split}, above {_below(ours.value, theirs)} of the study"
     measured = [found.value for row in rows if (found := row.spearman(split)) is not None]
-    return (
-        f"Plain word overlap reaches {ours.value:.4f} on {split}, above {sum(ours.value > each for each in theirs)} of "
-        f"the study's {len(theirs)} layers and above {sum(ours.value > each for each in measured)} of {len(measured)} "
-        "measured here."
-    )
+    return told + (f" and above {_below(ours.value, measured)} measured here." if measured else ".")
+
+
+def _below(value: float, others: Sequence[float]) -> str:
+    return f"{sum(value > each for each in others)} of {counted(len(others), 'layer')}"
 
 
 def _label(row: Row) -> str:

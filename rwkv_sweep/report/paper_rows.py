@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.quality import metric_name
 from rwkv_sweep.report.arms import Group, groups, interval, layer, metric
-from rwkv_sweep.report.published import DATASET, GLOVE, LAYERS, TRAIN, VALIDATION, Published
+from rwkv_sweep.report.published import DATASETS, GLOVE, LAYERS, TRAIN, VALIDATION, Published
 from rwkv_sweep.results import FINISHED, Result
 
 STUDY_SPLITS = (TRAIN, VALIDATION)
@@ -57,7 +57,7 @@ def baseline_rows(results: Sequence[Result]) -> list[Row]:
     runs = [result for result in results if result.kind == "baseline" and result.status == FINISHED]
     glove = [run for run in runs if is_glove(run)]
     known = {True: GLOVE, False: NOTHING}
-    rows = [Row("GloVe 6B 50d", known[run.params.get("dataset") == DATASET], run) for run in glove] or [
+    rows = [Row("GloVe 6B 50d", known[run.params.get("dataset") in DATASETS], run) for run in glove] or [
         Row("GloVe 6B 50d", GLOVE, None)
     ]
     return rows + [Row(_told(run), NOTHING, run) for run in runs if run not in glove]
@@ -78,7 +78,7 @@ def is_glove(run: Result) -> bool:
 def _published(run: Result) -> Published:
     """Nothing for a layer that the study does not report, or on other data."""
     name = layer(run)
-    if not name.isdigit() or run.params.get("dataset") != DATASET:
+    if not name.isdigit() or run.params.get("dataset") not in DATASETS:
         return NOTHING
     return LAYERS.get(int(name), NOTHING)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 SOURCE = "arXiv 2502.14620"
 MODEL_ID = "RWKV/v6-Finch-1B6-HF"
 DEVICE = "Tesla T4"
-DATASET = "mrpc"
+DATASETS = ("mrpc", "mrpc_study")
+"""Options of `dataset` that are the study's data."""
 TRAIN, VALIDATION = "train[:1000]", "validation"
 
 

@@ -37,7 +37,7 @@ def run(layer: str, values: dict[str, float], ms: float, depth: int, **params: o
 
 
 def baseline(name: str, values: dict[str, float], **tags: str) -> Result:
-    return Result(name, "baseline", FINISHED, {"model": name, "dataset": "mrpc"}, spearman(values, 0.08), tags)
+    return Result(name, "baseline", FINISHED, {"model": name, "dataset": "mrpc_study"}, spearman(values, 0.08), tags)
 
 
 RUNS = [
@@ -91,7 +91,7 @@ def test_the_answer_is_computed() -> None:
     glove = [line for line in answer if line.startswith("GloVe")]
     assert glove[0].endswith("0.3876 measured on train[:1000], the same to four decimals.")
     assert glove[1].endswith("0.4330 measured on validation, a difference of +0.0004.")
-    assert "above 6 of the study's 6 layers and above 2 of 3 measured here." in answer[-2]
+    assert "above 6 of 6 layers of the study and above 2 of 3 layers measured here." in answer[-2]
 
 
 def test_four_decimals_are_what_same_means() -> None:
