@@ -1,12 +1,13 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
-It reads a line of JSON for each: arguments, cwd, and kill_after, seconds after which the child is ended by SIGKILL
-(null for never); and answers with a line: code (negative for a signal), seconds, and what the child wrote.
+It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null for
+never), and after_records, how many records it adds before they count; and answers with a line: code (negative for a signal), seconds, and what the child wrote.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -30,27 +31,34 @@ def load_everything() -> None:
     import rwkv_sweep.tracking  # noqa: F401
 
 
-def carry_out(arguments: list[str], cwd: str, kill_after: float | None) -> dict[str, object]:
+def carry_out(arguments: list[str], cwd: str, kill_after: float | None, after_records: int) -> dict[str, object]:
     log = Path(cwd) / "output.txt"
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         run_command(arguments, cwd, log)
-    killed = kill_after is not None and not ended_within(child, kill_after)
+    killed = kill_after is not None and outlives(child, kill_after, Path(cwd), after_records)
     if killed:
         os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return {"code": code, "seconds": time.monotonic() - started, "output": log.read_text(errors="replace")}
 
 
-def ended_within(child: int, seconds: float) -> bool:
-    """Whether the child ended by itself; it is left to be waited for."""
-    end = time.monotonic() + seconds
+def outlives(child: int, seconds: float, cwd: Path, records: int) -> bool:
+    """Whether the child still runs `seconds` after it has added `records` records; it is left to be waited for."""
+    before = count_records(cwd)
+    end = time.monotonic() + seconds if records == 0 else math.inf
     while time.monotonic() < end:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            return True
-        time.sleep(0.005)
-    return False
+            return False
+        if end == math.inf and count_records(cwd) >= before + records:
+            end = time.monotonic() + seconds
+        time.sleep(0.01)
+    return True
+
+
+def count_records(cwd: Path) -> int:
+    return sum(1 for _ in cwd.rglob("result.json"))
 
 
 def run_command(arguments: list[str], cwd: str, log: Path) -> None:

@@ -13,29 +13,26 @@ from tests.faults.sweeps import Commands, Undisturbed, check_complete, latest_ro
 MOST_STARTS = 60
 
 
-def complete(
-    commands: Commands, arguments: list[str], cwd: Path, longest: float, chance: random.Random, most_kills: int
-) -> int:
+def complete(commands: Commands, arguments: list[str], cwd: Path, chance: random.Random, most_kills: int) -> int:
     """Start the sweep again and again, killed at random moments, until it ends by itself; returns the kills.
 
-    longest: seconds before the first kill, at most. It grows while kills leave no time for a run, and shrinks again, so
-    that most starts die in the midst of their jobs, however busy the machine is.
+    A moment is up to a second after a start has added some records, which is anywhere in a job, or up to ten seconds
+    after the start itself, before, in or after the first jobs.
     """
     for kills in range(MOST_STARTS):
-        before = len(list(cwd.rglob("result.json")))
-        kill_after = chance.uniform(0.05, longest) if kills < most_kills else None
-        ended = commands.run(arguments, cwd, kill_after)
+        records = chance.randint(0, 4)
+        kill_after = chance.uniform(0.0, 1.0 if records else 10.0) if kills < most_kills else None
+        ended = commands.run(arguments, cwd, kill_after, records)
         if ended.code == 0:
             return kills
         assert ended.code == -9, ended.output
-        longest *= 0.8 if len(list(cwd.rglob("result.json"))) > before else 1.25
     raise AssertionError(f"not complete after {MOST_STARTS} starts")
 
 
 def killed_sweep(commands: Commands, calm: Undisturbed, cwd: Path, seed: int, fixed: bool, most: int) -> int:
     """fixed: every start writes the same folder; otherwise each has its own, and finds the others' runs in MLflow."""
     arguments = [*calm.arguments, "resume=true", *(["hydra.sweep.dir=sweep"] if fixed else [])]
-    kills = complete(commands, arguments, cwd, 0.4 * calm.seconds, random.Random(seed), most)
+    kills = complete(commands, arguments, cwd, random.Random(seed), most)
     check_complete(cwd, cwd / "sweep" if fixed else latest_root(cwd), calm.quality)
     return kills
 
