@@ -68,7 +68,7 @@ class Commands:
         assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
 
     def run(self, arguments: list[str], cwd: Path, kill_after: float | None = None, after_records: int = 0) -> Ended:
-        """kill_after: seconds after its start, or after it has added some records, that SIGKILL ends it; None: never."""
+        """kill_after: seconds after its start, or after it has added records, when SIGKILL ends it; None: never."""
         cwd.mkdir(exist_ok=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"arguments": arguments, "cwd": str(cwd), "kill_after": kill_after, "after_records": after_records}

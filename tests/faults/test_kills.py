@@ -13,14 +13,16 @@ from tests.faults.sweeps import Commands, Undisturbed, check_complete, latest_ro
 MOST_STARTS = 60
 
 
-def complete(commands: Commands, arguments: list[str], cwd: Path, chance: random.Random, most_kills: int) -> int:
+def complete(
+    commands: Commands, arguments: list[str], cwd: Path, chance: random.Random, most_kills: int, most_records: int
+) -> int:
     """Start the sweep again and again, killed at random moments, until it ends by itself; returns the kills.
 
     A moment is up to a second after a start has added some records, which is anywhere in a job, or up to ten seconds
     after the start itself, before, in or after the first jobs.
     """
     for kills in range(MOST_STARTS):
-        records = chance.randint(0, 4)
+        records = chance.randint(0, most_records)
         kill_after = chance.uniform(0.0, 1.0 if records else 10.0) if kills < most_kills else None
         ended = commands.run(arguments, cwd, kill_after, records)
         if ended.code == 0:
@@ -32,7 +34,8 @@ def complete(commands: Commands, arguments: list[str], cwd: Path, chance: random
 def killed_sweep(commands: Commands, calm: Undisturbed, cwd: Path, seed: int, fixed: bool, most: int) -> int:
     """fixed: every start writes the same folder; otherwise each has its own, and finds the others' runs in MLflow."""
     arguments = [*calm.arguments, "resume=true", *(["hydra.sweep.dir=sweep"] if fixed else [])]
-    kills = complete(commands, arguments, cwd, random.Random(seed), most)
+    # In a new folder the records of the runs taken over are new ones, too.
+    kills = complete(commands, arguments, cwd, random.Random(seed), most, 4 if fixed else len(calm.quality) - 1)
     check_complete(cwd, cwd / "sweep" if fixed else latest_root(cwd), calm.quality)
     return kills
 
