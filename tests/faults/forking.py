@@ -1,8 +1,8 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
 It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null
-for never), and after_records, how many records it adds before these seconds count. It answers with a line: code (negative
-for a signal), seconds, and what the child wrote.
+for never), and after_records, how many records it adds before these seconds count. It answers with a line: code
+(negative for a signal), seconds, and what the child wrote.
 """
 
 from __future__ import annotations
