@@ -22,6 +22,8 @@ from rwkv_sweep.devices import resolve_device, set_threads
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import resolve_layers
+from rwkv_sweep.models.hf import HfNetwork
+from rwkv_sweep.models.hf_loading import check_hf_run
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.pooling import check_pooling
 from rwkv_sweep.validation import run_config
@@ -51,6 +53,8 @@ class Encoder:
         loaded = load_model(config.model, config.precision, device)
         self.config = config
         self.num_blocks: int = loaded.model.config.num_hidden_layers
+        if isinstance(loaded.model, HfNetwork):
+            check_hf_run(config, loaded.model.config)
         self._encoder = RwkvEncoder(loaded, config.prompt, device, config.max_tokens, config.batch_tokens)
         self._checked(config.layer)
 

@@ -56,7 +56,8 @@ def run_key(run: RunConfig) -> str:
     asked = {key: value for key, value in asdict(run).items() if key not in _HOW_IT_IS_RUN}
     for group in ("model", "dataset", "word_vectors"):
         asked[group].pop("path")
-    asked["model"].pop("tokenizer")
+    for tokenizer in ("tokenizer", "foreign_tokenizer"):
+        asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
     content = {"model": identify_model(run.model), "data": data_content(run), "words": word_vectors_content(run)}
     return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})

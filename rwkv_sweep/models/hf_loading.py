@@ -23,7 +23,16 @@ from rwkv_sweep.models.weight_files import CONFIG_FILE, weight_files
 
 HF = "hf"
 """`model.source` of such a network."""
-FILES = (CONFIG_FILE, "tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "spiece.model", "*.tiktoken")
+FILES = (
+    CONFIG_FILE,
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece*",
+    "*.tiktoken",
+)
 UNLIMITED = 10**9
 """Tokenizers without a longest text say 10^30."""
 

@@ -83,8 +83,12 @@ def _complete(folder: Path, need_weights: bool) -> bool:
 def _unreachable(cfg: ModelConfig, reason: Exception | None) -> str:
     lines = str(reason).strip().splitlines() if reason else []
     why = f"{type(reason).__name__}: {lines[0]}" if lines else "it holds no weights that can be read"
+    what = f"copy its {CONFIG_FILE} and pytorch_model.bin (or model.safetensors) into a folder and run with"
+    how = "model=local model.path=<that folder> model.tokenizer=world"
+    if cfg.source == "hf":
+        what = f"copy its {CONFIG_FILE}, model.safetensors (or pytorch_model.bin) and tokenizer into a folder and set"
+        how = "model.path=<that folder>"
     return (
         f"model.id={cfg.id} at revision {cfg.revision or 'main'} is not in the local cache and could not be fetched "
-        f"from the Hugging Face hub ({why}). Without the hub, copy its {CONFIG_FILE} and pytorch_model.bin (or "
-        "model.safetensors) into a folder and run with model=local model.path=<that folder> model.tokenizer=world"
+        f"from the Hugging Face hub ({why}). Without the hub, {what} {how}"
     )

@@ -130,17 +130,18 @@ def test_another_network_is_a_row_like_any_other(command: Command, pairs_file: P
     swept = ["-m", "model=hf", f"model.path={folder}", "layer=0,final", "precision=fp32,bf16,int8", *data, *QUICK]
     done = command([*swept, "max_tokens=128", "measure.overhead=true", "measure.overhead_pairs=3"], tmp_path / "cwd")
     assert done.returncode == 0, done.stderr
-    runs = results(tmp_path / "cwd")
-    first, final = runs["layer=0,precision=fp32"], runs["layer=final,precision=fp32"]
+    models = [run for run in results(tmp_path / "cwd").values() if run["kind"] == "model"]
+    runs = {(str(run["params"]["layer"]), run["params"]["precision"]): run for run in models}
+    first, final = runs["0", "fp32"], runs["final", "fp32"]
     assert (first["params"]["depth"], final["params"]["depth"]) == (1, 2)
     for run in (first, final):
         assert run["tags"]["blocks"].endswith("BertModel") and run["tags"]["batching"] == "padded and masked"
         assert {"quality/spearman", "latency/mean_ms", "throughput/tokens_per_s", "overhead/latency_ratio"} <= run[
             "metrics"
         ].keys()
-    rounded = runs["layer=0,precision=bf16"]["metrics"]
+    rounded = runs["0", "bf16"]["metrics"]
     assert 0.9 < rounded["parity/cosine_mean"] < 1
-    unfit = runs["layer=0,precision=int8"]
+    unfit = runs["0", "int8"]
     assert unfit["status"] == "UNSUPPORTED" and "valid are fp32, bf16 and fp16" in unfit["error"]["message"]
 
 

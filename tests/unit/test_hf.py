@@ -198,6 +198,26 @@ def test_what_cannot_be_is_refused_before_a_run(folders: dict[str, Path], tmp_pa
             check_hf(wrong)
 
 
+def test_an_unreachable_repository_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    message = r"model\.id=a/b at revision main .*config\.json, model\.safetensors .*tokenizer into .*set model\.path"
+    with pytest.raises(UserError, match=message):
+        check_hf(ModelConfig("hf", "hf", id="a/b"))
+
+
+def test_the_python_api_takes_it_too(folders: dict[str, Path]) -> None:
+    from rwkv_sweep import Encoder
+
+    ours = Encoder.from_config("model=hf", f"model.path={folders['gpt2']}", "layer=1", "device=cpu", "max_tokens=64")
+    expected = encoder(folders["gpt2"]).encode(SENTENCES, [1], ["mean"])["mean"][0]
+    torch.testing.assert_close(torch.from_numpy(ours.encode(SENTENCES)), expected)
+    with pytest.raises(UserError, match=r"max_tokens=512 is more than .* reads"):
+        Encoder.from_config("model=hf", f"model.path={folders['gpt2']}", "device=cpu")
+
+
 def test_code_in_a_repository_never_runs(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "custom"
     folder.mkdir()
