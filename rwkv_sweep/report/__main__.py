@@ -25,14 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     args = parser.parse_args(arguments)
     try:
-        for path in _write(args.folder):
-            print(path)
+        paths = _write(args.folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         print(f"error: {error.filename or args.folder} cannot be written: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
+    print(*paths, sep="\n")
     return 0
 
 

@@ -1,5 +1,5 @@
-// Cards with charts: drawn for the runs that the filter leaves, and again when these or the width change; each only once
-// it comes near what is seen, so that a page of many runs opens at once.
+// Cards with charts: drawn for the runs that the filter leaves, and again when these or the width change; each only
+// once it comes near what is seen, so that a page of many runs opens at once.
 const CHARTS = [];
 const NEAR = "700px";
 

@@ -37,7 +37,7 @@ function charts() {
     cards.push(
       chartCard(
         "layers",
-        KEYS.includes("layer") || !KEYS.includes("aggregation") ? "Spearman by layer" : "Spearman by aggregation",
+        `Spearman${["layer", "aggregation"].filter((key) => KEYS.includes(key)).map((key) => ` by ${key}`)[0] || ""}`,
         "Points with 95 % bootstrap intervals over pairs; dashed lines are the baselines. The best of " +
           `${finished.length} runs was chosen after looking, so its own number is optimistic.`,
         drawByLayer,

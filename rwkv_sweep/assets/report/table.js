@@ -77,15 +77,7 @@ function tableColumns() {
     title: "How the run ended",
     value: (run) => run.status,
     text: (run) => run.status.toLowerCase(),
-    cell: (run) =>
-      el(
-        "span",
-        {
-          class: `pill${run.done ? "" : run.status === "UNSUPPORTED" ? " other" : " failed"}`,
-          title: run.error ? run.error.message : null,
-        },
-        run.status.toLowerCase(),
-      ),
+    cell: (run) => statusPill(run),
   });
   return columns.filter((column, i) => i === 0 || RUNS.some((run) => column.text(run) !== ""));
 }
@@ -97,6 +89,11 @@ const holmMark = (p, delta) =>
     p > 0.05 ? "" : delta < 0 ? "▼" : "▲",
   );
 
+function statusPill(run) {
+  const kind = run.done ? "" : run.status === "UNSUPPORTED" ? " other" : " failed";
+  return el("span", { class: `pill${kind}`, title: run.error ? run.error.message : null }, run.status.toLowerCase());
+}
+
 const SPREAD = RUNS.map((run) => interval(run, SPEARMAN)).filter(Boolean);
 const MINI = SPREAD.length
   ? scale(
@@ -107,7 +104,8 @@ const MINI = SPREAD.length
   : null;
 function spearmanCell(run) {
   const each = interval(run, SPEARMAN);
-  if (!each) return "";
+  // As on the terminal, how the run ended stands where its number would.
+  if (!each) return run.done ? "" : statusPill(run);
   const colour = run.model ? lookOf(run).colour : "var(--soft)";
   const range = each.bounded ? el("span", { class: "range" }, ` [${fixed(each.lo, 3)}, ${fixed(each.hi, 3)}]`) : null;
   const picture = mark(
@@ -187,7 +185,10 @@ function runsTable(changed) {
   const row = (run) =>
     el(
       "tr",
-      { class: !run.done ? "failed" : run.model ? null : "base", "data-run": run.index },
+      {
+        class: run.status === "UNSUPPORTED" ? "base" : !run.done ? "failed" : run.model ? null : "base",
+        "data-run": run.index,
+      },
       columns.map((column, i) =>
         el(
           i ? "td" : "th",
