@@ -6,6 +6,7 @@ Nothing crashes as long as the table is large enough; where it is not, ids are f
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -50,11 +51,17 @@ def foreign_tokenizer(cfg: ModelConfig, table_size: int) -> ForeignTokenizer:
     assert cfg.foreign_tokenizer is not None
     spec: str = cfg.foreign_tokenizer
     if spec == GPT2 and cfg.source == "assets":
-        log.warning("model.foreign_tokenizer=gpt2: the embedded model gets ids of the World vocabulary instead")
+        _tell_once()
         spec = "world"
     elif spec == GPT2:
         spec = str(_gpt2())
     return ForeignTokenizer(load_tokenizer(spec, None, 2**31), table_size)
+
+
+@functools.cache
+def _tell_once() -> None:
+    """The run's tag tells it of each run."""
+    log.warning("model.foreign_tokenizer=gpt2: the embedded model gets ids of the World vocabulary instead")
 
 
 def _gpt2() -> Path:

@@ -128,7 +128,10 @@ def test_another_network_is_a_row_like_any_other(command: Command, pairs_file: P
     folder = bert(tmp_path / "bert", words)
     data = ["dataset=pairs", f"dataset.path={pairs_file}"]
     swept = ["-m", "model=hf", f"model.path={folder}", "layer=0,final", "precision=fp32,bf16,int8", *data, *QUICK]
-    done = command([*swept, "max_tokens=128", "measure.overhead=true", "measure.overhead_pairs=3"], tmp_path / "cwd")
+    done = command(
+        [*swept, "max_tokens=128", "measure.parity=true", "measure.overhead=true", "measure.overhead_pairs=3"],
+        tmp_path / "cwd",
+    )
     assert done.returncode == 0, done.stderr
     models = [run for run in results(tmp_path / "cwd").values() if run["kind"] == "model"]
     runs = {(str(run["params"]["layer"]), run["params"]["precision"]): run for run in models}
