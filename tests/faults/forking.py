@@ -59,7 +59,12 @@ def outlives(child: int, seconds: float, cwd: Path, records: int) -> bool:
 
 
 def count_records(cwd: Path) -> int:
-    return sum(1 for _ in cwd.rglob("result.json"))
+    """In sweeps' folders; `os.walk` passes over folders that go while it looks."""
+    found = 0
+    for _, folders, files in os.walk(cwd):
+        folders[:] = [name for name in folders if name != "mlruns" and not name.startswith(".")]
+        found += "result.json" in files
+    return found
 
 
 def run_command(arguments: list[str], cwd: str, log: Path) -> None:
