@@ -9,8 +9,8 @@ from pathlib import Path
 
 HIDDEN = "***"
 
-# Up to the last @ before a blank or quote: a password may itself hold an @ or a slash. Hydra puts a backslash before the
-# colons of an override's value.
+# Up to the last @ before a blank or quote: a password may itself hold an @ or a slash. Hydra puts a backslash before
+# the colons of an override's value.
 _USER_INFO = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*\\?://)[^\s'\"<>]*@")
 _SECRETS = "password|passwd|secret|token|api_?key|signature"
 _PARAMETER = re.compile(rf"(?P<name>[?&;]\w*(?:{_SECRETS})=)[^\s'\"&;<>]+", re.I)
