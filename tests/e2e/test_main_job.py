@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,8 +157,8 @@ def test_headline_leaves_artifacts(headline: Sweep) -> None:
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert {"result.json", "pairs.csv", "latency_ms.csv", ".hydra", "rwkv_sweep.log"} <= names
         assert run.info.artifact_uri.startswith((headline.cwd / "mlruns" / "artifacts").as_uri())
-    (summary,) = client.list_artifacts(headline.only("sweep").info.run_id)
-    assert summary.path == "summary.csv"
+    kept = client.list_artifacts(headline.only("sweep").info.run_id)
+    assert {each.path for each in kept} == {"summary.csv", "report.html"}
     assert len(rows_of(headline.root / "summary.csv")) == 14
     assert {path.name for path in headline.cwd.iterdir()} == {"mlruns", "multirun"}
 
@@ -169,7 +170,10 @@ def test_headline_prints_a_table_and_how_to_go_on(headline: Sweep) -> None:
         params = result["params"]
         found = [line for line in lines if line.split()[:1] == [name]] or [table[params["layer"], params["precision"]]]
         assert f"{result['metrics']['quality/spearman']:.4f} [" in found[0]
-    assert lines[-2].startswith("results  ") and (headline.cwd / lines[-2].split()[1]).resolve() == headline.root
+    told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[-4:]}
+    assert Path(told["results"]).resolve() == headline.root
+    assert Path(told["report"]).resolve() == headline.root / "report.html"
+    assert re.fullmatch(r"\d+\.\d s: load .*, forward .*, scoring .*, timing .*, tracking .*, rest .*", told["time"])
     assert lines[-1] == "look     mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
     assert headline.done.stderr.splitlines() == [
         f"precision={precision},layer={layer}" for precision in PRECISIONS for layer in LAYERS
@@ -373,7 +377,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "pooling": (["pooling=men"], "pooling=men is not known: valid are "),
     "pooling value": (["pooling.name=men"], "pooling.name=men is not known: valid are mean, "),
     "key": (["layers=1"], "layers is not a key: valid are aggregation, "),
-    "key in a group": (["model.folder=x"], "model.folder is not a key: valid are head_size, "),
+    "key in a group": (["model.folder=x"], "model.folder is not a key: valid are foreign_tokenizer, "),
     "type": (["bootstrap=many"], "bootstrap=many is not valid: it takes a value of type Integer"),
     "list without aggregation": (
         ["layer=[1,3]"],
