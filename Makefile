@@ -1,6 +1,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 5000
+WORKERS ?= 2
 ARGS ?=
 
 LOCK := requirements.lock
@@ -45,8 +46,9 @@ $(STAMP): $(LOCK) pyproject.toml
 sweep: setup ## Run the headline sweep: six layers, two precisions
 	$(BIN)/python -m rwkv_sweep -m layer=1,3,5,7,9,11 precision=fp16,int8 $(ARGS)
 
-test: setup ## Run the tests (ARGS="-k pooling" narrows them)
-	$(BIN)/python -m pytest -q $(ARGS)
+# Whole files go to a process, as what is costly to set up is shared within a file; one thread each, as they share the cores.
+test: setup ## Run the tests (ARGS="-k pooling" narrows them; WORKERS=2 processes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-browser: setup ## Run the tests of the report in a headless Chromium (needs chromium and chromedriver)
 	@$(PIP_INSTALL) "selenium>=4.20"
