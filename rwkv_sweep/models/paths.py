@@ -17,13 +17,13 @@ LARGEST_HEAD = 64
 """A program keeps a head's whole state in registers."""
 
 
-def why_not(blocks: Sequence[Block], h_TD: Tensor) -> str | None:
-    """Why these blocks do not run fused, in a few words; None where they do."""
-    if not h_TD.is_cuda:
-        return f"device {h_TD.device.type}"
+def why_not(blocks: Sequence[Block], read: Tensor) -> str | None:
+    """Why these blocks do not run fused on what lies where `read` does, in a few words; None where they do."""
+    if not read.is_cuda:
+        return f"device {read.device.type}"
     if torch.is_autocast_enabled("cuda") or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
         return "training"
-    return unsupported(blocks, h_TD.device)
+    return unsupported(blocks, read.device)
 
 
 def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:

@@ -71,16 +71,22 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
             on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
         """
         blocks = cast(Sequence[Block], self.blocks)
-        assert blocks[0].pre_ln is not None
-        h_TD = blocks[0].pre_ln(self.embeddings(input_ids).float())
+        run = run_blocks if paths.why_not(blocks, input_ids) else fused.run_blocks
         if EMBEDDING in layers:
-            _hand_over(EMBEDDING, h_TD, packed, on_layer, on_mean)
+            _hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
         if self.rescale_every:
             on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, len(blocks))
-        run = run_blocks if paths.why_not(blocks, h_TD) else fused.run_blocks
-        h_TD = run(blocks[: self.depth(layers)], h_TD, packed, layers, on_layer, on_state, on_mean)
+        # Handed straight on: kept here, the first stream would lie in memory as long as the blocks run.
+        h_TD = run(blocks[: self.depth(layers)], self._embedded(input_ids), packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
             _hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
+
+    def _embedded(self, input_ids: Tensor) -> Tensor:
+        """The stream [T, D] before the first block, fp32."""
+        first = cast(Block, self.blocks[0])
+        assert first.pre_ln is not None
+        stream_TD: Tensor = first.pre_ln(self.embeddings(input_ids).float())
+        return stream_TD
 
     def depth(self, layers: Collection[int]) -> int:
         """Blocks that a forward for these layers runs."""
