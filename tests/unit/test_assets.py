@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ from rwkv_sweep.models.loading import ASSETS as MODEL
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import ASSET as WORD_VECTORS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WEIGHTS, TOKENIZER = MODEL / "model.safetensors", MODEL / "tokenizer.json"
 DIGESTS = {
@@ -47,15 +48,6 @@ SPEARMAN = {
     "11": 0.1168,
     "final": 0.1106,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A second thread gains little here, and where other work holds its core both wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,8 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.wkv6 import wkv6_reference
 from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, idf_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SENTENCES = [
     "The cat sat on the mat.",
     "A",
@@ -31,15 +33,6 @@ SENTENCES = [
 CPU = torch.device("cpu")
 BARE = PromptConfig("none")
 ECHO = PromptConfig("echo", "Say: {sentence} Again: {sentence} Done.", "second")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def mean(encoder: RwkvEncoder, sentences: list[str], layers: Sequence[int]) -> torch.Tensor:

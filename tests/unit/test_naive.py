@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,18 +16,11 @@ from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.naive import encode_tokens_naive
 from rwkv_sweep.pooling import POOLS, STATE, idf_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BLOCKS, HIDDEN = 6, 32
 CPU = torch.device("cpu")
 SENTENCES = ["The cat sat on the mat.", "A", "A rather longer sentence than the first one was.", "A dog!"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,20 +15,13 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import HalfLinear, apply_precision, check_precision, weights_bytes
 from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Config, Rwkv6Model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 FP32 = PrecisionConfig("fp32", "float32")
 BF16 = PrecisionConfig("bf16", "bfloat16")
 FP16 = PrecisionConfig("fp16", "float16")
 INT8 = PrecisionConfig("int8", "float16", "int8")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fresh() -> Rwkv6Model:

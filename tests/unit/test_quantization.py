@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -26,18 +24,11 @@ from rwkv_sweep.models.precision.selection import resolve_blocks, resolve_module
 from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 QUANTIZATIONS = ("int8", "nf4", "fp4", "int8_dynamic")
 HALVES = {"time_mix": "attention", "channel_mix": "feed_forward"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def precision(quantization: str, base: str = "float32", **options: object) -> PrecisionConfig:

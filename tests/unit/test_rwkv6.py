@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,12 @@ from rwkv_sweep.models.loading import load_causal_lm, load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHECKPOINT = Path(__file__).parents[3] / "shared" / "models" / "rwkv6-tiny-bytes.pth"
 SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé, 1234 and a rather longer sentence than the first one was."]
 
 needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.is_file(), reason=f"the trained checkpoint {CHECKPOINT} is absent")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def random_lm(head_size: int = 8, hidden_size: int = 64, num_blocks: int = 3, **sizes: int) -> Rwkv6ForCausalLM:
