@@ -39,7 +39,7 @@ from rwkv_sweep.dataset import ASSET
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.measure import measure_latency
+from rwkv_sweep.measure import frozen_heap, measure_latency
 from rwkv_sweep.models import paths
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
@@ -242,12 +242,13 @@ def attempt(name: str, measure: Callable[[], Rows]) -> Rows:
 def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Median of some rounds after one to warm up."""
     taken = []
-    for _ in range(rounds + 1):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        taken.append(time.perf_counter() - start)
+    with frozen_heap():
+        for _ in range(rounds + 1):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
     return median(taken[1:])
 
 

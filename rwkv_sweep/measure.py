@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,18 @@ QUEUED_BATCHES = 4
 LEAST_BATCHES = 3
 """Fewer say nothing of how much they vary."""
 RESAMPLES = 2000
+
+
+@contextlib.contextmanager
+def frozen_heap() -> Iterator[None]:
+    """Within it the garbage collector leaves alone what exists already: walking through a million objects of imported
+    libraries takes tens of milliseconds, which would fall on some samples and not on others. What the timed work
+    itself leaves behind is collected as ever, inside its time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass(frozen=True)
@@ -56,17 +70,18 @@ def measure_latency(
     for first, second in warmup:
         score_pair(first, second)
     samples_ms, device_ms = [], []
-    for first, second in pairs:
-        synchronize(device)
-        events = _device_events(device)
-        start = time.perf_counter()
-        score_pair(first, second)
-        if events is not None:
-            events[1].record()
-        synchronize(device)
-        samples_ms.append((time.perf_counter() - start) * 1e3)
-        if events is not None:
-            device_ms.append(events[0].elapsed_time(events[1]))
+    with frozen_heap():
+        for first, second in pairs:
+            synchronize(device)
+            events = _device_events(device)
+            start = time.perf_counter()
+            score_pair(first, second)
+            if events is not None:
+                events[1].record()
+            synchronize(device)
+            samples_ms.append((time.perf_counter() - start) * 1e3)
+            if events is not None:
+                device_ms.append(events[0].elapsed_time(events[1]))
     return Latency(tuple(samples_ms), tuple(device_ms))
 
 
@@ -88,17 +103,18 @@ def measure_throughput(
     counts: list[float] = []
     seconds_taken: list[float] = []
     together = QUEUED_BATCHES if device.type == "cuda" else 1
-    for first in range(0, len(work), together):
-        queued = work[first : first + together]
-        synchronize(device)
-        start = time.perf_counter()
-        for run, _ in queued:
-            run()
-        synchronize(device)
-        seconds_taken.append(time.perf_counter() - start)
-        counts.append(float(sum(tokens for _, tokens in queued)))
-        if sum(seconds_taken) >= seconds:
-            break
+    with frozen_heap():
+        for first in range(0, len(work), together):
+            queued = work[first : first + together]
+            synchronize(device)
+            start = time.perf_counter()
+            for run, _ in queued:
+                run()
+            synchronize(device)
+            seconds_taken.append(time.perf_counter() - start)
+            counts.append(float(sum(tokens for _, tokens in queued)))
+            if sum(seconds_taken) >= seconds:
+                break
     found = {"throughput/tokens_per_s": sum(counts) / sum(seconds_taken), "throughput/tokens": sum(counts)}
     if len(counts) >= LEAST_BATCHES:
         rate = ratio_interval(np.array(counts), np.array(seconds_taken), RESAMPLES, seed=0)

@@ -10,7 +10,7 @@ import torch
 
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.evaluate import Interval, median_ratio_interval, ratio_interval
-from rwkv_sweep.measure import MIB, peak_bytes, synchronize
+from rwkv_sweep.measure import MIB, frozen_heap, peak_bytes, synchronize
 from rwkv_sweep.prompt import Tokenized
 
 Work = Callable[[], object]
@@ -75,11 +75,12 @@ def interleaved(
         for work in turn.values():
             work()
     samples: dict[str, list[float]] = {name: [] for name in turns[0]}
-    for turn in turns:
-        for name in random.permutation(list(turn)):
-            synchronize(device)
-            start = time.perf_counter()
-            turn[name]()
-            synchronize(device)
-            samples[name].append((time.perf_counter() - start) * 1e3)
+    with frozen_heap():
+        for turn in turns:
+            for name in random.permutation(list(turn)):
+                synchronize(device)
+                start = time.perf_counter()
+                turn[name]()
+                synchronize(device)
+                samples[name].append((time.perf_counter() - start) * 1e3)
     return samples

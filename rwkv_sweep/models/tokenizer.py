@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from rwkv_sweep.errors import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
+FEW = 8
+"""Up to so many sentences are encoded one by one: handing them to a library's threads takes longer than the work."""
 
 
 class Tokenizer(Protocol):
@@ -58,6 +60,8 @@ class WorldTokenizer:
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
         check_unicode(sentences)
+        if len(sentences) <= FEW:
+            return [list(self._trie.encode(sentence)) for sentence in sentences]
         return list(self._trie.encode_batch(list(sentences)))
 
 
@@ -107,6 +111,8 @@ class JsonTokenizer:
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """See `Tokenizer.encode`."""
         check_unicode(sentences)
+        if len(sentences) <= FEW:
+            return [list(self._backend.encode(sentence, add_special_tokens=False).ids) for sentence in sentences]
         encodings = self._backend.encode_batch(list(sentences), add_special_tokens=False)
         return [list(encoding.ids) for encoding in encodings]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.tokenizer import load_tokenizer
+from rwkv_sweep.models.tokenizer import FEW, load_tokenizer
 
 TEXTS = ["Hello world", "", "é\x00日本 😀", "a  b\n\nc\t\r\n 1234,567.89"]
 
@@ -33,6 +33,14 @@ def test_world_agrees_with_the_authors_tokenizer() -> None:
     world = load_tokenizer("world", None, 65536)
     assert world.encode(TEXTS) == [author.encode(text) for text in TEXTS]
     assert world.vocab_size == 65530 and world.name == "world" and len(world.fingerprint) == 16
+
+
+@pytest.mark.parametrize("spec", ["world", "json"])
+def test_few_sentences_get_the_ids_that_they_have_among_many(spec: str, tmp_path: Path) -> None:
+    path = write_tokenizer(tmp_path / "tokenizer.json")
+    tokenizer = load_tokenizer(str(path) if spec == "json" else spec, None, 65536)
+    assert tokenizer.encode(TEXTS * FEW) == [tokenizer.encode([text])[0] for text in TEXTS] * FEW
+    assert any(tokenizer.encode(TEXTS))
 
 
 def test_bytes_are_the_utf8_of_the_text() -> None:
