@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +24,41 @@ from rwkv_sweep.config import (
     require_one_of,
 )
 from rwkv_sweep.errors import UserError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.source": ("assets", "hub", "local", "random", "hf"),
+    "pooling.name": POOLINGS,
+    "precision.base": BASES,
+    "precision.quantization": QUANTIZATIONS,
+    "aggregation.name": AGGREGATIONS,
+    "aggregation.normalize": NORMALIZATIONS,
+    "postprocess.name": POSTPROCESSES,
+    "prompt.span": SPANS,
+    "device.type": ("auto", "cpu", "cuda"),
+    "dataset.source": ("assets", "hub", "file"),
+    "dataset.word_split": WORD_SPLITS,
+    "baselines": BASELINES,
+    "report": REPORTS,
+    "on_error": ON_ERROR,
+}
+"""Keys that take one of these words; of a list, each of its items."""
+
+LEAST: dict[str, int] = {
+    "model.rescale_every": 0,
+    "postprocess.components": 1,
+    "device.index": 0,
+    "device.threads": 1,
+    "max_tokens": 1,
+    "batch_tokens": 1,
+    "measure.latency_pairs": 0,
+    "measure.warmup_pairs": 0,
+    "measure.speedup_rounds": 0,
+    "measure.energy_seconds": 0,
+    "measure.overhead_pairs": 1,
+    "measure.overhead_batches": 1,
+    "bootstrap": 1,
+}
+"""Keys that take a number, and its smallest value."""
 
 
 def run_config(cfg: DictConfig) -> RunConfig:
@@ -42,47 +80,28 @@ def run_config(cfg: DictConfig) -> RunConfig:
 
 
 def _check(run: RunConfig) -> None:
-    require_one_of("pooling.name", run.pooling.name, POOLINGS)
-    require_one_of("aggregation.name", run.aggregation.name, AGGREGATIONS)
-    require_one_of("aggregation.normalize", run.aggregation.normalize, NORMALIZATIONS)
-    require_one_of("postprocess.name", run.postprocess.name, POSTPROCESSES)
-    require_one_of("prompt.span", run.prompt.span, SPANS)
-    if run.report is not None:
-        require_one_of("report", run.report, REPORTS)
+    for key, valid in CHOICES.items():
+        value = _value(run, key)
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                require_one_of(key, each, valid)
+    for key, least in LEAST.items():
+        value = _value(run, key)
+        if value is not None and value < least:
+            raise UserError(f"{key}={value} is too small: valid is {least} or more")
     _check_template(run.prompt.template, run.prompt.span)
-    require_one_of("device.type", run.device.type, ("auto", "cpu", "cuda"))
-    require_one_of("precision.base", run.precision.base, BASES)
-    require_one_of("precision.quantization", run.precision.quantization, QUANTIZATIONS)
-    require_one_of("model.source", run.model.source, ("assets", "hub", "local", "random", "hf"))
-    require_one_of("dataset.source", run.dataset.source, ("assets", "hub", "file"))
-    require_one_of("dataset.word_split", run.dataset.word_split, WORD_SPLITS)
-    require_one_of("on_error", run.on_error, ON_ERROR)
     if run.timeout_s is not None and not (run.isolate and run.timeout_s > 0):
         raise UserError(
             f"timeout_s={run.timeout_s:g} isolate={str(run.isolate).lower()}: valid is a number of seconds above 0 "
             "with isolate=true, as only a process of its own can be ended in time"
         )
-    for name in run.baselines:
-        require_one_of("baselines", name, BASELINES)
-    for key, value, least in (
-        ("model.rescale_every", run.model.rescale_every, 0),
-        ("max_tokens", run.max_tokens, 1),
-        ("batch_tokens", run.batch_tokens, 1),
-        ("bootstrap", run.bootstrap, 1),
-        ("measure.latency_pairs", run.measure.latency_pairs, 0),
-        ("measure.warmup_pairs", run.measure.warmup_pairs, 0),
-        ("measure.overhead_pairs", run.measure.overhead_pairs, 1),
-        ("measure.overhead_batches", run.measure.overhead_batches, 1),
-        ("measure.speedup_rounds", run.measure.speedup_rounds, 0),
-        ("measure.energy_seconds", run.measure.energy_seconds, 0),
-        ("postprocess.components", run.postprocess.components, 1),
-        ("device.index", run.device.index if run.device.index is not None else 0, 0),
-        ("device.threads", run.device.threads if run.device.threads is not None else 1, 1),
-    ):
-        if value < least:
-            raise UserError(f"{key}={value} is too small: valid is {least} or more")
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
+
+
+def _value(run: RunConfig, key: str) -> Any:
+    """The value of a key such as `model.path`."""
+    return functools.reduce(getattr, key.split("."), run)
 
 
 def _check_template(template: str, span: str) -> None:
