@@ -7,6 +7,7 @@ ARGS ?=
 LOCK := requirements.lock
 STAMP := .venv/.installed
 UNFINISHED := .venv/.unfinished
+DOCS_STAMP := .venv/.docs
 BIN := .venv/bin
 DATABASE := mlruns/mlflow.db
 EXPERIMENT := rwkv_sweep
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock clean
+.PHONY: help setup sweep test test-browser test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +97,14 @@ ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 server: setup ## Serve runs to a team from PostgreSQL on HOST=127.0.0.1, PORT=5000 (docs/distributed.md)
 	@$(BIN)/python -m rwkv_sweep.server --host $(HOST) --port $(PORT)
 
+docs: setup $(DOCS_STAMP) ## Build the documentation into site/, with no warning let pass
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	@echo "site/index.html"
+
+$(DOCS_STAMP): docs/requirements.txt $(STAMP)
+	@$(PIP_INSTALL) -r docs/requirements.txt
+	@touch $@
+
 wheel: setup ## Build dist/rwkv_sweep-*.whl
 	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
@@ -109,6 +118,14 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 	@{ echo '# Runtime and dev pins for Python 3.10 to 3.13, written by: make lock'; \
 	  grep -vE '^(nvidia|cuda)-|^triton=|^#' .venv/new.lock; } > $(LOCK)
 
+# What the documentation's packages share with the rest has the same pins.
+docs-lock: setup ## Write docs/requirements.txt anew; after make lock
+	@$(PIP_INSTALL) uv
+	@{ echo '# The documentation, for Python 3.10 to 3.13, in step with requirements.lock; written by: make docs-lock'; \
+	  $(BIN)/uv pip compile -q --no-python-downloads --universal --python-version 3.10 --no-annotate --no-header \
+	  -c $(LOCK) --group pyproject.toml:docs; } > .venv/docs.lock
+	@cp .venv/docs.lock docs/requirements.txt
+
 clean: ## Remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-ray dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-ray dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
