@@ -1,4 +1,4 @@
-"""Sentence pairs with labels: from the packaged file, from local files, or from the Hugging Face hub.
+"""Splits of sentence pairs with labels: of the packaged file, of local files, or of the Hugging Face hub.
 
 Local files are read by `rwkv_sweep.records`, not by `datasets.load_dataset`: that writes a copy of every file into the
 user's cache, guesses types (the sentence "NA" becomes a missing value) and cannot say which line is wrong. Slices still
@@ -8,12 +8,9 @@ mean what the `datasets` library says: its `ReadInstruction` parses them and tur
 from __future__ import annotations
 
 import hashlib
-import math
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, reduce
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +18,11 @@ import numpy as np
 
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.records import SUFFIXES, Record, Records, read_records
-from rwkv_sweep.texts import ROWS_AT_A_TIME, Texts
+from rwkv_sweep.pairs import Pairs, checked_pairs, hub_records, require_columns
+from rwkv_sweep.records import SUFFIXES, read_records
+from rwkv_sweep.texts import Texts
 
 ASSET = Path(__file__).parent / "assets" / "pairs.tsv"
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Checked pairs of a file or a hub's split."""
-
-    first: Texts
-    second: Texts
-    labels: np.ndarray
-
-    def rows(self, start: int, end: int) -> _Pairs:
-        return _Pairs(self.first[start:end], self.second[start:end], self.labels[start:end])
 
 
 @dataclass(frozen=True)
@@ -88,11 +74,11 @@ def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
     check_dataset(cfg)
     root = _root(cfg)
     if root is None:
-        return [_split(spec, _checked(_hub_records(cfg, spec), cfg, f"{cfg.id} {spec}")) for spec in cfg.splits]
+        return [_split(spec, checked_pairs(hub_records(cfg, spec), cfg, f"{cfg.id} {spec}")) for spec in cfg.splits]
 
     @cache
-    def read(path: Path) -> _Pairs:
-        return _checked(read_records(path), cfg, str(path))
+    def read(path: Path) -> Pairs:
+        return checked_pairs(read_records(path), cfg, str(path))
 
     return [_split(spec, _sliced(spec, root, read)) for spec in cfg.splits]
 
@@ -111,7 +97,7 @@ def check_dataset(cfg: DatasetConfig) -> None:
             if root is not None:
                 path = _file_of_split(root, name)
                 for _, record in read_records(path):
-                    _require_columns(record, cfg, str(path))
+                    require_columns(record, cfg, str(path))
                     break
 
 
@@ -171,7 +157,7 @@ def _file_of_split(root: Path, name: str) -> Path:
     return found[0]
 
 
-def _sliced(spec: str, root: Path, read: Callable[[Path], _Pairs]) -> _Pairs:
+def _sliced(spec: str, root: Path, read: Callable[[Path], Pairs]) -> Pairs:
     pairs = {name: read(_file_of_split(root, name)) for name in _split_names(spec)}
     rows_of = {name: len(found.labels) for name, found in pairs.items()}
     try:
@@ -181,14 +167,10 @@ def _sliced(spec: str, root: Path, read: Callable[[Path], _Pairs]) -> _Pairs:
     found = [
         pairs[part.splitname].rows(*slice(part.from_, part.to).indices(rows_of[part.splitname])[:2]) for part in parts
     ]
-    return reduce(_joined, found)
+    return reduce(Pairs.joined, found)
 
 
-def _joined(one: _Pairs, other: _Pairs) -> _Pairs:
-    return _Pairs(one.first + other.first, one.second + other.second, np.append(one.labels, other.labels))
-
-
-def _split(spec: str, pairs: _Pairs) -> PairSplit:
+def _split(spec: str, pairs: Pairs) -> PairSplit:
     if not len(pairs.labels):
         raise UserError(f"dataset.splits={spec} has no rows")
     if (pairs.labels == pairs.labels[0]).all():
@@ -200,66 +182,3 @@ def _split(spec: str, pairs: _Pairs) -> PairSplit:
     pairs.first.update(digest)
     pairs.second.update(digest)
     return PairSplit(spec, pairs.first, pairs.second, pairs.labels, digest.hexdigest())
-
-
-def _checked(records: Records, cfg: DatasetConfig, source: str) -> _Pairs:
-    """Read and check rows one at a time into columns."""
-    columns: tuple[list[Texts], list[Texts]] = ([], [])
-    labels = array("d")
-    rows = _checked_rows(records, cfg, source, labels)
-    while part := list(islice(rows, ROWS_AT_A_TIME)):
-        for column, texts in zip(columns, zip(*part, strict=True), strict=True):
-            column.append(Texts.of(texts))
-    if not labels:
-        raise UserError(f"{source} has no rows")
-    first, second = (Texts.joined(column) for column in columns)
-    return _Pairs(first, second, np.array(labels))
-
-
-def _checked_rows(records: Records, cfg: DatasetConfig, source: str, labels: array[float]) -> Iterator[tuple[str, str]]:
-    """The two sentences of each record; its label goes to `labels`."""
-    for place, record in records:
-        _require_columns(record, cfg, source)
-        texts = []
-        for column in (cfg.sentence1, cfg.sentence2):
-            text = record[column]
-            if not isinstance(text, str) or not text.strip():
-                raise UserError(f"{source}, {place}: {column} is {text!r}, valid is text that is not blank")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"{source}, {place}: {column} is not valid Unicode: {text!r:.80} ({error})") from error
-            texts.append(text)
-        labels.append(_number(record[cfg.label], f"{source}, {place}: {cfg.label}"))
-        yield texts[0], texts[1]
-
-
-def _number(value: object, what: str) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{what} is {value!r}, valid is a finite number")
-    return number
-
-
-def _require_columns(record: Record, cfg: DatasetConfig, source: str) -> None:
-    for key, column in (("sentence1", cfg.sentence1), ("sentence2", cfg.sentence2), ("label", cfg.label)):
-        if column not in record:
-            raise UserError(f"dataset.{key}={column}: {source} has no such column, there are {', '.join(record)}")
-
-
-def _hub_records(cfg: DatasetConfig, spec: str) -> Records:
-    import datasets
-
-    try:
-        data = datasets.load_dataset(cfg.id, cfg.subset, revision=cfg.revision, split=spec)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"dataset.id={cfg.id} dataset.subset={cfg.subset} dataset.splits={spec} cannot be had from the hub "
-            f"({reason}): offline, set dataset.path to a folder with one file per split, such as "
-            "validation.tsv, or take dataset=embedded"
-        ) from error
-    yield from ((f"row {index}", row) for index, row in enumerate(data, 1))
