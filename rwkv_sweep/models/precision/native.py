@@ -6,6 +6,8 @@ Weights have one scale per output channel, inputs one per token; both are symmet
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ LEAST_ROWS = 32
 """PyTorch's int8 product on a GPU takes no fewer than 17 rows."""
 
 
-class RowwiseLinear(nn.Module):
+class RowwiseLinear(nn.Module, ABC):
     """A linear layer with 8-bit rows and a scale for each: what `Int8Linear` and `Fp8Linear` share.
 
     Attributes:
@@ -46,9 +48,9 @@ class RowwiseLinear(nn.Module):
         """Inputs [T, in] (squared ReLUs of them, where asked for) to 8-bit rows and their scales [T], fp32."""
         return quantize_rows(x_TK, self.row_dtype, square)
 
+    @abstractmethod
     def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         """Quantized inputs to outputs [T, out]."""
-        raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any float dtype to [..., out]."""
