@@ -9,8 +9,8 @@ from typing import NoReturn
 import hydra
 from omegaconf import DictConfig
 
-from rwkv_sweep.config import conf_dir, register_schemas
 from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.interrupts import Terminated, heed_sigterm
 from rwkv_sweep.redaction import redact
 
@@ -32,6 +32,7 @@ def main() -> None:
     # machine of two cores a forward pass then took 0.4 to 3 s in place of 0.04 (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     register_schemas()
+    share_config_store()
     sys.argv[1:] = modes_first(sys.argv[1:])
     # Hydra prints errors in its own several lines unless told to raise them; a user who sets the variable gets traces.
     if os.environ.get("HYDRA_FULL_ERROR"):

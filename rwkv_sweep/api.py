@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from rwkv_sweep.aggregation import aggregate, check_aggregation
-from rwkv_sweep.config import RunConfig, conf_dir, register_schemas
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.config_store import conf_dir, register_schemas
 from rwkv_sweep.devices import resolve_device, set_threads
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.extract import RwkvEncoder

@@ -33,7 +33,7 @@ def one_line(error: Exception) -> str:
         return told
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        valid = ", ".join(sorted(name for name in error.options if name != "schema"))
+        valid = ", ".join(sorted(error.options))
         return f"{group}={option} is not known: valid are {valid}"
     if isinstance(error, OverrideParseException):
         reason = str(error.message).splitlines()[0]

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import rwkv_sweep
 from rwkv_sweep import Encoder
-from rwkv_sweep.config import conf_dir
+from rwkv_sweep.config_store import conf_dir
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluate import cosine
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from rwkv_sweep.__main__ import modes_first
-from rwkv_sweep.config import POOLINGS, RunConfig, conf_dir, register_schemas
+from rwkv_sweep.config import POOLINGS, RunConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.params import GROUPS
 from rwkv_sweep.validation import run_config
 
@@ -121,6 +124,16 @@ def test_defaults() -> None:
     }
 
 
+def test_what_is_composed_from_a_shared_store_does_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConfigStore, "__deepcopy__", None, raising=False)  # so that it is put back
+    share_config_store()
+    assert copy.deepcopy(ConfigStore.instance()) is ConfigStore.instance()
+    config = composed()
+    before = plain(config)
+    config.model.path, config.measure.latency_pairs, config.baselines = "elsewhere", 99, []
+    assert plain(composed()) == before
+
+
 def test_overrides_reach_the_typed_config() -> None:
     run = run_config(
         composed("layer=[1,final]", "precision=int8", "dataset=mrpc", "dataset.path=x", "device.threads=1")
@@ -144,7 +157,7 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
     assert OPTIONS[group], f"conf/{group} is empty"
     files = [OmegaConf.load(conf_dir() / group / f"{option}.yaml") for option in OPTIONS[group]]
     spelt_out = {option: {str(key) for key in file} for option, file in zip(OPTIONS[group], files, strict=True)}
-    schema = {str(key) for key in plain(composed())[group]} | {"defaults"}
+    schema = {str(key) for key in plain(composed())[group]}
     assert spelt_out == dict.fromkeys(OPTIONS[group], schema)
 
 
