@@ -30,6 +30,7 @@ NOT_DECIDING = (
     "preflight.py",
     "processes.py",
     "redaction.py",
+    "reference.py",
     "report/",
     "resume.py",
     "server.py",
