@@ -10,6 +10,7 @@ import argparse
 import html
 import inspect
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def reference() -> str:
     parts = [INTRODUCTION, "## A run\n", *_keys(RunConfig, "", defaults)]
     for name, schema in schemas().items():
         summary = (inspect.getdoc(schema) or "").split("\n\n")[0].replace("\n", " ")
-        parts += [f"\n## `{name}`\n", f"{summary}\n"]
+        parts += [f"\n## `{name}`\n", f"{_wrapped(summary)}\n"]
         if name in GROUPS:
             chosen = f"Chosen by `{name}={defaults[name].name}`, the default, or another option:"
             parts += [f"{chosen}\n", *_options(name, schema), ""]
@@ -128,9 +129,9 @@ def _preset(path: Path) -> Iterator[str]:
     sets = [f"as `+experiment={base}`" for base in bases]
     sets += [f"`{key}={value}`" for key, value in _chosen(content)]
     sets += [f"`{key}={_plain(value)}`" for key, value in _flat(content) if not key.startswith(("defaults", "hydra."))]
-    yield f"Sets {', '.join(sets)}."
+    yield _wrapped(f"Sets {', '.join(sets)}.")
     if sweeps := OmegaConf.select(content, "hydra.sweeper.params"):
-        yield f"\nSweeps {', '.join(f'`{key}={value}`' for key, value in sweeps.items())}."
+        yield "\n" + _wrapped(f"Sweeps {', '.join(f'`{key}={value}`' for key, value in sweeps.items())}.")
 
 
 def _flat(values: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -167,6 +168,10 @@ def _head(path: Path) -> list[str]:
 
 def _head_sentence(path: Path) -> str:
     return _text(re.split(r"(?<=\.) (?=[A-Z])", " ".join(_head(path)))[0])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _text(text: str) -> str:
