@@ -13,7 +13,7 @@ from rwkv_sweep.report.matching import Matching, Sweep
 from rwkv_sweep.report.page import page
 from rwkv_sweep.results import write_atomically
 
-SCRIPTS = ("dom", "plot", "cards", "compare_runs", "compare")
+SCRIPTS = ("dom", "sorting", "plot", "cards", "compare_runs", "compare")
 METRICS = ("quality/spearman", "latency/mean_ms", "throughput/tokens_per_s", "memory/weights_mib")
 
 

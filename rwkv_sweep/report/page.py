@@ -16,6 +16,7 @@ from rwkv_sweep.sweep_record import SweepRecord
 ASSETS = Path(__file__).parents[1] / "assets" / "report"
 SCRIPTS = (
     "dom",
+    "sorting",
     "data",
     "plot",
     "cards",

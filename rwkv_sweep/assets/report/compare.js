@@ -5,37 +5,10 @@ function changes() {
     list.length
       ? [
           el("h3", {}, name),
-          el(
-            "div",
-            { class: "scroll" },
-            el(
-              "table",
-              {},
-              el(
-                "thead",
-                {},
-                el(
-                  "tr",
-                  {},
-                  ["", "A", "B"].map((head) =>
-                    el("th", { scope: "col" }, head || el("span", { class: "soft" }, "key")),
-                  ),
-                ),
-              ),
-              el(
-                "tbody",
-                {},
-                list.map((each) =>
-                  el(
-                    "tr",
-                    {},
-                    el("th", { scope: "row" }, el("code", {}, each.key)),
-                    el("td", { class: "wrap code" }, each.a),
-                    el("td", { class: "wrap code" }, each.b),
-                  ),
-                ),
-              ),
-            ),
+          grid(
+            [el("span", { class: "soft" }, "key"), "A", "B"],
+            [null, "wrap code", "wrap code"],
+            list.map((each) => [el("code", {}, each.key), each.a, each.b]),
           ),
         ]
       : null;

@@ -47,8 +47,6 @@ function runsTable() {
     ...pair("tokens/s", "throughput/tokens_per_s", 0),
     ...pair("MiB", "memory/weights_mib", 1),
   ];
-  let by = null,
-    down = false;
   const body = el("tbody");
   const row = (run) =>
     el(
@@ -58,41 +56,8 @@ function runsTable() {
         el(i ? "td" : "th", { scope: i ? null : "row", class: column.number ? "number" : null }, column.text(run)),
       ),
     );
-  const show = () => {
-    const sign = down ? -1 : 1,
-      empty = (value) => value === null || value === undefined;
-    const runs = by
-      ? [...DATA.runs].sort((x, y) => {
-          const p = by.value(x),
-            q = by.value(y);
-          return empty(p) || empty(q)
-            ? empty(p) - empty(q)
-            : sign * (typeof p === "number" ? p - q : p.localeCompare(q, "en", { numeric: true }));
-        })
-      : DATA.runs;
-    body.replaceChildren(...runs.map(row));
-  };
-  const heads = columns.map((column) =>
-    el(
-      "th",
-      { scope: "col", class: column.number ? "number" : null, "aria-sort": "none" },
-      el(
-        "button",
-        {
-          type: "button",
-          onclick: () => {
-            down = by === column ? !down : false;
-            by = column;
-            heads.forEach((head, i) =>
-              head.setAttribute("aria-sort", columns[i] !== column ? "none" : down ? "descending" : "ascending"),
-            );
-            show();
-          },
-        },
-        column.name,
-      ),
-    ),
-  );
+  const show = () => body.replaceChildren(...sorted(DATA.runs).map(row));
+  const { heads, sorted } = sortable(columns, show);
   show();
   return el(
     "section",

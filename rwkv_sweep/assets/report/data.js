@@ -71,7 +71,6 @@ function labelOf(run) {
 }
 for (const run of RUNS) run.label = labelOf(run) + (run.transductive ? " (transductive)" : "");
 
-const natural = new Intl.Collator("en", { numeric: true });
 function compareValues(key) {
   return (a, b) => (key === "layer" ? layerPlace(a) - layerPlace(b) || natural.compare(a, b) : natural.compare(a, b));
 }

@@ -15,88 +15,40 @@ function failuresCard() {
             `${DATA.missing === 1 ? "it" : "them"}.`,
         )
       : null,
-    failed.length
-      ? el(
-          "div",
-          { class: "scroll tall" },
-          el(
-            "table",
-            {},
-            el(
-              "thead",
-              {},
-              el(
-                "tr",
-                {},
-                ["run", "status", "reason"].map((name) => el("th", { scope: "col" }, name)),
-              ),
-            ),
-            el(
-              "tbody",
-              {},
-              failed.map((run) =>
-                el(
-                  "tr",
-                  {},
-                  el("th", { scope: "row" }, run.label),
-                  el(
-                    "td",
-                    {},
-                    el(
-                      "span",
-                      { class: `pill ${run.status === "UNSUPPORTED" ? "other" : "failed"}` },
-                      run.status.toLowerCase(),
-                    ),
-                    run.error && run.error.kind ? el("div", { class: "small soft" }, run.error.kind) : null,
-                  ),
-                  el(
-                    "td",
-                    { class: "wrap" },
-                    run.error ? run.error.message : "no reason was recorded",
-                    run.error && run.error.traceback
-                      ? el("details", {}, el("summary", {}, "traceback"), el("pre", {}, run.error.traceback))
-                      : null,
-                  ),
-                ),
-              ),
-            ),
-          ),
-        )
-      : null,
+    failed.length ? failuresTable(failed) : null,
   );
 }
 
+function failuresTable(failed) {
+  const table = grid(["run", "status", "reason"], [null, null, "wrap"], failed.map(failureRow));
+  table.classList.add("tall");
+  return table;
+}
+
+function failureRow(run) {
+  const { kind, message, traceback } = run.error || {};
+  return [
+    run.label,
+    [statusPill(run), kind ? el("div", { class: "small soft" }, kind) : null],
+    [
+      message || "no reason was recorded",
+      traceback ? el("details", {}, el("summary", {}, "traceback"), el("pre", {}, traceback)) : null,
+    ],
+  ];
+}
+
 function toldTable(entries, caption) {
-  return el(
-    "div",
-    { class: "scroll" },
-    el(
-      "table",
-      {},
-      el("caption", { hidden: true }, caption),
-      el(
-        "tbody",
-        {},
-        entries.map((each) =>
-          el(
-            "tr",
-            {},
-            el("th", { scope: "row" }, el("code", {}, each.key)),
-            el(
-              "td",
-              { class: "wrap" },
-              each.values.map(([value, count], i) => [
-                i ? ", " : "",
-                el("span", { class: "code" }, value),
-                each.shared ? null : el("span", { class: "soft small" }, ` ×${count}`),
-              ]),
-              each.more ? `, and ${each.more} more` : "",
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
+  const values = (each) =>
+    each.values.map(([value, count], i) => [
+      i ? ", " : "",
+      el("span", { class: "code" }, value),
+      each.shared ? null : el("span", { class: "soft small" }, ` ×${count}`),
+    ]);
+  const rows = entries.map((each) => [
+    el("code", {}, each.key),
+    [values(each), each.more ? `, and ${each.more} more` : ""],
+  ]);
+  return grid([], [null, "wrap"], rows, caption);
 }
 
 function environmentCard() {

@@ -17,6 +17,28 @@ function fill(node, attributes, children) {
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const mark = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+function grid(heads, classes, rows, caption) {
+  // A plain table. heads: none, or one for each column. classes: of each column's cells. rows: lists of cells, of which
+  // the first names the row.
+  const cell = (content, i) => el(i ? "td" : "th", { scope: i ? null : "row", class: classes[i] }, content);
+  const head = (content, i) => el("th", { scope: "col", class: classes[i] === "number" ? "number" : null }, content);
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      {},
+      caption ? el("caption", { hidden: true }, caption) : null,
+      heads.length ? el("thead", {}, el("tr", {}, heads.map(head))) : null,
+      el(
+        "tbody",
+        {},
+        rows.map((row) => el("tr", {}, row.map(cell))),
+      ),
+    ),
+  );
+}
+
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
 function fixed(value, digits) {
   if (!finite(value)) return "";

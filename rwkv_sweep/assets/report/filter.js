@@ -1,119 +1,88 @@
 // One filter for the table and every chart: words, one choice for each key that varies, status.
 const FILTER = { words: "", chosen: new Map(), status: "" };
-const MANY = 40;
+const MANY = 40,
+  FACETS = 6;
 
 function passes(run) {
   if (FILTER.status && run.status !== FILTER.status) return false;
   for (const [key, value] of FILTER.chosen) if (run.model && run.params[key] !== value) return false;
-  return (
-    !FILTER.words ||
-    FILTER.words
-      .toLowerCase()
-      .split(/\s+/)
-      .every((word) => run.text.includes(word))
-  );
+  const words = FILTER.words.toLowerCase().split(/\s+/);
+  return words.every((word) => run.text.includes(word));
 }
 for (const run of RUNS) {
-  run.text = [
-    run.name,
-    run.label,
-    run.kind,
-    run.status,
-    ...Object.entries(run.params).map(([key, value]) => `${key}=${value}`),
-  ]
-    .join(" ")
-    .toLowerCase();
+  const params = Object.entries(run.params).map(([key, value]) => `${key}=${value}`);
+  run.text = [run.name, run.label, run.kind, run.status, ...params].join(" ").toLowerCase();
+}
+
+function facet(name, box) {
+  return el("label", { class: "facet" }, el("span", {}, name), box);
+}
+
+function keyFacet(key, changed) {
+  // Choices by their place among the values: a value may be any text.
+  const values = valuesOf(key);
+  const options = values.map((value, i) => [String(i), key === "layer" ? shortLayer(value) : value]);
+  const choose = (at) => {
+    if (at === "") FILTER.chosen.delete(key);
+    else FILTER.chosen.set(key, values[Number(at)]);
+    changed();
+  };
+  return facet(key, select(key, [["", `any ${key.split(".").pop()}`], ...options], "", choose));
+}
+
+function statusFacet(changed) {
+  const statuses = [...new Set(RUNS.map((run) => run.status))];
+  if (statuses.length < 2) return null;
+  const options = statuses.map((each) => [each, each.toLowerCase()]);
+  const choose = (value) => {
+    FILTER.status = value;
+    changed();
+  };
+  return facet("status", select("status", [["", "any status"], ...options], "", choose));
+}
+
+function colourFacet(changed) {
+  const few = (key) => valuesOf(key).length > 1 && valuesOf(key).length <= COLOURS * 4;
+  const keys = KEYS.filter((key) => key !== "layer" && few(key));
+  if (keys.length < 2) return null;
+  const choose = (key) => {
+    setColourKey(key);
+    changed();
+  };
+  const options = keys.map((key) => [key, key]);
+  return facet("colour by", select("Colour by", options, colourKey, choose));
 }
 
 function filterBar(changed) {
-  const count = el("span", { class: "count", role: "status", id: "count" });
   let waiting = 0;
-  const later = () => {
+  const typed = (event) => {
+    FILTER.words = event.target.value.trim();
     clearTimeout(waiting);
     waiting = setTimeout(changed, RUNS.length > 150 ? 160 : 40);
+  };
+  const clear = () => {
+    FILTER.words = FILTER.status = "";
+    FILTER.chosen.clear();
+    words.value = "";
+    for (const box of filters.flatMap((each) => [...each.querySelectorAll("select")])) box.selectedIndex = 0;
+    changed();
   };
   const words = el("input", {
     type: "search",
     id: "filter",
     placeholder: "Filter runs",
     "aria-label": "Filter runs by words",
-    oninput: (event) => {
-      FILTER.words = event.target.value.trim();
-      later();
-    },
+    oninput: typed,
   });
-  const facets = KEYS.map((key) => [key, valuesOf(key)])
-    .filter(([, values]) => values.length > 1 && values.length <= MANY)
-    .slice(0, 6)
-    .map(([key, values]) =>
-      el(
-        "label",
-        { class: "facet" },
-        el("span", {}, key),
-        select(
-          key,
-          [
-            ["", `any ${key.split(".").pop()}`],
-            ...values.map((value, i) => [String(i), key === "layer" ? shortLayer(value) : value]),
-          ],
-          "",
-          (at) => {
-            if (at === "") FILTER.chosen.delete(key);
-            else FILTER.chosen.set(key, values[Number(at)]);
-            changed();
-          },
-        ),
-      ),
-    );
-  const statuses = [...new Set(RUNS.map((run) => run.status))];
-  if (statuses.length > 1)
-    facets.push(
-      el(
-        "label",
-        { class: "facet" },
-        el("span", {}, "status"),
-        select("status", [["", "any status"], ...statuses.map((each) => [each, each.toLowerCase()])], "", (value) => {
-          FILTER.status = value;
-          changed();
-        }),
-      ),
-    );
-  const colours = KEYS.filter(
-    (key) => key !== "layer" && valuesOf(key).length > 1 && valuesOf(key).length <= COLOURS * 4,
+  const telling = KEYS.filter((key) => valuesOf(key).length > 1 && valuesOf(key).length <= MANY).slice(0, FACETS);
+  const filters = [...telling.map((key) => keyFacet(key, changed)), statusFacet(changed)].filter(Boolean);
+  return el(
+    "div",
+    { class: "filters", role: "search" },
+    words,
+    filters,
+    colourFacet(changed),
+    el("button", { type: "button", id: "clear", onclick: clear }, "Clear"),
+    el("span", { class: "count", role: "status", id: "count" }),
   );
-  if (colours.length > 1)
-    facets.push(
-      el(
-        "label",
-        { class: "facet" },
-        el("span", {}, "colour by"),
-        select(
-          "Colour by",
-          colours.map((key) => [key, key]),
-          colourKey,
-          (key) => {
-            setColourKey(key);
-            changed();
-          },
-        ),
-      ),
-    );
-  const clear = el(
-    "button",
-    {
-      type: "button",
-      id: "clear",
-      onclick: () => {
-        FILTER.words = FILTER.status = "";
-        FILTER.chosen.clear();
-        words.value = "";
-        for (const box of bar.querySelectorAll("select"))
-          if (box.getAttribute("aria-label") !== "Colour by") box.selectedIndex = 0;
-        changed();
-      },
-    },
-    "Clear",
-  );
-  const bar = el("div", { class: "filters", role: "search" }, words, facets, clear, count);
-  return bar;
 }

@@ -52,37 +52,10 @@ function pairRow(item, set) {
       ontoggle: (event) => {
         if (event.target.open && event.target.children.length === 1)
           event.target.append(
-            el(
-              "div",
-              { class: "scroll" },
-              el(
-                "table",
-                {},
-                el(
-                  "thead",
-                  {},
-                  el(
-                    "tr",
-                    {},
-                    ["run", "cosine", "less alike"].map((name, i) =>
-                      el("th", { scope: "col", class: i ? "number" : null }, name),
-                    ),
-                  ),
-                ),
-                el(
-                  "tbody",
-                  {},
-                  order.map((each) =>
-                    el(
-                      "tr",
-                      {},
-                      el("td", {}, each.run.label),
-                      el("td", { class: "number" }, fixed(each.score, 4)),
-                      el("td", { class: "number" }, `${fixed(each.rank * 100, 1)} %`),
-                    ),
-                  ),
-                ),
-              ),
+            grid(
+              ["run", "cosine", "less alike"],
+              [null, "number", "number"],
+              order.map((each) => [each.run.label, fixed(each.score, 4), `${fixed(each.rank * 100, 1)} %`]),
             ),
           );
       },

@@ -1,7 +1,7 @@
 // The page of one sweep, from the top down.
 let order = [];
 function update() {
-  const runs = sorted(RUNS.filter(passes));
+  const runs = TABLE.sorted(RUNS.filter(passes));
   order = runs;
   document.getElementById("count").textContent = `${fixed(runs.length, 0)} of ${counted(RUNS.length, "run")}`;
   TABLE.show(runs);

@@ -4,6 +4,7 @@ function tableColumns() {
     name,
     title,
     number: true,
+    down: !/ms|MiB|overhead|J \//.test(name),
     value: (run) => metric(run, key),
     text: (run) => fixed(metric(run, key), digits),
   });
@@ -26,6 +27,7 @@ function tableColumns() {
     name: "Spearman [95 %]",
     title: "Rank correlation of cosine and label, 95 % bootstrap interval; lines stand for the baselines",
     number: true,
+    down: true,
     value: (run) => metric(run, SPEARMAN),
     text: (run) => withRange(interval(run, SPEARMAN), 3),
     cell: spearmanCell,
@@ -42,6 +44,7 @@ function tableColumns() {
         `Spearman less that of ${name === "final" ? "final-layer inference" : name}; ▲ ▼ survive Holm's ` +
         `correction for all ${DATA.family.count} comparisons`,
       number: true,
+      down: true,
       value: (run) => metric(run, key),
       text: (run) => signed(metric(run, key), 3),
       cell: (run) => [
@@ -135,51 +138,10 @@ function spearmanCell(run) {
   return [fixed(each.value, 3), range, picture];
 }
 
-const SORT = { column: null, descending: false };
-function sorted(runs) {
-  if (!SORT.column) return runs;
-  const sign = SORT.descending ? -1 : 1,
-    value = SORT.column.value;
-  return [...runs].sort((a, b) => {
-    const x = value(a),
-      y = value(b),
-      none = (v) => v === null || v === undefined || v === "";
-    // What has no value comes last, whichever way.
-    if (none(x) || none(y)) return none(x) - none(y) || a.index - b.index;
-    return sign * (typeof x === "number" ? x - y : natural.compare(x, y)) || a.index - b.index;
-  });
-}
-
 const AT_FIRST = 60;
 function runsTable(changed) {
   const columns = tableColumns();
-  const heads = columns.map((column) =>
-    el(
-      "th",
-      { scope: "col", class: column.number ? "number" : null, "aria-sort": "none", title: column.title },
-      el(
-        "button",
-        {
-          type: "button",
-          onclick: () => {
-            SORT.descending =
-              SORT.column === column
-                ? !SORT.descending
-                : Boolean(column.number) && !/ms|MiB|overhead|J \//.test(column.name);
-            SORT.column = column;
-            heads.forEach((head, i) =>
-              head.setAttribute(
-                "aria-sort",
-                columns[i] !== column ? "none" : SORT.descending ? "descending" : "ascending",
-              ),
-            );
-            changed();
-          },
-        },
-        column.name,
-      ),
-    ),
-  );
+  const { heads, sorted } = sortable(columns, changed);
   const rows = new Map(),
     body = el("tbody");
   const row = (run) =>
@@ -224,7 +186,7 @@ function runsTable(changed) {
     columns.map((column) => column.name),
     ...runs.map((run) => columns.map((column) => column.text(run))),
   ];
-  return { table, show, lines };
+  return { table, show, sorted, lines };
 }
 
 function csvText(lines) {
