@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 COSTLY = ("device", "model", "precision", "prompt", "dataset")
@@ -38,13 +41,37 @@ def compose_jobs(config: DictConfig) -> list[DictConfig]:
 
     Other sweepers choose their jobs as they go: for them there are none, and only the common config can be checked.
     """
+    loader = GlobalHydra.instance().config_loader()
+    return [loader.load_sweep_config(config, job) for job in _jobs(config)]
+
+
+def spare_trial(config: DictConfig) -> None:
+    """Have Hydra's basic sweeper believe the jobs that `compose_jobs` has composed from this very config.
+
+    Before it launches jobs it composes each on trial and forgets the outcome, and the launcher composes them again: a
+    tenth of a second a job each time. Jobs that are not among those, and other sweeps, are tried as ever.
+    """
+    if not _is_basic(config):
+        return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    composed = {tuple(job) for job in _jobs(config)}
+
+    def validate(sweeper: BasicSweeper, batch: Sequence[Sequence[str]]) -> None:
+        known = composed if sweeper.config is config else set()
+        Sweeper.validate_batch_is_legal(sweeper, [job for job in batch if tuple(job) not in known])
+
+    BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
+
+
+def _jobs(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job; none of another sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     if not _is_basic(config):
         return []
     (batch,) = BasicSweeper.split_arguments(_overrides(config), max_batch_size=None)
-    loader = GlobalHydra.instance().config_loader()
-    return [loader.load_sweep_config(config, list(job)) for job in batch]
+    return batch
 
 
 def _overrides(config: DictConfig) -> list[Override]:

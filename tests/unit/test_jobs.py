@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from rwkv_sweep.config import conf_dir, register_schemas
-from rwkv_sweep.jobs import compose_jobs, load_seldom, swept_keys
+from rwkv_sweep.config_store import conf_dir, register_schemas
+from rwkv_sweep.jobs import compose_jobs, load_seldom, spare_trial, swept_keys
 
 
 @pytest.fixture
@@ -80,3 +81,29 @@ def test_other_sweepers_keep_their_order(hydra: Hydra) -> None:
     config.hydra.sweeper._target_ = "somewhere.OtherSweeper"
     load_seldom(config)
     assert list(config.hydra.overrides.task) == ["layer=1,5", "precision=fp16,int8"] and compose_jobs(config) == []
+
+
+def test_the_sweeper_tries_only_jobs_that_were_not_composed(hydra: Hydra, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # Hydra's scan for plugins defines it anew
+
+    # Set to what it is, so that it is put back.
+    monkeypatch.setattr(BasicSweeper, "validate_batch_is_legal", BasicSweeper.validate_batch_is_legal)
+    config, other = multirun(hydra, "layer=1,5", "bootstrap=50"), multirun(hydra, "layer=1,5", "bootstrap=50")
+    sweeper = BasicSweeper(None)
+    sweeper.hydra_context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
+    jobs = [[f"layer={layer}", "bootstrap=50"] for layer in (1, 5, 9)]
+
+    def tried(master: DictConfig) -> list[list[str]]:
+        found: list[list[str]] = []
+        monkeypatch.setattr(
+            hydra.config_loader,
+            "load_sweep_config",
+            lambda master_config, sweep_overrides: found.append(sweep_overrides),
+        )
+        sweeper.config = master
+        sweeper.validate_batch_is_legal(jobs)
+        return found
+
+    assert tried(config) == jobs
+    spare_trial(config)
+    assert tried(config) == jobs[2:] and tried(other) == jobs
