@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.captured import SIZES
-from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import AggregationConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.pooling import POOLS, STATE, idf_weights
 from rwkv_sweep.postprocess import Postprocess
+from tests.small_models import encoder_of, random_config
 
 pytestmark = pytest.mark.gpu
 
@@ -31,20 +31,10 @@ DEVICE = torch.device("cuda")
 NONE, MEAN = AggregationConfig(name="none"), AggregationConfig(name="mean")
 
 
-def encoder_of(base: str = "float32", **prompt: str) -> RwkvEncoder:
-    config = ModelConfig(
-        name="random",
-        source="random",
-        tokenizer="bytes",
-        hidden_size=128,
-        num_blocks=3,
-        head_size=32,
-        intermediate_size=448,
-        vocab_size=256,
-    )
-    loaded = load_model(config, PrecisionConfig(base, base), DEVICE)
+def encoder_on_gpu(base: str = "float32", **prompt: str) -> RwkvEncoder:
+    config, precision = random_config(128, 3, 32, 448), PrecisionConfig(base, base)
     idf_V = idf_weights([list(text.encode()) for pair in PAIRS for text in pair], 256)
-    return RwkvEncoder(loaded, PromptConfig(name="test", **prompt), DEVICE, 4096, 16384, idf_V)
+    return encoder_of(config, precision, DEVICE, PromptConfig(name="test", **prompt), 4096, 16384, idf_V)
 
 
 def eager(embedder: Embedder, pair: tuple[str, str]) -> float:
@@ -61,29 +51,29 @@ def assert_same(embedder: Embedder, tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("pooling", [*POOLS, STATE])
 def test_every_pooling_equals_eager(pooling: str) -> None:
-    assert_same(Embedder(encoder_of(), [1], pooling, NONE))
+    assert_same(Embedder(encoder_on_gpu(), [1], pooling, NONE))
 
 
 @pytest.mark.parametrize("base", ["bfloat16", "float16"])
 def test_16_bit_precisions_equal_eager(base: str) -> None:
-    assert_same(Embedder(encoder_of(base), [3], "mean", NONE), tolerance=2e-3)
+    assert_same(Embedder(encoder_on_gpu(base), [3], "mean", NONE), tolerance=2e-3)
 
 
 @pytest.mark.parametrize("keep_layers", [False, True])
 @pytest.mark.parametrize("name", ["mean", "concat", "max", "weighted"])
 def test_aggregations_equal_eager(name: str, keep_layers: bool) -> None:
     aggregation = AggregationConfig(name=name, weights="linear", normalize="unit")
-    assert_same(Embedder(encoder_of(), [-1, 0, 1, 2, 3], "mean", aggregation, keep_layers=keep_layers))
+    assert_same(Embedder(encoder_on_gpu(), [-1, 0, 1, 2, 3], "mean", aggregation, keep_layers=keep_layers))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "idf", "first_last", "position"])
 def test_a_prompt_of_which_a_part_is_pooled_equals_eager(pooling: str) -> None:
-    encoder = encoder_of(template="{sentence} once more: {sentence}", span="second")
+    encoder = encoder_on_gpu(template="{sentence} once more: {sentence}", span="second")
     assert_same(Embedder(encoder, [2], pooling, NONE))
 
 
 def test_post_processing_is_applied_outside_the_graph() -> None:
-    plain = Embedder(encoder_of(), [2], "mean", NONE)
+    plain = Embedder(encoder_on_gpu(), [2], "mean", NONE)
     random = np.random.default_rng(0)
     post = Postprocess(mean_D=0.1 * random.standard_normal(128), whitening_DR=random.standard_normal((128, 20)))
     embedder = replace(plain, postprocess=post)
@@ -92,7 +82,7 @@ def test_post_processing_is_applied_outside_the_graph() -> None:
 
 
 def test_prepared_sizes_are_not_captured_again() -> None:
-    embedder = Embedder(encoder_of(), [2], "mean", NONE)
+    embedder = Embedder(encoder_on_gpu(), [2], "mean", NONE)
     embedder.prepare_pairs(PAIRS)
     assert embedder._captured is not None
     graphs = dict(embedder._captured._graphs)
@@ -103,7 +93,7 @@ def test_prepared_sizes_are_not_captured_again() -> None:
 
 
 def test_a_pair_longer_than_all_sizes_runs_eagerly() -> None:
-    embedder = Embedder(encoder_of(), [2], "mean", NONE)
+    embedder = Embedder(encoder_on_gpu(), [2], "mean", NONE)
     pair = ("a" * SIZES[-1], "b")
     assert embedder.score_pair(*pair) == pytest.approx(eager(embedder, pair), abs=1e-6)
     assert embedder.pair_path == "CUDA graph"
@@ -111,7 +101,7 @@ def test_a_pair_longer_than_all_sizes_runs_eagerly() -> None:
 
 def test_graphs_go_with_their_embedder_and_not_with_the_garbage_collector() -> None:
     """A graph that is freed while another is captured ends the process."""
-    encoder = encoder_of()
+    encoder = encoder_on_gpu()
     gc.collect()
     gc.disable()
     try:
@@ -136,19 +126,19 @@ class Reading(nn.Module):
 
 
 def test_a_layer_that_cannot_be_captured_makes_pairs_eager_and_says_why() -> None:
-    embedder = Embedder(encoder_of(), [2], "mean", NONE)
+    embedder = Embedder(encoder_on_gpu(), [2], "mean", NONE)
     attention = embedder.encoder.loaded.model.blocks[1].attention
     attention.output = Reading(attention.output)
     scores = [embedder.score_pair(*pair) for pair in PAIRS]
     assert embedder.pair_path.startswith("eager (") and "captur" in embedder.pair_path
     assert scores == pytest.approx([eager(embedder, pair) for pair in PAIRS], abs=1e-6)
     # The device is still in order, and other models still capture.
-    assert_same(Embedder(encoder_of(), [2], "mean", NONE))
+    assert_same(Embedder(encoder_on_gpu(), [2], "mean", NONE))
 
 
 def test_means_of_all_layers_equal_the_means_of_their_tokens() -> None:
     """In batches above and below the size from which the network hands over sums of spans."""
-    encoder = encoder_of()
+    encoder = encoder_on_gpu()
     layers = [-1, 0, 1, 2, 3]
     for count in (3, 120):
         tokenized = encoder.tokenize([text for pair in PAIRS for text in pair] * count)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models import fused, paths, rwkv6
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Model
+from tests.small_models import shake, small_model
 
 pytestmark = pytest.mark.gpu
 
@@ -25,12 +25,9 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 def shaken_model(head_size: int, dtype: torch.dtype, hidden: int = 128, **sizes: int) -> Rwkv6Model:
     """A small model on the GPU whose every parameter matters."""
-    config = Rwkv6Config(256, hidden, 3, head_size=head_size, **sizes)
-    model = Rwkv6Model(config).eval()
-    initialize(model, seed=0, zero_outputs=False)
-    random = torch.Generator().manual_seed(1)
+    model = small_model(hidden, head_size=head_size, **sizes)
+    shake(model, 0.05)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(False).add_(0.05 * torch.randn(parameter.shape, generator=random))
         matrix = sum(size > 1 for size in parameter.shape) > 1 and not name.endswith("time_faaaa")
         parameter.data = parameter.data.to("cuda", dtype if matrix else torch.float32)
     for module in model.modules():

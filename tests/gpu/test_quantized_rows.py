@@ -8,12 +8,11 @@ from torch import nn
 
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.models import paths
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import apply_precision
 from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, int_product
 from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from tests.small_models import all_outputs, small_model
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)
@@ -83,20 +82,12 @@ def test_integers_by_pytorch_and_by_triton_agree() -> None:
 def test_fused_blocks_give_what_plain_blocks_give(
     quantization: str, modules: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Rwkv6Model(Rwkv6Config(256, 128, 3, head_size=32)).eval()
-    initialize(model, seed=0, zero_outputs=False)
+    model = small_model(128, head_size=32)
     apply_precision(model, PrecisionConfig(quantization, "bfloat16", quantization, modules=modules), GPU)
     lengths = (1, 9, 40, 3001)  # an odd number of tokens, so that rows of scales lie at odd places
-    ids_T = torch.randint(0, 256, (sum(lengths),), generator=torch.Generator().manual_seed(0)).to(GPU)
-
-    def outputs() -> torch.Tensor:
-        found: list[torch.Tensor] = []
-        model(ids_T, Packed.of(lengths, GPU), [0, 1, 2, 3], lambda _, h_TD: found.append(h_TD))
-        return torch.stack(found)
-
-    fast = outputs()
+    fast = all_outputs(model, lengths, GPU)
     monkeypatch.setattr(paths, "why_not", lambda *_: "the plain blocks are asked for")
-    plain = outputs()
+    plain = all_outputs(model, lengths, GPU)
     assert not torch.equal(fast, plain)
     # A difference in bf16's last bit may move a number by a whole step of its 8 bits; fp8's are up to 12 % wide.
     mean, least = (0.99, 0.95) if quantization == "fp8" else (0.999, 0.99)

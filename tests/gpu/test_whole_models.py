@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models.loading import load_model
+from tests.small_models import CPU, FP32, encoder_of
 
 pytestmark = pytest.mark.gpu
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-FP32 = PrecisionConfig("fp32", "float32")
+CUDA = torch.device("cuda")
 NONE = AggregationConfig(name="none")
 PAIRS = [
     ("The cat sat on the mat.", "A cat is sitting on a mat."),
@@ -29,7 +28,7 @@ SENTENCES = [sentence for pair in PAIRS for sentence in pair]
 def shipped(device: torch.device, precision: PrecisionConfig = FP32, **mistakes: object) -> RwkvEncoder:
     """The trained model of the package."""
     config = ModelConfig("tiny", "assets", **mistakes)  # type: ignore[arg-type]
-    return RwkvEncoder(load_model(config, precision, device), PromptConfig("none"), device, 512, 16384)
+    return encoder_of(config, precision, device, batch_tokens=16384)
 
 
 def cosines(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
@@ -68,11 +67,13 @@ def test_other_networks_give_on_a_gpu_what_they_give_on_a_cpu(tmp_path: Path, ba
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?", pad_token="?").save_pretrained(tmp_path)
     torch.manual_seed(0)
-    GPT2Model(GPT2Config(vocab_size=len(words) + 1, n_positions=64, n_embd=32, n_layer=3, n_head=4)).save_pretrained(tmp_path)
+    GPT2Model(GPT2Config(vocab_size=len(words) + 1, n_positions=64, n_embd=32, n_layer=3, n_head=4)).save_pretrained(
+        tmp_path
+    )
     config = ModelConfig("hf", "hf", str(tmp_path))
 
     def encoder(precision: PrecisionConfig, device: torch.device) -> RwkvEncoder:
-        return RwkvEncoder(load_model(config, precision, device), PromptConfig("none"), device, 64, 4096)
+        return encoder_of(config, precision, device, max_tokens=64)
 
     expected = encoder(FP32, CPU).encode(SENTENCES, [0, 2, 3], ["mean"])["mean"]
     on_gpu = encoder(PrecisionConfig("this", base), CUDA)

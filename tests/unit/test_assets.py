@@ -6,19 +6,17 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import torch
 from scipy.stats import spearmanr
 
-from rwkv_sweep.config import DatasetConfig, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.dataset import ASSET as PAIRS
 from rwkv_sweep.dataset import PairSplit, load_splits
 from rwkv_sweep.evaluate import cosine
-from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import EMBEDDING, layer_name
 from rwkv_sweep.models.loading import ASSETS as MODEL
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import ASSET as WORD_VECTORS
+from tests.small_models import TINY, encoder_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,11 +78,9 @@ def test_shared_words_do_not_give_the_label_away(pairs: PairSplit) -> None:
 
 
 def test_every_layer_scores_as_the_model_card_says(pairs: PairSplit) -> None:
-    device = torch.device("cpu")
-    loaded = load_model(ModelConfig("tiny", "assets"), PrecisionConfig("fp32", "float32"), device)
-    blocks = loaded.model.config.num_hidden_layers
+    encoder = encoder_of(TINY)
+    blocks = encoder.loaded.model.config.num_hidden_layers
     layers = (EMBEDDING, *range(blocks + 1))
-    encoder = RwkvEncoder(loaded, PromptConfig("none"), device, max_tokens=512, batch_tokens=4096)
     vectors_LSD = encoder.encode(pairs.sentences, layers, ["mean"])["mean"].numpy()
     found = {
         layer_name(layer, blocks): spearmanr(cosine(v_SD[: len(pairs)], v_SD[len(pairs) :]), pairs.labels).statistic

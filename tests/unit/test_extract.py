@@ -12,14 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwkv_sweep.config import POOLINGS, ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import POOLINGS, PromptConfig
 from rwkv_sweep.errors import NonFiniteError, UserError
 from rwkv_sweep.extract import RwkvEncoder, batches
 from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.wkv6 import wkv6_reference
 from rwkv_sweep.pooling import POOLS, STATE, PooledTokens, idf_weights
+from tests.small_models import BARE, encoder_of, random_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,8 +30,6 @@ SENTENCES = [
     "A dog!",
     "The cat sat on the mat",
 ]
-CPU = torch.device("cpu")
-BARE = PromptConfig("none")
 ECHO = PromptConfig("echo", "Say: {sentence} Again: {sentence} Done.", "second")
 
 
@@ -42,11 +40,8 @@ def mean(encoder: RwkvEncoder, sentences: list[str], layers: Sequence[int]) -> t
 
 @pytest.fixture
 def encoder() -> RwkvEncoder:
-    shape = {"hidden_size": 32, "num_blocks": 3, "head_size": 8, "intermediate_size": 64, "vocab_size": 256}
-    config = ModelConfig("small", "random", tokenizer="bytes", **shape)
-    loaded = load_model(config, PrecisionConfig("fp32", "float32"), CPU)
     weights_V = idf_weights([list(sentence.encode()) for sentence in SENTENCES], 256)
-    return RwkvEncoder(loaded, BARE, CPU, max_tokens=512, batch_tokens=4096, idf_V=weights_V)
+    return encoder_of(random_config(), idf_V=weights_V)
 
 
 def outputs_of(encoder: RwkvEncoder, text: str, layers: tuple[int, ...]) -> dict[int, torch.Tensor]:

@@ -9,27 +9,23 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import PromptConfig
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.naive import encode_tokens_naive
 from rwkv_sweep.pooling import POOLS, STATE, idf_weights
+from tests.small_models import encoder_of, random_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BLOCKS, HIDDEN = 6, 32
-CPU = torch.device("cpu")
 SENTENCES = ["The cat sat on the mat.", "A", "A rather longer sentence than the first one was.", "A dog!"]
 
 
 @pytest.fixture
 def encoder() -> RwkvEncoder:
-    shape = {"hidden_size": HIDDEN, "num_blocks": BLOCKS, "head_size": 8, "intermediate_size": 64, "vocab_size": 256}
-    config = ModelConfig("small", "random", tokenizer="bytes", **shape)
-    loaded = load_model(config, PrecisionConfig("fp32", "float32"), CPU)
     weights_V = idf_weights([list(sentence.encode()) for sentence in SENTENCES], 256)
-    return RwkvEncoder(loaded, PromptConfig("none"), CPU, max_tokens=4096, batch_tokens=4096, idf_V=weights_V)
+    return encoder_of(random_config(HIDDEN, BLOCKS), max_tokens=4096, idf_V=weights_V)
 
 
 @pytest.mark.parametrize("pooling", list(POOLS))

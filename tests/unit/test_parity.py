@@ -8,15 +8,10 @@ import torch
 from scipy.stats import spearmanr
 
 from rwkv_sweep import parity
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.errors import NonFiniteError
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.parity import Found, ReferenceEncoder, is_reference, parity_metrics, why_no_reference
-
-CPU = torch.device("cpu")
-TINY = ModelConfig(name="tiny", source="assets")
+from tests.small_models import CPU, FP32, TINY, encoder_of, small_model
 
 
 def found(noise: float) -> Found:
@@ -52,19 +47,22 @@ def test_what_is_not_finite_fails() -> None:
 
 
 def test_the_reference_is_fp32_and_its_key_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    bf16, fp32 = (load_model(TINY, PrecisionConfig(*each), CPU) for each in (("bf16", "bfloat16"), ("fp32", "float32")))
-    encoder = RwkvEncoder(bf16, PromptConfig(name="none"), CPU, 64, 512)
+    encoder, exactly = (
+        encoder_of(TINY, precision, max_tokens=64, batch_tokens=512)
+        for precision in (PrecisionConfig("bf16", "bfloat16"), FP32)
+    )
+    fp32 = exactly.loaded
     reference = ReferenceEncoder.beside(encoder, TINY)
     assert reference.loaded.kernel_tags == fp32.kernel_tags and reference.loaded.fingerprint == fp32.fingerprint
     sentences = ["A cat sleeps.", "Prices rose in May."]
     ours = reference.encode(sentences, [3, 12], ["mean"])["mean"]
-    exact = RwkvEncoder(fp32, PromptConfig(name="none"), CPU, 64, 512).encode(sentences, [3, 12], ["mean"])["mean"]
+    exact = exactly.encode(sentences, [3, 12], ["mean"])["mean"]
     assert torch.equal(ours, exact)
     assert not torch.equal(ours, encoder.encode(sentences, [3, 12], ["mean"])["mean"])
 
 
 def test_a_reference_too_large_for_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Rwkv6Model(Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=2, head_size=16))
+    small = small_model(num_blocks=2)
     assert why_no_reference(small, CPU) is None
     monkeypatch.setattr(parity.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     assert "fp32 weights of 0.0 GiB do not fit" in (why_no_reference(small, CPU) or "")

@@ -10,33 +10,16 @@ from torch import Tensor, nn
 
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import HalfLinear, apply_precision, check_precision, weights_bytes
-from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import ChannelMix
+from tests.small_models import CPU, FP32, all_outputs, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-FP32 = PrecisionConfig("fp32", "float32")
 BF16 = PrecisionConfig("bf16", "bfloat16")
 FP16 = PrecisionConfig("fp16", "float16")
 INT8 = PrecisionConfig("int8", "float16", "int8")
-
-
-def fresh() -> Rwkv6Model:
-    model = Rwkv6Model(Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=3, head_size=16)).eval()
-    initialize(model, seed=0, zero_outputs=False)
-    return model
-
-
-@torch.inference_mode()
-def outputs(model: Rwkv6Model, lengths: tuple[int, ...] = (1, 9, 40)) -> Tensor:
-    """All blocks' outputs and the final norm's, [4, T, D]."""
-    ids = torch.randint(0, 256, (sum(lengths),), generator=torch.Generator().manual_seed(0))
-    found: list[Tensor] = []
-    model(ids, Packed.of(lengths), [0, 1, 2, 3], lambda _, h_TD: found.append(h_TD))
-    return torch.stack(found)
 
 
 def is_vector(name: str) -> bool:
@@ -45,7 +28,7 @@ def is_vector(name: str) -> bool:
 
 @pytest.mark.parametrize(("config", "dtype"), [(FP32, torch.float32), (BF16, torch.bfloat16), (FP16, torch.float16)])
 def test_matrices_get_the_base_dtype_and_vectors_stay_fp32(config: PrecisionConfig, dtype: torch.dtype) -> None:
-    model = fresh()
+    model = small_model()
     apply_precision(model, config, CPU)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     assert {dtypes[name] for name in dtypes if is_vector(name)} == {torch.float32}
@@ -56,26 +39,26 @@ def test_matrices_get_the_base_dtype_and_vectors_stay_fp32(config: PrecisionConf
 
 
 def test_fp32_changes_no_bit_and_copies_the_weights() -> None:
-    plain, model = fresh(), fresh()
+    plain, model = small_model(), small_model()
     before = model.embeddings.weight.data_ptr()
     apply_precision(model, FP32, CPU)
-    assert torch.equal(outputs(plain), outputs(model))
+    assert torch.equal(all_outputs(plain), all_outputs(model))
     assert model.embeddings.weight.data_ptr() != before
     assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize(("config", "least"), [(BF16, 0.999), (FP16, 0.99999), (INT8, 0.99)])
 def test_outputs_stay_close_to_fp32(config: PrecisionConfig, least: float) -> None:
-    exact, model = outputs(fresh()), fresh()
+    exact, model = all_outputs(small_model()), small_model()
     apply_precision(model, config, CPU)
-    found = outputs(model)
+    found = all_outputs(model)
     assert found.dtype == torch.float32 and torch.isfinite(found).all()
     assert torch.cosine_similarity(found, exact, dim=-1).min() > least
     assert not torch.equal(found, exact)
 
 
 def test_fp16_on_the_cpu_multiplies_in_fp32() -> None:
-    model = fresh()
+    model = small_model()
     weight = model.blocks[0].attention.key.weight.detach().clone()
     apply_precision(model, FP16, CPU)
     layer = model.blocks[0].attention.key
@@ -89,7 +72,7 @@ def test_fp16_on_the_cpu_multiplies_in_fp32() -> None:
 def test_int8_layers_hold_int8_rows_and_fp32_scales() -> None:
     import bitsandbytes
 
-    plain, model = fresh(), fresh()
+    plain, model = small_model(), small_model()
     apply_precision(model, INT8, CPU)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     assert len(layers) == 3 * 8
@@ -99,14 +82,14 @@ def test_int8_layers_hold_int8_rows_and_fp32_scales() -> None:
         weight = plain.get_submodule(name).weight.detach()
         restored = layer.weight.float() * layer.state.SCB[:, None] / 127
         assert (restored - weight).abs().max() <= 0.51 * weight.abs().max() / 127 + 1e-3 * weight.abs().max()
-    first = outputs(model)
+    first = all_outputs(model)
     assert all(layer.weight.dtype == torch.int8 for layer in layers.values())
-    assert torch.equal(first, outputs(model))
+    assert torch.equal(first, all_outputs(model))
 
 
 def test_int8_computes_large_inputs_in_fp16() -> None:
     """One channel far above the threshold must not cost the others their resolution."""
-    model = fresh()
+    model = small_model()
     weight = model.blocks[0].attention.key.weight.detach().clone()
     apply_precision(model, INT8, CPU)
     x = torch.randn(7, 64)
@@ -116,20 +99,20 @@ def test_int8_computes_large_inputs_in_fp16() -> None:
 
 
 def test_weights_bytes_counts_what_lies_in_memory() -> None:
-    linear = sum(m.weight.numel() for m in fresh().modules() if isinstance(m, nn.Linear))
-    rows = sum(m.out_features for m in fresh().modules() if isinstance(m, nn.Linear))
+    linear = sum(m.weight.numel() for m in small_model().modules() if isinstance(m, nn.Linear))
+    rows = sum(m.out_features for m in small_model().modules() if isinstance(m, nn.Linear))
     sizes = {}
     for config in (FP32, BF16, FP16, INT8):
-        model = fresh()
+        model = small_model()
         apply_precision(model, config, CPU)
         sizes[config.name] = weights_bytes(model)
-    assert sizes["fp32"] == 4 * sum(p.numel() for p in fresh().parameters())
+    assert sizes["fp32"] == 4 * sum(p.numel() for p in small_model().parameters())
     assert sizes["bf16"] == sizes["fp16"]
     assert sizes["fp16"] - sizes["int8"] == linear - 4 * rows
 
 
 def test_tags_say_what_runs() -> None:
-    tags = {config.name: apply_precision(fresh(), config, CPU) for config in (FP32, BF16, FP16, INT8)}
+    tags = {config.name: apply_precision(small_model(), config, CPU) for config in (FP32, BF16, FP16, INT8)}
     assert {name: tag["precision"] for name, tag in tags.items()} == {name: name for name in tags}
     assert tags["fp32"]["matmul"] == "fp32 without TF32" and tags["bf16"]["matmul"] == "bf16"
     assert tags["fp16"]["matmul"] == "fp32 arithmetic on fp16 weights and inputs"
@@ -138,7 +121,7 @@ def test_tags_say_what_runs() -> None:
 
 @pytest.mark.parametrize("config", [FP16, INT8])
 def test_a_weight_too_large_for_fp16_is_named(config: PrecisionConfig) -> None:
-    model = fresh()
+    model = small_model()
     with torch.no_grad():
         model.blocks[1].attention.gate.weight[0, 0] = 1e5
     with pytest.raises(UserError, match=r"blocks\.1\.attention\.gate.* size 100000, too large for float16"):
@@ -174,7 +157,7 @@ def test_int8_needs_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize(("config", "least"), [(FP32, 0.99999), (BF16, 0.999), (FP16, 0.9999), (INT8, 0.99)])
 def test_gpu_outputs_stay_close_to_fp32(config: PrecisionConfig, least: float) -> None:
-    exact, model, device = outputs(fresh()), fresh(), torch.device("cuda", 0)
+    exact, model, device = all_outputs(small_model()), small_model(), torch.device("cuda", 0)
     apply_precision(model, config, device)
     ids = torch.randint(0, 256, (50,), generator=torch.Generator().manual_seed(0)).to(device)
     found: list[Tensor] = []

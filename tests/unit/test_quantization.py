@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import Tensor, nn
+from torch import nn
 
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
-from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import (
     FourBitLinear,
     Int8Linear,
@@ -22,11 +20,11 @@ from rwkv_sweep.models.precision import (
 )
 from rwkv_sweep.models.precision.selection import resolve_blocks, resolve_modules
 from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from tests.small_models import CPU, all_outputs, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
 QUANTIZATIONS = ("int8", "nf4", "fp4", "int8_dynamic")
 HALVES = {"time_mix": "attention", "channel_mix": "feed_forward"}
 
@@ -35,25 +33,10 @@ def precision(quantization: str, base: str = "float32", **options: object) -> Pr
     return PrecisionConfig(quantization, base, quantization, **options)  # type: ignore[arg-type]
 
 
-def fresh() -> Rwkv6Model:
-    model = Rwkv6Model(Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=3, head_size=16)).eval()
-    initialize(model, seed=0, zero_outputs=False)
-    return model
-
-
 def quantized(config: PrecisionConfig) -> Rwkv6Model:
-    model = fresh()
+    model = small_model()
     apply_precision(model, config, CPU)
     return model
-
-
-@torch.inference_mode()
-def outputs(model: Rwkv6Model) -> Tensor:
-    """All blocks' outputs and the final norm's, [4, T, D]."""
-    ids_T = torch.randint(0, 256, (50,), generator=torch.Generator().manual_seed(0))
-    found: list[Tensor] = []
-    model(ids_T, Packed.of((1, 9, 40)), [0, 1, 2, 3], lambda _, h_TD: found.append(h_TD))
-    return torch.stack(found)
 
 
 def nf4_codebook() -> np.ndarray:
@@ -72,13 +55,13 @@ def test_four_bit_kinds_are_themselves_everywhere(kind: str) -> None:
     assert len(layers) == 3 * 8
     assert {layer.quant_state.quant_type for layer in layers} == {kind}
     before = [layer.packed.clone() for layer in layers]
-    outputs(model)
+    all_outputs(model)
     assert {layer.quant_state.quant_type for layer in layers} == {kind}
     assert all(torch.equal(old, layer.packed) for old, layer in zip(before, layers, strict=True))
 
 
 def test_nf4_weights_are_the_nearest_codes_of_the_codebook() -> None:
-    plain, model, codes = fresh(), quantized(precision("nf4")), nf4_codebook()
+    plain, model, codes = small_model(), quantized(precision("nf4")), nf4_codebook()
     for name, layer in model.named_modules():
         if not isinstance(layer, FourBitLinear):
             continue
@@ -109,13 +92,13 @@ def test_nothing_but_the_chosen_layers_changes(kind: str, blocks: object, module
         if name.rpartition(".")[0] not in chosen:
             assert parameter.dtype == theirs[name].dtype and torch.equal(parameter, theirs[name])
     if blocks == "none":
-        assert torch.equal(outputs(base), outputs(model))
+        assert torch.equal(all_outputs(base), all_outputs(model))
 
 
 @pytest.mark.parametrize(("kind", "least"), [("int8", 0.99), ("int8_dynamic", 0.99), ("nf4", 0.9), ("fp4", 0.85)])
 @pytest.mark.parametrize("base", ["float32", "bfloat16", "float16"])
 def test_outputs_stay_close_to_fp32(kind: str, least: float, base: str) -> None:
-    exact, found = outputs(fresh()), outputs(quantized(precision(kind, base)))
+    exact, found = all_outputs(small_model()), all_outputs(quantized(precision(kind, base)))
     assert found.dtype == torch.float32 and torch.isfinite(found).all()
     cosines = torch.cosine_similarity(found, exact, dim=-1)
     assert cosines.mean() > least and not torch.equal(found, exact)
@@ -150,8 +133,8 @@ def test_int8_products_are_those_of_the_dequantized_factors() -> None:
 def test_sizes() -> None:
     sizes = {kind: weights_bytes(quantized(precision(kind, "float16"))) for kind in QUANTIZATIONS}
     half = weights_bytes(quantized(PrecisionConfig("fp16", "float16")))
-    matrices = sum(layer.weight.numel() for layer in fresh().modules() if isinstance(layer, nn.Linear))
-    rows = sum(layer.out_features for layer in fresh().modules() if isinstance(layer, nn.Linear))
+    matrices = sum(layer.weight.numel() for layer in small_model().modules() if isinstance(layer, nn.Linear))
+    rows = sum(layer.out_features for layer in small_model().modules() if isinstance(layer, nn.Linear))
     assert sizes["int8"] == sizes["int8_dynamic"] == half - matrices + 4 * rows
     # Half a byte a weight, a scale of four bytes for each 64, and a table of 16 numbers a layer.
     assert sizes["nf4"] == sizes["fp4"] == half - 2 * matrices + matrices // 2 + 4 * matrices // 64 + 24 * 64
@@ -165,9 +148,9 @@ def test_audit() -> None:
     model = quantized(config)
     found = audit(model, config, CPU)
     metrics, record = found.metrics(), found.record()
-    total = sum(parameter.numel() for parameter in fresh().parameters())
+    total = sum(parameter.numel() for parameter in small_model().parameters())
     wide = sum(
-        layer.weight.numel() for layer in fresh().blocks[0].feed_forward.modules() if isinstance(layer, nn.Linear)
+        layer.weight.numel() for layer in small_model().blocks[0].feed_forward.modules() if isinstance(layer, nn.Linear)
     )
     assert sum(entry.parameters for entry in found.entries) == total
     assert sum(entry.bytes for entry in found.entries) == weights_bytes(model)

@@ -13,10 +13,10 @@ from torch import Tensor
 from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models.checkpoint import _to_original_name
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_causal_lm, load_model
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6ForCausalLM, Rwkv6Model
+from tests.small_models import shake, small_lm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,18 +26,10 @@ SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé, 1234 and a rather lon
 needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.is_file(), reason=f"the trained checkpoint {CHECKPOINT} is absent")
 
 
-def random_lm(head_size: int = 8, hidden_size: int = 64, num_blocks: int = 3, **sizes: int) -> Rwkv6ForCausalLM:
-    """A small model whose every parameter matters: vectors and norms are shaken out of their tidy first values."""
-    config = Rwkv6Config(
-        vocab_size=256, hidden_size=hidden_size, num_hidden_layers=num_blocks, head_size=head_size, **sizes
-    )
-    model = Rwkv6ForCausalLM(config).eval()
-    initialize(model, seed=0, zero_outputs=False)
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
-            parameter.requires_grad_(False)
+def random_lm(head_size: int = 8, **sizes: int) -> Rwkv6ForCausalLM:
+    """A small model whose every parameter matters."""
+    model = small_lm(head_size=head_size, **sizes)
+    shake(model, 0.1)
     return model
 
 
@@ -110,7 +102,7 @@ def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
     assert list(full) == [EMBEDDING, 0, 1, 2, 3]
     ran: list[int] = []
     for index, block in enumerate(model.blocks):
-        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
     early = layers_of(model, SENTENCES, [1])
     assert ran == [0, 1] and list(early) == [1]
     torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)

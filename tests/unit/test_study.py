@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.config import ModelConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.layers import EMBEDDING
@@ -18,15 +18,13 @@ from rwkv_sweep.models.loading import identify_model, load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Model
 from rwkv_sweep.models.tokenizer import BytesTokenizer, WorldTokenizer
+from tests.small_models import CPU, FP32, TINY, encoder_of
 
-CPU = torch.device("cpu")
-FP32 = PrecisionConfig("fp32", "float32")
-TINY = ModelConfig(name="tiny", source="assets")
 SENTENCES = ["A cat sleeps on the mat.", "Prices rose by 3 percent in May.", "No."]
 
 
 def encoder(model: ModelConfig) -> RwkvEncoder:
-    return RwkvEncoder(load_model(model, FP32, CPU), PromptConfig("none"), CPU, 128, 1)
+    return encoder_of(model, max_tokens=128, batch_tokens=1)
 
 
 @torch.inference_mode()
