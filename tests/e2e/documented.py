@@ -1,0 +1,157 @@
+"""The commands that README and docs show, and what is done with each of them here.
+
+A command is a line of an indented or fenced block that a shell could be given; lines ending in a backslash go on. The
+first rule that matches says whether it is run, composed (each key, option and value checked as before a run), or
+neither, and why. test_documented_commands.py fails for a command without a rule and for a rule without a command.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCES = ("README.md", "docs/*.md", "pretraining/README.md", "rwkv_sweep/assets/README.md")
+COMMAND = re.compile(
+    r"(?:\.venv/bin/)?(?:python |pip |make\b|mlflow |rwkv-sweep)|ray |source |\w+=\S+ python |[a-z]+=[a-z]"
+)
+PYTHON = re.compile(r"(?:import|from|def|class) \w")
+
+RUN, COMPOSE, NOT = "run", "composed", "not run"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done with the commands that `pattern` matches from their start; `extra` is what makes a run small."""
+
+    pattern: str
+    done: str
+    why: str
+    extra: tuple[str, ...] = ()
+
+
+SAME = "its path is that of the runs here, of more layers or longer"
+RULES = (
+    # A sweep of one's own pairs, with README alone: test_the_journey.
+    Rule(r"source \.venv/bin/activate$", NOT, "sets a shell up; commands here are run by that interpreter"),
+    Rule(
+        r"python -m rwkv_sweep -m dataset=pairs dataset\.path=mine\.csv layer=3,final$", NOT, "run by test_the_journey"
+    ),
+    Rule(
+        r"\.venv/bin/python -m rwkv_sweep -m layer=1,3,5,7,9,11 precision=fp16,int8$",
+        COMPOSE,
+        "test_headline.py runs it",
+    ),
+    Rule(r"python -m rwkv_sweep layer=5$", RUN, ""),
+    Rule(r"python -m rwkv_sweep -m layer=0,5,final pooling=mean,last$", RUN, ""),
+    Rule(r"python -m rwkv_sweep -m dataset=mrpc dataset\.path=FOLDER", RUN, ""),
+    Rule(r"python -m rwkv_sweep model=local model\.path=FOLDER_OR_PTH", RUN, ""),
+    Rule(r"python -m rwkv_sweep --help$", RUN, ""),
+    Rule(r"python -m rwkv_sweep model=finch_1b6", COMPOSE, "needs the hub; model=local takes the same path from disk"),
+    Rule(r"python -m rwkv_sweep -m model=hf", COMPOSE, "needs the hub; test_hf.py runs small networks from folders"),
+    # Presets.
+    Rule(
+        r"python -m rwkv_sweep \+experiment=aggregation_overhead$",
+        RUN,
+        "",
+        (
+            "arm=final,all_mean",
+            "device.threads=1",
+            "batch_tokens=128",
+            "measure.overhead_pairs=2",
+            "measure.overhead_batches=1",
+        ),
+    ),
+    Rule(r"python -m rwkv_sweep \+experiment=quantization_sensitivity$", RUN, "", ("precision.blocks=0,all",)),
+    Rule(r"python -m rwkv_sweep \+experiment=quantization$", COMPOSE, "test_quantization.py runs it"),
+    Rule(r"python -m rwkv_sweep \+experiment=paper", COMPOSE, "test_paper.py runs it"),
+    # Sweeps that survive, other launchers, servers.
+    Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
+    Rule(r"python -m rwkv_sweep\.tracking import multirun/", RUN, ""),
+    Rule(
+        r"python -m rwkv_sweep -m layer=1,3,5 hydra/launcher=parallel",
+        COMPOSE,
+        "tests/faults/test_launchers.py runs it",
+    ),
+    Rule(
+        r"python -m rwkv_sweep -m layer=1,3,5 hydra/launcher=slurm",
+        COMPOSE,
+        "needs a cluster; slurm_local is run there",
+    ),
+    Rule(r"python -m rwkv_sweep -m layer=1,3,5 hydra/launcher=ray", NOT, "needs Ray; tests/faults/test_ray.py runs it"),
+    Rule(r"ray start ", NOT, "needs Ray; tests/faults/test_ray.py starts a cluster"),
+    Rule(r"python -m rwkv_sweep -m \.\.\. tracking\.uri=", NOT, "stands for any sweep; test_tracking.py has a server"),
+    Rule(r"pip install 'rwkv-sweep\[", NOT, "downloads; test_extras_exist"),
+    # Reports, and the page of all keys.
+    Rule(r"python -m rwkv_sweep\.reference --write", NOT, "test_config_reference.py runs it, and would not write here"),
+    Rule(r"python -m rwkv_sweep\.report multirun/", RUN, ""),
+    Rule(r"python -m rwkv_sweep\.compare A B", RUN, ""),
+    Rule(r"python -m tests\.browser\.screenshots ", NOT, "needs a browser; make test-browser drives the same pages"),
+    # Figures that took long, on models or corpora that are not in the repository.
+    Rule(r"python -m rwkv_sweep -m model=local model\.path=(rwkv6-tiny-bytes|FILE)\.pth", COMPOSE, SAME),
+    Rule(r"python -m rwkv_sweep -m layer=embedding,0,1,2,3,4,5,6,7,8,9,10,11,final", COMPOSE, SAME),
+    Rule(r"python -m pretraining\.", NOT, "needs the corpus, a GPU and hours; test_pretraining_data.py runs its parts"),
+    Rule(r"python -c ", NOT, "of the training too"),
+    Rule(r"make ", NOT, "needs a set-up of its own, or takes long; test_make_targets, which names what each runs"),
+    # Overrides alone, in docs/quantization.md.
+    Rule(r"precision=", COMPOSE, "test_quantization.py (unit) quantizes so"),
+)
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A command or a piece of Python, and where it stands."""
+
+    text: str
+    where: str
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.text, comments=True)
+
+
+def commands(root: Path) -> list[Documented]:
+    """Every command, each text once, without comments behind it."""
+    found: dict[str, Documented] = {}
+    for path, line, block in blocks(root):
+        joined = re.sub(r"\\\n\s*", "", "\n".join(block))
+        for text in map(str.strip, joined.splitlines()):
+            if COMMAND.match(text):
+                bare = re.sub(r"\s+#\s.*$", "", text)
+                found.setdefault(bare, Documented(bare, f"{path}, block at line {line}"))
+    return list(found.values())
+
+
+def snippets(root: Path) -> list[Documented]:
+    """Every block of Python."""
+    return [
+        Documented("\n".join(block), f"{path}, block at line {line}")
+        for path, line, block in blocks(root)
+        if PYTHON.match(block[0])
+    ]
+
+
+def blocks(root: Path) -> list[tuple[str, int, list[str]]]:
+    """Indented and fenced blocks: file, number of the first line, lines without what indents them all."""
+    found = []
+    for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        block: list[str] = []
+        fenced = False
+        for number, line in enumerate([*lines, "end"], start=1):
+            fence = line.lstrip().startswith("```")
+            if not fence and (fenced or re.match(r" {4,}\S", line) or (block and not line)):
+                block.append(line)
+                continue
+            fenced ^= fence
+            if block:
+                whole = textwrap.dedent("\n".join(block)).strip("\n").splitlines()
+                found.append((path.relative_to(root).as_posix(), number - len(block), whole))
+                block = []
+    return found
+
+
+def rule_of(command: Documented) -> Rule | None:
+    return next((rule for rule in RULES if re.match(rule.pattern, command.text)), None)

@@ -1,0 +1,275 @@
+"""Every command that README and docs show works: it is run, composed, or left out for a reason (documented.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from rwkv_sweep.config_store import conf_dir, register_schemas
+from rwkv_sweep.params import GROUPS
+from rwkv_sweep.validation import run_config
+from tests.e2e.documented import COMPOSE, RULES, RUN, Documented, blocks, commands, rule_of, snippets
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS, SNIPPETS = commands(ROOT), snippets(ROOT)
+Python = Callable[..., str]
+
+SMALL = ("device=cpu", "bootstrap=20", "measure.latency_pairs=2", "measure.warmup_pairs=1", "measure.throughput=false")
+FEW_PAIRS = 'dataset.splits=["all[:16]"]'
+
+
+def done(how: str) -> list[Any]:
+    found = [command for command in COMMANDS if (rule := rule_of(command)) and rule.done == how]
+    return [pytest.param(command, id=command.text) for command in found]
+
+
+# --- nothing is forgotten -----------------------------------------------------------------------------------------
+
+
+def test_every_command_has_a_rule_and_every_rule_a_command() -> None:
+    forgotten = [f"{each.where}: {each.text}" for each in COMMANDS if rule_of(each) is None]
+    assert not forgotten, f"neither run nor left out for a reason in tests/e2e/documented.py: {forgotten}"
+    met = {rule for command in COMMANDS if (rule := rule_of(command))}
+    assert not [rule.pattern for rule in RULES if rule not in met], "rules for commands that are no longer there"
+    assert not [rule.pattern for rule in RULES if rule.done != RUN and not rule.why], "rules without a reason"
+
+
+def test_tests_named_as_reasons_exist() -> None:
+    files = {path.name: path for path in ROOT.glob("tests/**/test_*.py")}
+    for rule in RULES:
+        for name in re.findall(r"\btest_\w+(?:\.py)?", rule.why):
+            assert name in files if name.endswith(".py") else f"def {name}(" in Path(__file__).read_text(), name
+
+
+def test_a_forgotten_command_is_found(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("Do\n\n    python -m rwkv_sweep \\\n        foo=1  # or not\n\nor `make x`\n")
+    (found,) = commands(tmp_path)
+    assert found.text == "python -m rwkv_sweep foo=1" and rule_of(found) is None
+
+
+# --- what is run --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def python(environment: dict[str, str]) -> Iterator[Python]:
+    """Run `python` with these arguments in a folder; returns what it wrote, and fails unless it ended well."""
+    env = {**environment, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "GOMP_SPINCOUNT": "1000"}
+    warm = [sys.executable, str(Path(__file__).with_name("warm_python.py"))]
+    with subprocess.Popen(warm, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
+        assert server.stdin and server.stdout and server.stdout.readline() == "ready\n"
+
+        def run(arguments: list[str], cwd: Path) -> str:
+            assert server.stdin and server.stdout
+            print(json.dumps({"arguments": arguments, "cwd": str(cwd)}), file=server.stdin, flush=True)
+            answer = json.loads(server.stdout.readline())
+            assert answer["code"] == 0, f"{arguments} ended with {answer['code']}:\n{answer['output']}"
+            return str(answer["output"])
+
+        yield run
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def folder(python: Python, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands are started, with what they name in it: two sweeps, a model, pairs."""
+    root = tmp_path_factory.mktemp("documented")
+    (root / "FOLDER").mkdir()
+    shutil.copy(pairs_file, root / "FOLDER" / "validation.tsv")
+    world_model(root / "FOLDER_OR_PTH")
+    # Not tracked, so that there is something to import.
+    swept = ["-m", "layer=1,3", *SMALL, FEW_PAIRS, "tracking.enabled=false", "hydra.sweep.dir=A"]
+    python(["-m", "rwkv_sweep", *swept], root)
+    shutil.copytree(root / "A", root / "B")
+    return root
+
+
+def world_model(path: Path) -> None:
+    """A narrow RWKV-6 with a row for each id of the World vocabulary."""
+    from rwkv_sweep.models.initialize import initialize
+    from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+
+    model = Rwkv6ForCausalLM(Rwkv6Config(vocab_size=65536, hidden_size=32, num_hidden_layers=2, head_size=16))
+    initialize(model, seed=0, zero_outputs=False)
+    model.half().save_pretrained(path)
+
+
+@pytest.mark.parametrize("command", done(RUN))
+def test_runs(command: Documented, python: Python, folder: Path) -> None:
+    rule, before = rule_of(command), records_below(folder)
+    assert rule is not None
+    words = [re.sub(r"^multirun/\d.*", "A", word) for word in command.words[1:]]
+    program = words[1]
+    if program == "rwkv_sweep" and "--help" not in words:
+        words += [*SMALL, *rule.extra, *([] if "dataset=" in command.text else [FEW_PAIRS])]
+    said = python(words, folder)
+    if program == "rwkv_sweep" and "--help" not in words:
+        records = [read(path) for path in records_below(folder) - before]
+        assert {record["status"] for record in records} == {"FINISHED"}
+        assert len(list(filter(is_model, records))) == expected_runs(words)
+    else:
+        assert said.strip()
+
+
+def records_below(folder: Path) -> set[Path]:
+    """Of runs, without the copies that MLflow keeps."""
+    return {path for path in folder.rglob("result.json") if "mlruns" not in path.parts}
+
+
+def expected_runs(words: list[str]) -> int:
+    """How many jobs the values make that are separated by commas, of the keys that the commands sweep."""
+    swept = [word.split("=", 1)[1] for word in words if re.match(r"(layer|pooling|arm|precision\.blocks)=", word)]
+    return math.prod(len(values.split(",")) for values in swept)
+
+
+@pytest.mark.parametrize("command", done(COMPOSE))
+def test_composes(command: Documented) -> None:
+    words = command.words
+    overrides = [word for word in words[words.index("rwkv_sweep") + 1 :] if word != "-m"] if "-m" in words else words
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        given = parsed(overrides)
+        fixed = [each.input_line for each in given if not each.is_sweep_override()]
+        preset = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
+        whole = [*parsed([f"{key}={values}" for key, values in preset.items()]), *given]
+        jobs = each_value_once(whole)
+        for job in jobs:
+            run_config(compose("config", job))
+    assert (len(jobs) > 1) == ("-m" in words[3:] or "+experiment" in command.text)
+
+
+def each_value_once(overrides: list[Any]) -> list[list[str]]:
+    """As many jobs as the longest list has values, each key taking its own in turn: not every combination. Of a key
+    that is no group the first value and the last, as the others are of the same type."""
+    (combinations,) = BasicSweeper.split_arguments(overrides, None)
+    values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
+    groups = (*(f"{group}=" for group in GROUPS), "arm=")
+    kept = [each if each[0].startswith(groups) else list(dict.fromkeys((each[0], each[-1]))) for each in values]
+    return [[each[n % len(each)] for each in kept] for n in range(max(map(len, kept)))]
+
+
+def parsed(overrides: list[str]) -> list[Any]:
+    return list(OverridesParser.create().parse_overrides(overrides))
+
+
+# --- from README alone --------------------------------------------------------------------------------------------
+
+
+def test_the_journey(python: Python, tmp_path: Path) -> None:
+    """The file of pairs as README shows it, its command on two layers, its search: two runs with their Spearman."""
+    (pairs,) = [block for _, _, block in blocks(ROOT) if block[0] == "sentence1,sentence2,label"]
+    (tmp_path / "mine.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
+    (command,) = [each for each in COMMANDS if "mine.csv" in each.text]
+    said = python([*command.words[1:]], tmp_path)
+    assert re.search(r"^.*\bfinal\b.*$", said, re.MULTILINE) and "report.html" in said
+
+    (search,) = [each for each in SNIPPETS if "mlflow.search_runs" in each.text]
+    show = 'runs[["params.layer", "metrics.quality/spearman"]].to_json("found.json", orient="records")'
+    python(["-c", f"{search.text}\n{show}"], tmp_path)
+    found = {each["params.layer"]: each["metrics.quality/spearman"] for each in read(tmp_path / "found.json")}
+    records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
+    scored = {str(each["params"]["layer"]): each["metrics"]["quality/spearman"] for each in records if is_model(each)}
+    assert found.keys() == {"3", "final"} and found == pytest.approx(scored, abs=1e-9)
+    assert list(found.values()) == sorted(found.values(), reverse=True), "best first"
+
+
+def is_model(record: dict[str, Any]) -> bool:
+    return record["kind"] == "model"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_class_in_readme(python: Python, tmp_path: Path) -> None:
+    (snippet,) = [each for each in SNIPPETS if "import Encoder" in each.text]
+    check = 'every = encoder.encode_layers(["A cat."], "all")\nprint(vectors.shape, vectors.dtype, every.shape)'
+    assert python(["-c", f"{snippet.text}\n{check}"], tmp_path).split("\n")[-2] == "(2, 256) float32 (12, 1, 256)"
+
+
+# --- the steps of docs/adding.md ----------------------------------------------------------------------------------
+
+
+def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path: Path) -> None:
+    for name in ("rwkv_sweep", "conf"):  # compiled files and all: a copy keeps the times that they go by
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("assets"))
+    (tmp_path / "rwkv_sweep" / "assets").symlink_to(ROOT / "rwkv_sweep" / "assets")
+    (example,) = [each for each in SNIPPETS if each.text.startswith("def rms")]
+    source = tmp_path / "rwkv_sweep" / "pooling.py"
+    source.write_text(insert(source.read_text(), "POOLS: dict", f"{example.text}\n\n\n", "{\n", '    "rms": rms,\n'))
+    schema = tmp_path / "rwkv_sweep" / "config.py"
+    schema.write_text(insert(schema.read_text(), "POOLINGS = ", "", "(", '"rms", '))
+    (tmp_path / "conf" / "pooling" / "rms.yaml").write_text(
+        (ROOT / "conf" / "pooling" / "mean.yaml").read_text().replace("mean", "rms")
+    )
+    swept = re.findall(r"`(-m pooling=mean,rms)`", (ROOT / "docs" / "adding.md").read_text(encoding="utf-8"))
+    command = [sys.executable, "-m", "rwkv_sweep", *swept[0].split(), *SMALL, FEW_PAIRS, "tracking.enabled=false"]
+    env = {**environment, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
+    scores = {each["params"]["pooling"]: each["metrics"]["quality/spearman"] for each in records if is_model(each)}
+    assert scores.keys() == {"mean", "rms"} and scores["mean"] != scores["rms"]
+
+
+def insert(text: str, line: str, above: str, behind: str, here: str) -> str:
+    """`text` with `above` before the line that starts so, and `here` behind the next `behind`."""
+    start = text.index(f"\n{line}") + 1
+    place = text.index(behind, start) + len(behind)
+    return text[:start] + above + text[start:place] + here + text[place:]
+
+
+# --- what is not run, but is there --------------------------------------------------------------------------------
+
+
+def test_make_targets() -> None:
+    """Those in blocks and those in running text; that of the first result runs the very command that is shown."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    targets = {name for text in texts for name in re.findall(r"(?:`|^ {4,})make ([a-z-]+)", text, re.MULTILINE)}
+    assert targets >= {"sweep", "ui", "test", "docs", "bench", "server"}
+    for target in targets:
+        ended = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert ended.returncode == 0, f"make {target}: {ended.stderr}"
+        if target == "sweep":
+            assert next(each.text for each in COMMANDS if each.text.startswith(".venv")) in ended.stdout
+
+
+def test_modules_exist() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    names = {
+        name for text in texts for name in re.findall(r"python -m ((?:rwkv_sweep|benchmarks|pretraining)[\w.]*)", text)
+    }
+    assert len(names) > 8
+    assert not [name for name in names if importlib.util.find_spec(name.rstrip(".")) is None]
+
+
+def test_extras_exist() -> None:
+    (extras,) = re.findall(
+        r"^\[project\.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
+    named = [re.findall(r"\[(\w+)\]", each.text)[0] for each in COMMANDS if each.text.startswith("pip ")]
+    assert named and set(named) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+
+
+def test_the_site_builds_without_warnings_and_asks_nothing_of_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: make docs installs it")
+    build = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(tmp_path / "site")]
+    ended = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"})
+    assert ended.returncode == 0, ended.stderr
+    pages = list((tmp_path / "site").glob("*.html"))
+    assert {"index.html", "configuration.html", "limits.html", "model_card.html"} <= {page.name for page in pages}
+    for page in pages:
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>", page.read_text())
+        assert not fetched, f"{page.name} fetches {fetched}"
