@@ -41,7 +41,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	@echo "set-up 3/3: rwkv_sweep itself, editable, and a first import of everything"
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c '$(WARM_UP)'
-	@$(BIN)/python -m rwkv_sweep.models.wkv6.native
+	@$(BIN)/python -m rwkv_sweep.models.loops
 	@touch $@
 
 sweep: setup ## Run the headline sweep: six layers, two precisions
@@ -51,8 +51,8 @@ sweep: setup ## Run the headline sweep: six layers, two precisions
 test: setup ## Run the tests (ARGS="-k pooling" narrows them; WORKERS=2 processes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-browser: setup ## Run the tests of the report in a headless Chromium (needs chromium and chromedriver)
-	@$(PIP_INSTALL) "selenium>=4.20"
+test-browser: setup ## Run the tests of the report and of MLflow's UI in a headless Chromium (needs chromium and chromedriver)
+	@$(PIP_INSTALL) selenium==4.51.0
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
 bench: setup ## Measure one forward on the CPU beside its floor and its peers
@@ -88,8 +88,11 @@ format: setup ## Mend style and format
 ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	@test -f $(DATABASE) || { echo "no runs yet in $(DATABASE): make sweep makes some" >&2; exit 1; }
 	@$(BIN)/python -c 'import sqlite3, sys; \
-	  row = sqlite3.connect(sys.argv[1]).execute("select experiment_id from experiments where name = ?", sys.argv[2:3]).fetchone(); \
-	  print(f"http://127.0.0.1:{sys.argv[3]}/#/" + (f"experiments/{row[0]}" if row else ""), " (Ctrl-C ends it)")' \
+	  row = sqlite3.connect(sys.argv[1]).execute("select e.experiment_id, t.key is not null from experiments e \
+	    left join experiment_tags t on t.experiment_id = e.experiment_id and t.key = ? \
+	    where e.name = ?", ("mlflow.sharedViewState.results", sys.argv[2])).fetchone(); \
+	  view = "?viewStateShareKey=results" if row and row[1] else ""; \
+	  print(f"http://127.0.0.1:{sys.argv[3]}/#/" + (f"experiments/{row[0]}{view}" if row else ""), " (Ctrl-C ends it)")' \
 	  $(DATABASE) $(EXPERIMENT) $(PORT)
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri sqlite:///$(DATABASE) --default-artifact-root mlruns/artifacts

@@ -63,7 +63,7 @@ def run_blocks(
         dtype = row_dtype(wide.key, wide.receptance) or wide.matmul_dtype
         normed = add_norm_mix(normed.h_TD, added_TD, None, block.ln2, [wide.time_maa_k, wide.time_maa_r], packed, dtype)
         if on_state is not None and state_BHKV is not None:
-            on_state(index, state_BHKV, _shift_states(block, before_TD, normed.h_TD, packed))
+            on_state(index, state_BHKV, shift_states(block, before_TD, normed.h_TD, packed))
         value_TD, gate_TD, scale = _channel_mix(wide, normed)
         norm, mixes = _next(blocks, index)
         sums = on_mean is not None and index in layers
@@ -191,7 +191,7 @@ def row_dtype(*linears: nn.Module) -> torch.dtype | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _shift_states(block: Block, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
+def shift_states(block: Block, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
     """The two norms' outputs for each sentence's last token, [B, 2, D]."""
     pairs = ((block.ln1, h_TD), (block.ln2, middle_TD))
     return torch.stack([norm(stream_TD.index_select(0, packed.last_B)) for norm, stream_TD in pairs], 1)

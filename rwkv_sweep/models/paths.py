@@ -1,10 +1,11 @@
-"""Which blocks run: the fused ones (`fused`) for inference on a GPU that can, the plain ones (`blocks`) elsewhere."""
+"""Which blocks run: fused ones in inference (`fused` on a GPU that can, `fused_cpu`), otherwise the plain `blocks`."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -19,17 +20,20 @@ LARGEST_HEAD = 64
 
 def why_not(blocks: Sequence[Block], read: Tensor) -> str | None:
     """Why these blocks do not run fused on what lies where `read` does, in a few words; None where they do."""
-    if not read.is_cuda:
-        return f"device {read.device.type}"
-    if torch.is_autocast_enabled("cuda") or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
+    device = read.device
+    if device.type not in ("cpu", "cuda"):
+        return f"device {device.type}"
+    if torch.is_autocast_enabled(device.type) or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
         return "training"
-    return unsupported(blocks, read.device)
+    return unsupported(blocks, device) if device.type == "cuda" else None
 
 
 def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
-    """What runs the blocks and the WKV operator in inference on `device`, for the record; empty on a CPU."""
+    """What runs the blocks and the WKV operator in inference on `device`, for the record."""
+    if device.type == "cpu":
+        return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
     if device.type != "cuda":
-        return {}
+        return {"blocks": f"PyTorch (device {device.type})"}
     reason = unsupported(blocks, device)
     if reason is not None:
         return {"blocks": f"PyTorch ({reason})"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
@@ -28,6 +28,10 @@ __all__ = [
     "TimeMix",
     "matmul",
 ]
+
+
+RunBlocks = Callable[..., Tensor]
+"""As `run_blocks`."""
 
 
 class Rwkv6PreTrainedModel(PreTrainedModel):
@@ -71,7 +75,7 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
             on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
         """
         blocks = cast(Sequence[Block], self.blocks)
-        run = run_blocks if paths.why_not(blocks, input_ids) else fused.run_blocks
+        run = run_blocks if paths.why_not(blocks, input_ids) else _fused(input_ids)
         if EMBEDDING in layers:
             _hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
         if self.rescale_every:
@@ -91,6 +95,15 @@ class Rwkv6Model(Rwkv6PreTrainedModel):
     def depth(self, layers: Collection[int]) -> int:
         """Blocks that a forward for these layers runs."""
         return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
+
+
+def _fused(read: Tensor) -> RunBlocks:
+    """The fused forward where `read` lies."""
+    if read.is_cuda:
+        return fused.run_blocks
+    from rwkv_sweep.models import fused_cpu  # imports Numba, which training and GPUs do without
+
+    return fused_cpu.run_blocks
 
 
 def _halved(on_layer: OnLayer, on_mean: OnMean | None, every: int, num_blocks: int) -> tuple[OnLayer, OnMean | None]:

@@ -29,7 +29,6 @@ from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, RowwiseLin
 from rwkv_sweep.models.precision.selection import check_selection, left_alone
 from rwkv_sweep.models.precision.support import check_precision
 from rwkv_sweep.models.rwkv6 import Rwkv6Model
-from rwkv_sweep.models.wkv6 import wkv6_kernel
 
 __all__ = [
     "Audit",
@@ -81,9 +80,9 @@ def kernel_tags(precision: PrecisionConfig, device: torch.device) -> dict[str, s
     """What runs, in words: `precision`, `matmul` and `wkv`."""
     plain = plain_kernel(precision.base, device)
     if precision.quantization == "none":
-        return {"precision": SHORT_NAMES[precision.base], "matmul": plain, "wkv": wkv6_kernel(device)}
+        return {"precision": SHORT_NAMES[precision.base], "matmul": plain, "wkv": "chunked"}
     matmul = f"linear layers: {quantized_kernel(precision, device)}; others: {plain}"
-    return {"precision": precision.quantization, "matmul": matmul, "wkv": wkv6_kernel(device)}
+    return {"precision": precision.quantization, "matmul": matmul, "wkv": "chunked"}
 
 
 def weights_bytes(model: nn.Module) -> int:

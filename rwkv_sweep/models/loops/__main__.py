@@ -1,0 +1,24 @@
+"""Compile the loops for the usual sizes of heads, so that no run waits for it: python -m rwkv_sweep.models.loops"""
+
+from __future__ import annotations
+
+import torch
+
+from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+
+HEAD_SIZES = (8, 64)
+
+
+def main() -> None:
+    """Run the smallest model of each size of heads."""
+    for size in HEAD_SIZES:
+        model = Rwkv6Model(Rwkv6Config(4, 64, 1, head_size=size)).eval()
+        initialize(model, seed=0, zero_outputs=False)
+        with torch.inference_mode():
+            model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None)
+
+
+if __name__ == "__main__":
+    main()
