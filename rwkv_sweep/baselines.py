@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,12 @@ def run_baseline(
         write_latency(folder, latency.samples_ms)
     write_pairs(folder, pair_rows(splits, scores))
     tags = {**environment_tags(torch.device("cpu")), **tags, "data_fingerprint": first.fingerprint}
-    params = {"model": name, "dataset": run.dataset.name, "dataset.splits": ",".join(run.dataset.splits)}
+    params: dict[str, Any] = {
+        "model": name,
+        "dataset": run.dataset.name,
+        "dataset.splits": ",".join(run.dataset.splits),
+    }
+    params |= {f"dataset.{key}": getattr(run.dataset, key) for key in ("source", "path", "id", "subset", "revision")}
     result = Result(name, "baseline", FINISHED, params, metrics, tags, None, started, time.time())
     result.save(folder)
     return result

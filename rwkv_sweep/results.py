@@ -25,6 +25,7 @@ AUDIT_FILE = "audit.json"
 LATENCY_FILE = "latency_ms.csv"
 OVERHEAD_FILE = "overhead_ms.csv"
 SUMMARY_FILE = "summary.csv"
+SUMMARY_TABLE = "summary.md"
 PAGE_FILE = "report.html"
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"

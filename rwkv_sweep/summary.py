@@ -47,6 +47,12 @@ def write_summary(results: Sequence[Result], root: Path) -> Path:
     return path
 
 
+def summary_rows(results: Sequence[Result], swept: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The table as on a wide terminal: names of the columns, then the cells of each run. swept: keys, as typed."""
+    columns = _columns(results, swept)
+    return [name for name, _ in columns], [[cell(result) for _, cell in columns] for result in results]
+
+
 def print_summary(results: Sequence[Result], record: SweepRecord, root: Path) -> None:
     """One line a run, then what failed and why, where all of it lies, and how to look at it."""
     console = Console()

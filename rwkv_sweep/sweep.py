@@ -181,6 +181,7 @@ def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepR
 
 def _end(root: Path) -> None:
     global _current
+    from rwkv_sweep.report.tables import write_summary_table
     from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED
     from rwkv_sweep.summary import print_summary, write_summary
     from rwkv_sweep.sweep_folder import release, sweep_results
@@ -192,7 +193,7 @@ def _end(root: Path) -> None:
     missing = _missing(record, results)
     # What this machine cannot run is a result; a command that asks for nothing else was refused before it began.
     failed = bool(missing) or any(result.status not in (FINISHED, UNSUPPORTED) for result in results)
-    artifacts = [write_summary(results, root)]
+    artifacts = [write_summary(results, root), write_summary_table(results, record, root)]
     if record.report is not None:
         from rwkv_sweep.report import write_report
 
@@ -229,14 +230,14 @@ def _close(record: SweepRecord, tracking: TrackingConfig, status: str, artifacts
     """Bring in what the server did not take when it happened, then give the parent run its last state."""
     if not tracking.enabled or _current is None:
         return
-    from rwkv_sweep.tracking import Tracker, import_folder, tracked
+    from rwkv_sweep.tracking import Tracker, end_parent, import_folder, tracked
 
     root = _current.root
 
     def close(tracker: Tracker) -> bool:
         import_folder(tracker, root)
         if (parent := SweepRecord.load(root).parent or record.parent) is not None:
-            tracker.end_run(parent, status, artifacts)
+            end_parent(tracker, parent, status, root, artifacts)
         return True
 
     if tracked(tracking, close, retry=True) is None:

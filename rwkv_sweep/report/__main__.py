@@ -1,4 +1,4 @@
-"""Write the report of a sweep again, from its records: report.html and, for a research question, report/.
+"""Write the report of a sweep again, from its records: report.html, summary.csv, summary.md, and figures in report/.
 
     python -m rwkv_sweep.report FOLDER
 
@@ -44,13 +44,17 @@ def _write(root: Path) -> list[Path]:
 
     record = SweepRecord.load(root)
     quiet_dependencies()
+    from rwkv_sweep.report.overview import write_overview
     from rwkv_sweep.report.page import write_page
+    from rwkv_sweep.report.tables import write_summary_table
     from rwkv_sweep.summary import write_summary
     from rwkv_sweep.sweep_folder import sweep_results
 
     results = sweep_results(root)
-    written = [write_page(root), write_summary(results, root)]
-    return written + (write_report(record.report, results, root) if record.report is not None else [])
+    written = [write_page(root), write_summary(results, root), write_summary_table(results, record, root)]
+    if record.report is not None:
+        written += write_report(record.report, results, root)
+    return written + write_overview(results, root / "report")
 
 
 if __name__ == "__main__":

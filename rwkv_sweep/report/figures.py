@@ -74,7 +74,7 @@ def quality_figure(results: Sequence[Result]) -> Figure | None:
     _spearman_by_layer(left, found)
     if names:
         _spearman_by_aggregation(right[0], found, names)
-    _reference_lines([left, *right], results, found)
+    reference_lines([left, *right], results, found)
     if len(found) > 1:
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
@@ -137,7 +137,7 @@ def _spearman_by_aggregation(axes: Axes, found: Sequence[Group], names: Sequence
     axes.grid(axis="x", visible=False)
 
 
-def _reference_lines(row: Sequence[Axes], results: Sequence[Result], found: Sequence[Group]) -> None:
+def reference_lines(row: Sequence[Axes], results: Sequence[Result], found: Sequence[Group]) -> None:
     """Each baseline and the final layer across all panels, named at the right margin."""
     baselines = [each for each in results if each.kind == "baseline" and each.status == FINISHED and _spearman(each)]
     several_data = len({str(each.params.get("dataset")) for each in baselines}) > 1

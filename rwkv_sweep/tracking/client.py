@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.processes import is_dead, this_process
@@ -29,10 +25,14 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
     from mlflow.entities import Run as Run
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient as MlflowClient
+
+    from rwkv_sweep.tracking import entities
+    from rwkv_sweep.tracking.database import create, lock_of, turns
+    from rwkv_sweep.tracking.views import experiment_tags
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
 # wrong in one is told by us, once, without its traceback.
@@ -45,9 +45,9 @@ MAX_PARAM = 6000
 PARAMS_PER_CALL = 100
 """MLflow's limit on the parameters of one call."""
 RUNS_PER_PAGE = 1000
-LOCK_SECONDS = 120.0
 
 KIND, STATUS, RECORD, KEY = "rwkv_sweep.kind", "rwkv_sweep.status", "rwkv_sweep.record", "rwkv_sweep.key"
+FINGERPRINT = "rwkv_sweep.model_fingerprint"
 PROCESS, FOLDER, PARENT = "rwkv_sweep.process", "rwkv_sweep.folder", "mlflow.parentRunId"
 
 
@@ -64,11 +64,12 @@ class Tracker:
         uri = absolute_uri(config.uri)
         self._database = sqlite_path(uri)
         # Two processes that create one database both fail, so even its first opening is by turns.
-        with _turns(self._database or _lock_of(uri)):
+        with turns(self._database or lock_of(uri)):
             if self._database is not None and not self._database.exists():
-                _create(self._database)
+                create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._experiment_id(config, uri)
+            self._models: dict[str, str] = {}
 
     def start_run(
         self,
@@ -118,18 +119,24 @@ class Tracker:
         told = {key: value[:MAX_PARAM] for key, value in (result.error or {}).items() if key != "traceback"}
         if result.error is not None and "traceback" in result.error:
             told["traceback"] = result.error["traceback"][-MAX_PARAM:]
-        errors = [RunTag(f"rwkv_sweep.error_{key}", redact(value)) for key, value in told.items()]
+        tags = {f"rwkv_sweep.error_{key}": value for key, value in told.items()} | entities.run_tags(result)
+        written = [RunTag(key, redact(value)) for key, value in tags.items()]
+        data, model = entities.dataset_input(result), self._model(result)
         with self._writing():
             for start in range(0, len(params), PARAMS_PER_CALL):
                 self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
-            self._client.log_batch(run_id, metrics=metrics, tags=errors)
+            self._client.log_batch(run_id, metrics=metrics, tags=written)
+            if data is not None or model is not None:
+                self._client.log_inputs(run_id, [data] if data else None, [LoggedModelInput(model)] if model else None)
         self._client.log_artifacts(run_id, str(folder))
         self.close_run(run_id, mlflow_status(result.status), result.ended)
 
-    def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = ()) -> None:
-        """Close a run made by `start_run`."""
+    def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = (), description: str = "") -> None:
+        """Close a run made by `start_run`. description: Markdown, shown at the top of its page."""
         for path in artifacts:
             self._client.log_artifact(run_id, str(path))
+        if description:
+            self.tag_run(run_id, {entities.DESCRIPTION: entities.shortened(description)})
         self.close_run(run_id, status)
 
     def close_run(self, run_id: str, status: str, ended: float = 0.0) -> None:
@@ -188,17 +195,43 @@ class Tracker:
             if not token:
                 return found
 
+    def _model(self, result: Result) -> str | None:
+        """MLflow's id of the model a run used, made where the experiment has none; None for a run without one."""
+        name = entities.model_name(result)
+        if name is None:
+            return None
+        fingerprint = result.tags["model_fingerprint"]
+        if (known := self._models.get(name + fingerprint)) is not None:
+            return known
+        with self._writing():
+            wanted = f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
+            found = self._client.search_logged_models([self._experiment], wanted, max_results=1)
+            if not found:
+                # Its weights stay where they are: MLflow keeps what identifies them.
+                tags = {FINGERPRINT: fingerprint, "mlflow.model.isExternal": "true"}
+                params = {key: redact(value) for key, value in entities.model_params(result).items()}
+                kind = "sentence encoder"
+                made = self._client.create_logged_model(self._experiment, name, None, tags, params, kind)
+                found = [self._client.finalize_logged_model(made.model_id, "READY")]
+        self._models[name + fingerprint] = model_id = str(found[0].model_id)
+        return model_id
+
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
-        return _turns(self._database) if self._database is not None else contextlib.nullcontext()
+        return turns(self._database) if self._database is not None else contextlib.nullcontext()
 
     def _experiment_id(self, config: TrackingConfig, uri: str) -> str:
         found = self._client.get_experiment_by_name(config.experiment)
         if found is not None:
+            # Of an experiment that others made, or an older version; what its users wrote stays.
+            for key, value in experiment_tags().items():
+                if key not in found.tags:
+                    self._client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
         # A server keeps its own artifacts; a local database needs to be told where.
         location = Path(config.artifacts).absolute().as_uri() if uri.startswith("sqlite:") else None
         try:
-            return str(self._client.create_experiment(config.experiment, artifact_location=location))
+            tags = experiment_tags()
+            return str(self._client.create_experiment(config.experiment, artifact_location=location, tags=tags))
         except MlflowException:
             # Another process made it between the two calls.
             found = self._client.get_experiment_by_name(config.experiment)
@@ -210,26 +243,3 @@ class Tracker:
 def mlflow_status(status: str) -> str:
     """MLflow has no word for what a device cannot do; the tag `rwkv_sweep.status` keeps ours."""
     return FAILED if status == UNSUPPORTED else status
-
-
-def _create(database: Path) -> None:
-    """Make an SQLite database under another name first: SQLite keeps what a killed migration had done of its tables,
-    and no later one gets over that."""
-    unfinished = database.with_name(f"{database.name}.unfinished")
-    for path in database.parent.glob(f"{unfinished.name}*"):
-        path.unlink()
-    MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
-    os.replace(unfinished, database)
-
-
-@contextlib.contextmanager
-def _turns(path: Path) -> Iterator[None]:
-    """Hold while one process of this machine at a time may do something with the file at `path`."""
-    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
-        yield
-
-
-def _lock_of(uri: str) -> Path:
-    """Stands for a server in this user's temporary folder."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"

@@ -4,13 +4,24 @@ from it; what it has already stays as it is. A second import changes nothing."""
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.results import FAILED, FINISHED, KILLED, RESULT_FILE, SUMMARY_FILE, UNSUPPORTED, Result
+from rwkv_sweep.results import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    PAGE_FILE,
+    RESULT_FILE,
+    SUMMARY_FILE,
+    SUMMARY_TABLE,
+    UNSUPPORTED,
+    Result,
+)
 from rwkv_sweep.sweep_folder import LOCK_FILE, is_claimed, result_folders, sweep_results
 from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import say
@@ -112,7 +123,14 @@ def close_imported(tracker: Tracker, root: Path) -> None:
     well = all(result.status in (FINISHED, UNSUPPORTED) for result in results)
     status = (FINISHED if well else FAILED) if complete else KILLED
     if tracker.status(parent) != status:
-        tracker.end_run(parent, status, [path for path in [root / SUMMARY_FILE] if path.exists()])
+        there = [root / name for name in (SUMMARY_FILE, SUMMARY_TABLE, PAGE_FILE) if (root / name).exists()]
+        end_parent(tracker, parent, status, root, there)
+
+
+def end_parent(tracker: Tracker, parent: str, status: str, root: Path, artifacts: Iterable[Path]) -> None:
+    """Close a sweep's run, with its table as the description."""
+    table = root / SUMMARY_TABLE
+    tracker.end_run(parent, status, artifacts, table.read_text(encoding="utf-8") if table.exists() else "")
 
 
 def mend(tracker: Tracker) -> int:

@@ -149,8 +149,12 @@ def test_varied_keys_leave_out_what_follows_from_others() -> None:
 
 def test_command_writes_again(sweep: SweepWriter, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(sweep.root)]) == 0
-    first = capsys.readouterr().out.splitlines()
-    assert first == [str(sweep.root / PAGE_FILE), str(sweep.root / "summary.csv")]
+    first = [Path(line).relative_to(sweep.root).as_posix() for line in capsys.readouterr().out.splitlines()]
+    figures = [
+        f"report/{name}.{kind}" for name in ("spearman_by_layer", "quality_against_speed") for kind in ("svg", "png")
+    ]
+    assert first == [PAGE_FILE, "summary.csv", "summary.md", *figures]
+    assert all((sweep.root / path).stat().st_size for path in first)
     sweep.run(0.4, 4.0, layer="5")
     assert main([str(sweep.root)]) == 0
     assert len(data_of(sweep.root / PAGE_FILE)["runs"]) == 4

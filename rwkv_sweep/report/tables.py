@@ -1,0 +1,45 @@
+"""The table of a sweep as Markdown: for a pull request, a notebook, the description of the parent run in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rwkv_sweep.report.text import counted, escaped, paragraphs, table
+from rwkv_sweep.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result, write_atomically
+from rwkv_sweep.summary import summary_rows
+from rwkv_sweep.sweep_record import SweepRecord
+
+MOST_REASONS = 20
+"""Failures that are told one by one; report.html has them all."""
+
+
+def write_summary_table(results: Sequence[Result], record: SweepRecord, root: Path) -> Path:
+    """Write `summary.md` into the sweep's folder: what was typed, a row a run as on the terminal, what failed and why.
+    Returns its path."""
+    path = root / SUMMARY_TABLE
+    write_atomically(path, summary_markdown(results, record))
+    return path
+
+
+def summary_markdown(results: Sequence[Result], record: SweepRecord) -> str:
+    """The text of `summary.md`."""
+    parts = [f"**{escaped(record.name)}**", _where(results)]
+    if results:
+        parts.append(table(*summary_rows(results, record.swept)))
+    wrong = [result for result in results if result.error is not None]
+    for result in wrong[:MOST_REASONS]:
+        parts.append(f"- {result.status} {escaped(result.name)}: {escaped((result.error or {}).get('message', ''))}")
+    if len(wrong) > MOST_REASONS:
+        parts.append(f"- and {counted(len(wrong) - MOST_REASONS, 'more run')}")
+    parts.append(f"All parameters and metrics: `{SUMMARY_FILE}`; tables and charts: `{PAGE_FILE}`.")
+    return paragraphs([part for part in parts if part])
+
+
+def _where(results: Sequence[Result]) -> str:
+    """On what machines, with which commit."""
+    told = []
+    for tag in ("device_name", "commit"):
+        values = list(dict.fromkeys(result.tags[tag] for result in results if tag in result.tags))
+        told.append(", ".join(f"{tag.split('_')[0]} {escaped(value[:60])}" for value in values))
+    return "; ".join(filter(None, told))
