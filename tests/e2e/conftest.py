@@ -36,13 +36,10 @@ def command(environment: dict[str, str]) -> Command:
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve narrow blocks, every one of which changes its input, in fp16."""
-    from rwkv_sweep.models.initialize import initialize
-    from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+    from tests.small_models import small_lm
 
-    model = Rwkv6ForCausalLM(Rwkv6Config(vocab_size=256, hidden_size=64, num_hidden_layers=12, head_size=16))
-    initialize(model, seed=0, zero_outputs=False)
     folder = tmp_path_factory.mktemp("model") / "small"
-    model.half().save_pretrained(folder)
+    small_lm(num_blocks=12).half().save_pretrained(folder)
     return folder
 
 

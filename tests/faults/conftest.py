@@ -28,13 +28,10 @@ def commands(fault_environment: dict[str, str]) -> Iterator[Commands]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four narrow blocks."""
-    from rwkv_sweep.models.initialize import initialize
-    from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+    from tests.small_models import small_lm
 
-    model = Rwkv6ForCausalLM(Rwkv6Config(vocab_size=256, hidden_size=32, num_hidden_layers=4, head_size=8))
-    initialize(model, seed=0, zero_outputs=False)
     folder = tmp_path_factory.mktemp("faults") / "model"
-    model.save_pretrained(folder)
+    small_lm(32, num_blocks=4, head_size=8).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,52 @@
+"""What the fuzzing tests share: how long they look, cells and values that make trouble, damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from rwkv_sweep.errors import UserError
+
+quietly = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+CELL = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", " ", "NA", "nan", "inf", "1e400", "0", "1", "-1", "0.5", '"', "\t", "\r", "\x00", "\ud7ff", "a\nb"]
+    ),
+)
+
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), CELL),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(CELL, inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+def one_line_or(read: Callable[[], Any]) -> Any:
+    """What `read` gives; None if it refuses with a UserError of one line."""
+    try:
+        return read()
+    except UserError as error:
+        assert str(error).strip() and "\n" not in str(error)
+        return None
+
+
+def damaged(content: bytes, data: st.DataObject) -> bytes:
+    """Cut off, or with a few bits turned."""
+    if data.draw(st.booleans(), "cut"):
+        return content[: data.draw(st.integers(0, len(content) - 1), "length")]
+    changed = bytearray(content)
+    # Half of the bits in the first bytes, where a header is.
+    place = st.one_of(st.integers(0, min(2000, len(content) - 1)), st.integers(0, len(content) - 1))
+    for position in data.draw(st.lists(place, min_size=1, max_size=4), "bytes"):
+        changed[position] ^= 1 << data.draw(st.integers(0, 7), "bit")
+    return bytes(changed)
