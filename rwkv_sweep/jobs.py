@@ -57,7 +57,7 @@ def spare_trial(config: DictConfig) -> None:
 
     composed = {tuple(job) for job in _jobs(config)}
 
-    def validate(sweeper: BasicSweeper, batch: Sequence[Sequence[str]]) -> None:
+    def validate(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
         known = composed if sweeper.config is config else set()
         Sweeper.validate_batch_is_legal(sweeper, [job for job in batch if tuple(job) not in known])
 
