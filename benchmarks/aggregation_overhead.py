@@ -10,27 +10,31 @@ Command: python -m benchmarks.aggregation_overhead --device cuda --precision bf1
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from datetime import date
-from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
 import torch
 
-from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
-from rwkv_sweep.dataset import ASSET
+from benchmarks.common import (
+    BASES,
+    TINY,
+    add_shape,
+    benchmark_parser,
+    embedded_pairs,
+    load_encoder,
+    random_model,
+    write_record,
+)
+from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.models.loading import ASSETS, load_model
+from rwkv_sweep.extract import batches
+from rwkv_sweep.models.loading import ASSETS
 from rwkv_sweep.overhead import measure_overhead
-from rwkv_sweep.records import read_records
 
-BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 AGGREGATIONS = {"mean": None, "concat": None, "max": None, "weighted": "linear"}
 """With the weights of those that take any."""
 TITLES = {
@@ -44,14 +48,11 @@ TITLES = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", choices=BASES, default="bf16")
     parser.add_argument("--model", choices=("random", "tiny"), default="random", help="tiny: the shipped one")
-    parser.add_argument("--hidden", type=int, default=2048)
-    parser.add_argument("--blocks", type=int, default=24)
-    parser.add_argument("--intermediate", type=int, default=7168)
-    parser.add_argument("--vocabulary", type=int, default=65536)
+    add_shape(parser)
     parser.add_argument("--tokenizer", default=str(ASSETS / "tokenizer.json"))
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--pairs", type=int, default=100)
@@ -59,32 +60,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--aggregations", nargs="*", default=list(AGGREGATIONS), choices=AGGREGATIONS)
     parser.add_argument("--no-naive", action="store_true", help="leave out the arm that keeps every layer")
     parser.add_argument("--early-exit", type=int, nargs="*", default=[0, 5, 11, 17], help="single layers to time too")
-    parser.add_argument("--out", type=Path, help="write all figures as JSON")
     return parser.parse_args()
-
-
-def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
-    device = torch.device(args.device)
-    shape = ModelConfig(
-        name="random",
-        source="random",
-        tokenizer=args.tokenizer,
-        hidden_size=args.hidden,
-        num_blocks=args.blocks,
-        head_size=64,
-        intermediate_size=args.intermediate,
-        vocab_size=args.vocabulary,
-    )
-    config = shape if args.model == "random" else ModelConfig(name="tiny", source="assets")
-    loaded = load_model(config, PrecisionConfig(name=args.precision, base=BASES[args.precision]), device)
-    return RwkvEncoder(loaded, PromptConfig(name="none"), device, max_tokens=512, batch_tokens=args.batch_tokens)
 
 
 def main() -> None:
     args = arguments()
-    encoder = load_encoder(args)
-    records = [record for _, record in read_records(ASSET)]
-    pairs = [(record["sentence1"], record["sentence2"]) for record in records]
+    model = TINY if args.model == "tiny" else random_model(args, args.tokenizer)
+    encoder = load_encoder(model, args.precision, torch.device(args.device), 512, args.batch_tokens)
+    pairs = embedded_pairs()
     # Twice the pairs fill a large batch; a sentence's neighbours do not change its cost.
     tokenized = encoder.tokenize([sentence for pair in pairs for sentence in pair] * 2)
     batch = tokenized.select(batches([len(ids) for ids in tokenized.ids], args.batch_tokens)[0])
@@ -98,7 +81,7 @@ def main() -> None:
     versions = {"torch": torch.__version__, **device_tags(encoder.device), **encoder.loaded.kernel_tags}
     print(f"{date.today()}  {versions}\n{len(batch.ids)} sentences and {batch.tokens:,} tokens a batch")
     print(f"{'arm':16}" + "".join(f"{title:>28}" for title in TITLES) + f"{'MiB':>9}{'naive MiB':>11}")
-    record: dict[str, object] = {"date": str(date.today()), "versions": versions, "arguments": vars(args) | {"out": ""}}
+    record: dict[str, object] = {"versions": versions}
     for name, (layers, aggregation) in arms.items():
         this = Embedder(encoder, layers, "mean", aggregation)
         compared = {"final": final, "this": this}
@@ -112,8 +95,7 @@ def main() -> None:
         mean = {kind: sum(values) / len(values) for kind, values in samples.items()}
         record[name + " mean ms"] = mean
     print({kind: f"{value:.2f} ms" for kind, value in mean.items()})
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    write_record(args.out, args, record)
 
 
 def shown(metrics: dict[str, float], name: str) -> str:

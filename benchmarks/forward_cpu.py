@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import tempfile
 import time
@@ -34,13 +33,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
 import torch
 
-from rwkv_sweep.config import DatasetConfig, ModelConfig, PrecisionConfig, PromptConfig
+from benchmarks.common import benchmark_parser, load_encoder, original_name, samples_s, write_record
+from rwkv_sweep.config import DatasetConfig, ModelConfig
 from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.models import blocks as rwkv_blocks
 from rwkv_sweep.models.checkpoint import read_weights
-from rwkv_sweep.models.loading import ASSETS, load_model
+from rwkv_sweep.models.loading import ASSETS
 from rwkv_sweep.models.tokenizer import TOKENIZER_FILE
 from rwkv_sweep.models.wkv6 import wkv6_reference
 from rwkv_sweep.prompt import Tokenized
@@ -48,17 +48,10 @@ from rwkv_sweep.prompt import Tokenized
 CPU = torch.device("cpu")
 BATCH_TOKENS = 4096
 REPEATS = 3
-HUB_TO_ORIGINAL = (
-    ("rwkv.embeddings.", "emb."),
-    ("rwkv.", ""),
-    (".pre_ln.", ".ln0."),
-    (".attention.", ".att."),
-    (".feed_forward.", ".ffn."),
-)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--model", type=Path, default=ASSETS, help="checkpoint; default: the embedded model")
     parser.add_argument("--tokenizer", help="as model.tokenizer; default: the one beside the weights")
     parser.add_argument(
@@ -67,18 +60,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", help="file of pairs; default: the embedded ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-sentences", type=int, default=40, help="sentences timed with the rwkv package")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
     return parser.parse_args()
 
 
-def load_encoder(args: argparse.Namespace) -> RwkvEncoder:
-    config = ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
-    if args.random:
-        hidden, blocks = args.random
-        config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
-        config.tokenizer = str(ASSETS / TOKENIZER_FILE)
-    loaded = load_model(config, PrecisionConfig(name="fp32", base="float32"), CPU)
-    return RwkvEncoder(loaded, PromptConfig(name="none"), CPU, max_tokens=512, batch_tokens=BATCH_TOKENS)
+def model_of(args: argparse.Namespace) -> ModelConfig:
+    if not args.random:
+        return ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
+    hidden, blocks = args.random
+    config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
+    config.tokenizer = str(ASSETS / TOKENIZER_FILE)
+    return config
 
 
 def load_sentences(path: str | None) -> Sequence[str]:
@@ -135,12 +126,7 @@ def _peer_rate(model: str, ids: list[list[int]], threads: int) -> float:
 
 def original_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same weights in fp32 under the names of the author's checkpoints."""
-    found = {}
-    for name, tensor in tensors.items():
-        for here, there in HUB_TO_ORIGINAL:
-            name = name.replace(here, there)
-        found[name] = tensor.float()
-    return found
+    return {original_name(name): tensor.float() for name, tensor in tensors.items()}
 
 
 def naive_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
@@ -186,19 +172,13 @@ def one_by_one(work: Callable[[int], object], tokenized: Tokenized) -> float:
 
 def best_of(work: Callable[[], object]) -> float:
     """Shortest of `REPEATS` runs after one to warm up, in seconds."""
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(samples_s(work, REPEATS, CPU))
 
 
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
-    encoder = load_encoder(args)
+    encoder = load_encoder(model_of(args), "fp32", CPU, 512, BATCH_TOKENS)
     tokenized = encoder.tokenize(load_sentences(args.pairs))
     ids = tokenized.ids
     tokens = sum(map(len, ids))
@@ -215,9 +195,7 @@ def main() -> None:
     print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{'rwkv_sweep is':>18}")
     for name, rate in rates.items():
         print(f"{name:18}{rate:12,.0f}{rate / rates['floor']:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
-    if args.out:
-        record = {"date": str(date.today()), "machine": machine, "torch": torch.__version__, "tokens_per_s": rates}
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(args.out, args, {"machine": machine, "torch": torch.__version__, "tokens_per_s": rates})
 
 
 if __name__ == "__main__":

@@ -20,13 +20,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from datetime import date
-from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -34,27 +31,27 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig, PromptConfig
-from rwkv_sweep.dataset import ASSET
+from benchmarks.common import (
+    BASES,
+    add_shape,
+    benchmark_parser,
+    embedded_pairs,
+    load_encoder,
+    original_name,
+    random_model,
+    samples_s,
+    write_record,
+)
+from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.measure import frozen_heap, measure_latency
+from rwkv_sweep.measure import measure_latency
 from rwkv_sweep.models import paths
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.prompt import Tokenized
-from rwkv_sweep.records import read_records
 
-BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 DEVICE = torch.device("cuda")
-HUB_TO_ORIGINAL = (
-    ("rwkv.embeddings.", "emb."),
-    ("rwkv.", ""),
-    (".pre_ln.", ".ln0."),
-    (".attention.", ".att."),
-    (".feed_forward.", ".ffn."),
-)
 ROUNDS = 5
 
 Rows = list[tuple[str, float, str]]
@@ -62,12 +59,9 @@ Rows = list[tuple[str, float, str]]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--precisions", nargs="+", choices=BASES, default=["bf16", "fp16"])
-    parser.add_argument("--hidden", type=int, default=2048)
-    parser.add_argument("--blocks", type=int, default=24)
-    parser.add_argument("--intermediate", type=int, default=7168)
-    parser.add_argument("--vocabulary", type=int, default=65536)
+    add_shape(parser)
     parser.add_argument("--tokenizer", default="world", help="of the pairs: world, bytes, or a tokenizer.json")
     parser.add_argument("--sentences", type=int, default=2816)
     parser.add_argument("--batch-tokens", type=int, default=16384)
@@ -76,23 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peers", choices=("first", "none"), default="first", help="with the first precision, or never"
     )
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
     return parser.parse_args()
-
-
-def load_encoder(args: argparse.Namespace, precision: str) -> RwkvEncoder:
-    config = ModelConfig(
-        name="random",
-        source="random",
-        tokenizer=args.tokenizer,
-        hidden_size=args.hidden,
-        num_blocks=args.blocks,
-        head_size=64,
-        intermediate_size=args.intermediate,
-        vocab_size=args.vocabulary,
-    )
-    loaded = load_model(config, PrecisionConfig(name=precision, base=BASES[precision]), DEVICE)
-    return RwkvEncoder(loaded, PromptConfig(name="none"), DEVICE, max_tokens=4096, batch_tokens=args.batch_tokens)
 
 
 def sentences_like_mrpc(count: int, vocabulary: int) -> Tokenized:
@@ -193,12 +171,6 @@ def rwkv_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
     return [("rwkv package, bf16", tokenized.tokens / taken, "tokens/s")]
 
 
-def original_name(name: str) -> str:
-    for here, there in HUB_TO_ORIGINAL:
-        name = name.replace(here, there)
-    return name
-
-
 def fla_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
     """The operator alone over the first batch, a layer: ours does the decays, group norm and gate too."""
     from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
@@ -241,24 +213,17 @@ def attempt(name: str, measure: Callable[[], Rows]) -> Rows:
 
 def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Median of some rounds after one to warm up."""
-    taken = []
-    with frozen_heap():
-        for _ in range(rounds + 1):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            work()
-            torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
-    return median(taken[1:])
+    return median(samples_s(work, rounds, DEVICE))
 
 
 def main() -> None:
     args = arguments()
     tokenized = sentences_like_mrpc(args.sentences, args.vocabulary)
-    pairs = [(record["sentence1"], record["sentence2"]) for _, record in read_records(ASSET)][: args.pairs]
+    pairs = embedded_pairs()[: args.pairs]
+    model = random_model(args, args.tokenizer)
     rows: Rows = []
     for index, precision in enumerate(args.precisions):
-        encoder = load_encoder(args, precision)
+        encoder = load_encoder(model, precision, DEVICE, 4096, args.batch_tokens)
         rows += attempt(precision, lambda encoder=encoder: forward_rows(encoder, tokenized))
         rows += attempt(precision, lambda encoder=encoder: pair_rows(encoder, pairs))
         if index == 0 and args.peers == "first":
@@ -275,9 +240,7 @@ def main() -> None:
     for name, value, unit in rows:
         shown = f"{value:,.0f}" if value >= 1000 else f"{value:.3f}"
         print(f"{name:70}{shown:>12} {unit}")
-    if args.out:
-        record = {"date": str(date.today()), "versions": versions, "arguments": vars(args) | {"out": ""}, "rows": rows}
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(args.out, args, {"versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Command: make bench-growth
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import subprocess
@@ -27,12 +26,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
 import torch
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
+from benchmarks.common import TINY, benchmark_parser, load_encoder, samples_s, write_record
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.measure import MIB, peak_bytes
 from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
 from rwkv_sweep.prompt import Tokenized
 
@@ -49,10 +47,9 @@ Row = dict[str, float]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--pairs", type=int, nargs="*", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--figure", type=Path, help="draw them into this path, .svg and .png")
     return parser.parse_args()
 
@@ -106,11 +103,6 @@ def run_command(model: Path, file: Path, out: Path, threads: int) -> tuple[float
     return time.perf_counter() - start, usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
 
 
-def embedded_encoder() -> RwkvEncoder:
-    loaded = load_model(ModelConfig(name="tiny", source="assets"), PrecisionConfig(name="fp32", base="float32"), CPU)
-    return RwkvEncoder(loaded, PromptConfig(name="none"), CPU, max_tokens=max(LENGTHS), batch_tokens=4096)
-
-
 def sentences_of(length: int) -> Tokenized:
     """`TOKENS` random tokens in sentences of this length."""
     ids = torch.randint(1, 1000, (TOKENS // length, length), generator=torch.Generator().manual_seed(0)).tolist()
@@ -121,17 +113,12 @@ def forward_row(encoder: RwkvEncoder, tokenized: Tokenized, layers: list[int]) -
     def work() -> object:
         return encoder.encode_tokens(tokenized, layers, ["mean"])
 
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return {"tokens_per_s": TOKENS / min(seconds), "peak_mib": peak_bytes(work, CPU) / MIB}
+    fastest = min(samples_s(work, REPEATS, CPU))
+    return {"tokens_per_s": TOKENS / fastest, "peak_mib": peak_bytes(work, CPU) / MIB}
 
 
 def forward_growth(name: str, cases: Iterable[tuple[int, Tokenized, list[int]]]) -> list[Row]:
-    encoder, rows = embedded_encoder(), []
+    encoder, rows = load_encoder(TINY, "fp32", CPU, max(LENGTHS), 4096), []
     for value, tokenized, layers in cases:
         row = {name: float(value), **forward_row(encoder, tokenized, layers)}
         print(f"{name} {value:>5} {row['tokens_per_s']:9,.0f} tokens/s {row['peak_mib']:8.1f} MiB", flush=True)
@@ -179,7 +166,6 @@ def main() -> None:
     print(f"{date.today()}  {machine['device_name']}, {args.threads} threads, torch {torch.__version__}, fp32")
     blocks = 12
     record = {
-        "date": str(date.today()),
         "machine": machine,
         "torch": torch.__version__,
         "pairs": pairs_growth(args.pairs, args.threads),
@@ -187,8 +173,7 @@ def main() -> None:
         "depth": forward_growth("depth", ((n + 1, sentences_of(32), [n]) for n in DEPTHS)),
         "kept": forward_growth("kept", ((n, sentences_of(32), list(range(blocks - n, blocks))) for n in (1, 4, 8, 12))),
     }
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(args.out, args, record)
     if args.figure:
         draw(record, args.figure)
 

@@ -11,13 +11,10 @@ Command: python -m benchmarks.quantization --device cuda --out quantization.json
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
@@ -26,17 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig
+from benchmarks.common import TINY, add_shape, benchmark_parser, write_record
+from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.energy import measure_energy
 from rwkv_sweep.evaluate import ratio_interval
-from rwkv_sweep.measure import MIB, peak_bytes, synchronize
+from rwkv_sweep.measure import MIB, peak_bytes
 from rwkv_sweep.models import fused, paths
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import apply_precision, audit
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.overhead import interleaved
 from rwkv_sweep.pooling import POOLS, PooledTokens
 
 PRECISIONS = {
@@ -51,7 +50,6 @@ PRECISIONS = {
     "fp8": PrecisionConfig("fp8", "bfloat16", "fp8"),
 }
 REFERENCE, YARDSTICK = "fp32", "bf16"
-WARM_UPS = 3
 
 
 @dataclass
@@ -66,20 +64,16 @@ class Arm:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", choices=("random", "tiny"), default="random")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--hidden", type=int, default=2048)
-    parser.add_argument("--blocks", type=int, default=24)
-    parser.add_argument("--intermediate", type=int, default=7168)
-    parser.add_argument("--vocabulary", type=int, default=65536)
+    add_shape(parser)
     parser.add_argument("--sentence-tokens", type=int, default=26)
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--pairs", type=int, default=30, help="pairs timed one by one, in turn")
     parser.add_argument("--energy-seconds", type=float, default=1.0)
-    parser.add_argument("--out", type=Path, help="write all figures as JSON")
     return parser.parse_args()
 
 
@@ -98,10 +92,8 @@ def main() -> None:
             work = [(arm.batch, batch_tokens(args))]
             arm.found["energy"] = measure_energy(work, tokens_per_pair, args.energy_seconds, device)
     show(arms, refused)
-    if args.out:
-        record = {"date": str(date.today()), "arguments": vars(args) | {"out": ""}, "device": device_tags(device)}
-        record |= {"refused": refused, "precisions": {arm.name: arm.found for arm in arms}}
-        args.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    found = {arm.name: arm.found for arm in arms}
+    write_record(args.out, args, {"device": device_tags(device), "refused": refused, "precisions": found})
 
 
 def load_arms(args: argparse.Namespace, device: torch.device) -> tuple[list[Arm], dict[str, str]]:
@@ -137,7 +129,7 @@ def random_weights(args: argparse.Namespace) -> Rwkv6Model:
 def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, device: torch.device) -> Arm:
     precision = PRECISIONS[name]
     if weights is None:
-        loaded = load_model(ModelConfig(name="tiny", source="assets"), precision, device)
+        loaded = load_model(TINY, precision, device)
         model, tags = loaded.model, loaded.kernel_tags
     else:
         with torch.device("meta"):
@@ -190,7 +182,8 @@ def measure_parity(arms: Sequence[Arm]) -> None:
 def measure_speed(arms: Sequence[Arm], args: argparse.Namespace, device: torch.device) -> None:
     """Batches and pairs of all arms, turn by turn in random order."""
     for kind, rounds in (("batch", args.rounds), ("pair", args.pairs)):
-        samples_ms = interleaved({arm.name: getattr(arm, kind) for arm in arms}, rounds, device)
+        turns = [{arm.name: getattr(arm, kind) for arm in arms}] * rounds
+        samples_ms = interleaved(turns, device, np.random.default_rng(0))
         for arm in arms:
             arm.found[f"{kind}_ms"] = samples_ms[arm.name]
             if YARDSTICK in samples_ms:
@@ -201,21 +194,6 @@ def measure_speed(arms: Sequence[Arm], args: argparse.Namespace, device: torch.d
     for arm in arms:
         median_ms = float(np.median(arm.found["batch_ms"]))  # type: ignore[arg-type]
         arm.found["tokens_per_s"] = 1e3 * batch_tokens(args) / median_ms
-
-
-def interleaved(work: dict[str, Callable[[], Tensor]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds of each, one sample a round."""
-    random = np.random.default_rng(0)
-    samples: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(WARM_UPS + rounds):
-        for name in random.permutation(list(work)):
-            synchronize(device)
-            start = time.perf_counter()
-            work[name]()
-            synchronize(device)
-            if turn >= WARM_UPS:
-                samples[name].append((time.perf_counter() - start) * 1e3)
-    return samples
 
 
 def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
