@@ -61,7 +61,7 @@ def spare_trial(config: DictConfig) -> None:
         known = composed if sweeper.config is config else set()
         Sweeper.validate_batch_is_legal(sweeper, [job for job in batch if tuple(job) not in known])
 
-    BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
+    BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign, assignment]
 
 
 def _jobs(config: DictConfig) -> list[list[str]]:
