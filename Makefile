@@ -101,7 +101,7 @@ server: setup ## Serve runs to a team from PostgreSQL on HOST=127.0.0.1, PORT=50
 	@$(BIN)/python -m rwkv_sweep.server --host $(HOST) --port $(PORT)
 
 docs: setup $(DOCS_STAMP) ## Build the documentation into site/, with no warning let pass
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html"
 
 $(DOCS_STAMP): docs/requirements.txt $(STAMP)
