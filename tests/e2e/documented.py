@@ -7,11 +7,18 @@ neither, and why. test_documented_commands.py fails for a command without a rule
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from rwkv_sweep.params import GROUPS
 
 SOURCES = ("README.md", "docs/*.md", "pretraining/README.md", "rwkv_sweep/assets/README.md")
 COMMAND = re.compile(
@@ -64,8 +71,11 @@ RULES = (
             "measure.overhead_batches=1",
         ),
     ),
-    Rule(r"python -m rwkv_sweep \+experiment=quantization_sensitivity$", RUN, "", ("precision.blocks=0,all",)),
-    Rule(r"python -m rwkv_sweep \+experiment=quantization$", COMPOSE, "test_quantization.py runs it"),
+    Rule(
+        r"python -m rwkv_sweep \+experiment=quantization",
+        COMPOSE,
+        "test_quantization.py runs the first; both make its report",
+    ),
     Rule(r"python -m rwkv_sweep \+experiment=paper", COMPOSE, "test_paper.py runs it"),
     # Sweeps that survive, other launchers, servers.
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
@@ -155,3 +165,23 @@ def blocks(root: Path) -> list[tuple[str, int, list[str]]]:
 
 def rule_of(command: Documented) -> Rule | None:
     return next((rule for rule in RULES if re.match(rule.pattern, command.text)), None)
+
+
+def each_value_once(overrides: list[Any]) -> list[list[str]]:
+    """As many jobs as the longest list has values, each key taking its own in turn: not every combination. Of a key
+    that is no group the first value and the last, as the others are of the same type."""
+    (combinations,) = BasicSweeper.split_arguments(overrides, None)
+    values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
+    groups = (*(f"{group}=" for group in GROUPS), "arm=")
+    kept = [each if each[0].startswith(groups) else list(dict.fromkeys((each[0], each[-1]))) for each in values]
+    return [[each[n % len(each)] for each in kept] for n in range(max(map(len, kept)))]
+
+
+def parsed(overrides: list[str]) -> list[Any]:
+    return list(OverridesParser.create().parse_overrides(overrides))
+
+
+def expected_runs(words: list[str]) -> int:
+    """How many jobs the values make that are separated by commas, of the keys that the commands sweep."""
+    swept = [word.split("=", 1)[1] for word in words if re.match(r"(layer|pooling|arm|precision\.blocks)=", word)]
+    return math.prod(len(values.split(",")) for values in swept)

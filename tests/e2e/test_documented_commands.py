@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -15,13 +14,23 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.params import GROUPS
 from rwkv_sweep.validation import run_config
-from tests.e2e.documented import COMPOSE, RULES, RUN, Documented, blocks, commands, rule_of, snippets
+from tests.e2e.documented import (
+    COMPOSE,
+    RULES,
+    RUN,
+    Documented,
+    blocks,
+    commands,
+    each_value_once,
+    expected_runs,
+    parsed,
+    rule_of,
+    snippets,
+)
+from tests.small_models import small_lm
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS, SNIPPETS = commands(ROOT), snippets(ROOT)
@@ -88,22 +97,13 @@ def folder(python: Python, pairs_file: Path, tmp_path_factory: pytest.TempPathFa
     root = tmp_path_factory.mktemp("documented")
     (root / "FOLDER").mkdir()
     shutil.copy(pairs_file, root / "FOLDER" / "validation.tsv")
-    world_model(root / "FOLDER_OR_PTH")
+    # A row for each id of the World vocabulary.
+    small_lm(32, 2, vocab_size=65536).half().save_pretrained(root / "FOLDER_OR_PTH")
     # Not tracked, so that there is something to import.
     swept = ["-m", "layer=1,3", *SMALL, FEW_PAIRS, "tracking.enabled=false", "hydra.sweep.dir=A"]
     python(["-m", "rwkv_sweep", *swept], root)
     shutil.copytree(root / "A", root / "B")
     return root
-
-
-def world_model(path: Path) -> None:
-    """A narrow RWKV-6 with a row for each id of the World vocabulary."""
-    from rwkv_sweep.models.initialize import initialize
-    from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
-
-    model = Rwkv6ForCausalLM(Rwkv6Config(vocab_size=65536, hidden_size=32, num_hidden_layers=2, head_size=16))
-    initialize(model, seed=0, zero_outputs=False)
-    model.half().save_pretrained(path)
 
 
 @pytest.mark.parametrize("command", done(RUN))
@@ -128,12 +128,6 @@ def records_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("result.json") if "mlruns" not in path.parts}
 
 
-def expected_runs(words: list[str]) -> int:
-    """How many jobs the values make that are separated by commas, of the keys that the commands sweep."""
-    swept = [word.split("=", 1)[1] for word in words if re.match(r"(layer|pooling|arm|precision\.blocks)=", word)]
-    return math.prod(len(values.split(",")) for values in swept)
-
-
 @pytest.mark.parametrize("command", done(COMPOSE))
 def test_composes(command: Documented) -> None:
     words = command.words
@@ -148,20 +142,6 @@ def test_composes(command: Documented) -> None:
         for job in jobs:
             run_config(compose("config", job))
     assert (len(jobs) > 1) == ("-m" in words[3:] or "+experiment" in command.text)
-
-
-def each_value_once(overrides: list[Any]) -> list[list[str]]:
-    """As many jobs as the longest list has values, each key taking its own in turn: not every combination. Of a key
-    that is no group the first value and the last, as the others are of the same type."""
-    (combinations,) = BasicSweeper.split_arguments(overrides, None)
-    values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
-    groups = (*(f"{group}=" for group in GROUPS), "arm=")
-    kept = [each if each[0].startswith(groups) else list(dict.fromkeys((each[0], each[-1]))) for each in values]
-    return [[each[n % len(each)] for each in kept] for n in range(max(map(len, kept)))]
-
-
-def parsed(overrides: list[str]) -> list[Any]:
-    return list(OverridesParser.create().parse_overrides(overrides))
 
 
 # --- from README alone --------------------------------------------------------------------------------------------
@@ -261,15 +241,3 @@ def test_extras_exist() -> None:
     )
     named = [re.findall(r"\[(\w+)\]", each.text)[0] for each in COMMANDS if each.text.startswith("pip ")]
     assert named and set(named) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
-
-
-def test_the_site_builds_without_warnings_and_asks_nothing_of_a_network(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed: make docs installs it")
-    build = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(tmp_path / "site")]
-    ended = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"})
-    assert ended.returncode == 0, ended.stderr
-    pages = list((tmp_path / "site").glob("*.html"))
-    assert {"index.html", "configuration.html", "limits.html", "model_card.html"} <= {page.name for page in pages}
-    for page in pages:
-        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>", page.read_text())
-        assert not fetched, f"{page.name} fetches {fetched}"
