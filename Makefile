@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-faults test-ray server bench bench-growth bench-gpu lint format ui wheel lock docs docs-lock clean
+.PHONY: help setup sweep test test-browser test-faults test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: setup ## Measure one forward on the CPU beside its floor and its peers
 bench-growth: setup ## Measure time and memory against pairs, length and layers (20 minutes)
 	$(BIN)/python -m benchmarks.growth --figure multirun/growth $(ARGS)
 
+bench-sweep: setup ## Measure a sweep of twelve jobs against twelve processes
+	$(BIN)/python -m benchmarks.sweep $(ARGS)
+
 bench-gpu: setup ## Measure one forward and one pair on an NVIDIA GPU
 	$(BIN)/python -m benchmarks.forward_gpu $(ARGS)
 
@@ -91,7 +94,7 @@ ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	  row = sqlite3.connect(sys.argv[1]).execute("select e.experiment_id, t.key is not null from experiments e \
 	    left join experiment_tags t on t.experiment_id = e.experiment_id and t.key = ? \
 	    where e.name = ?", ("mlflow.sharedViewState.results", sys.argv[2])).fetchone(); \
-	  view = "?viewStateShareKey=results" if row and row[1] else ""; \
+	  view = "/runs?viewStateShareKey=results&workflowType=machine_learning" if row and row[1] else ""; \
 	  print(f"http://127.0.0.1:{sys.argv[3]}/#/" + (f"experiments/{row[0]}{view}" if row else ""), " (Ctrl-C ends it)")' \
 	  $(DATABASE) $(EXPERIMENT) $(PORT)
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \

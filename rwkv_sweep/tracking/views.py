@@ -39,7 +39,7 @@ def experiment_tags() -> dict[str, str]:
 
 def _view() -> dict[str, Any]:
     axes = {"xaxis": {"key": _THROUGHPUT, "type": "METRIC"}, "yaxis": {"key": _SPEARMAN, "type": "METRIC"}}
-    along = {"selectedParams": ["layer", "precision"], "selectedMetrics": [_LATENCY, _SPEARMAN], "showAllRuns": True}
+    along = {"selectedParams": ["layer", "precision"], "selectedMetrics": [_LATENCY, _SPEARMAN], "showAllRuns": False}
     return {
         # Sorted by a metric, runs stand in one list: nested under their parent they would be folded away.
         "orderByKey": f"metrics.`{_SPEARMAN}`",
