@@ -16,6 +16,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rwkv_sweep.config_store import conf_dir, register_schemas
+from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
 from rwkv_sweep.validation import run_config
 from tests.e2e.documented import (
     COMPOSE,
@@ -30,7 +32,6 @@ from tests.e2e.documented import (
     rule_of,
     snippets,
 )
-from tests.small_models import small_lm
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS, SNIPPETS = commands(ROOT), snippets(ROOT)
@@ -97,13 +98,19 @@ def folder(python: Python, pairs_file: Path, tmp_path_factory: pytest.TempPathFa
     root = tmp_path_factory.mktemp("documented")
     (root / "FOLDER").mkdir()
     shutil.copy(pairs_file, root / "FOLDER" / "validation.tsv")
-    # A row for each id of the World vocabulary.
-    small_lm(32, 2, vocab_size=65536).half().save_pretrained(root / "FOLDER_OR_PTH")
+    save_world_model(root / "FOLDER_OR_PTH")
     # Not tracked, so that there is something to import.
     swept = ["-m", "layer=1,3", *SMALL, FEW_PAIRS, "tracking.enabled=false", "hydra.sweep.dir=A"]
     python(["-m", "rwkv_sweep", *swept], root)
     shutil.copytree(root / "A", root / "B")
     return root
+
+
+def save_world_model(path: Path) -> None:
+    """A narrow RWKV-6 with a row for each id of the World vocabulary."""
+    model = Rwkv6ForCausalLM(Rwkv6Config(vocab_size=65536, hidden_size=32, num_hidden_layers=2, head_size=16))
+    initialize(model, seed=0, zero_outputs=False)
+    model.half().save_pretrained(path)
 
 
 @pytest.mark.parametrize("command", done(RUN))
