@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -15,6 +17,7 @@ from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.dataset import ASSET
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.measure import frozen_heap, synchronize
+from rwkv_sweep.models import paths
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.records import read_records
 
@@ -84,6 +87,11 @@ def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> 
             synchronize(device)
             taken.append(time.perf_counter() - start)
     return taken
+
+
+def plain_blocks() -> Any:
+    """Within it the plain blocks run, which are the reference of the fused ones."""
+    return patch.object(paths, "why_not", lambda *_: "the benchmark compares")
 
 
 def original_name(name: str) -> str:

@@ -33,7 +33,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 
 import torch
 
-from benchmarks.common import benchmark_parser, load_encoder, original_name, samples_s, write_record
+from benchmarks.common import benchmark_parser, load_encoder, original_name, plain_blocks, samples_s, write_record
 from rwkv_sweep.config import DatasetConfig, ModelConfig
 from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import device_tags
@@ -68,7 +68,7 @@ def model_of(args: argparse.Namespace) -> ModelConfig:
         return ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
     hidden, blocks = args.random
     config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
-    config.tokenizer = str(ASSETS / TOKENIZER_FILE)
+    config.intermediate_size, config.tokenizer = int(3.5 * hidden), str(ASSETS / TOKENIZER_FILE)
     return config
 
 
@@ -130,13 +130,13 @@ def original_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def naive_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
-    """Tokens per second, one sentence at a time, the operator token by token."""
+    """Tokens per second of the plain blocks, one sentence at a time, the operator token by token."""
 
     def reference(*inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return wkv6_reference(*inputs[:6])
 
     deepest = encoder.loaded.model.config.num_hidden_layers - 1
-    with patch.object(rwkv_blocks, "wkv6", reference):
+    with plain_blocks(), patch.object(rwkv_blocks, "wkv6", reference):
         return one_by_one(lambda row: encoder.encode_tokens(tokenized.select([row]), [deepest], ["mean"]), tokenized)
 
 

@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from benchmarks.common import (
     embedded_pairs,
     load_encoder,
     original_name,
+    plain_blocks,
     random_model,
     samples_s,
     write_record,
@@ -47,7 +47,6 @@ from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder, batches
 from rwkv_sweep.measure import measure_latency
-from rwkv_sweep.models import paths
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.prompt import Tokenized
 
@@ -194,11 +193,6 @@ def fla_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
     for name, work in works.items():
         rows += attempt(f"operator a layer, {name}", lambda work=work: [("", seconds(work, 20) * 1e3, "ms")])
     return rows
-
-
-def plain_blocks() -> Any:
-    """Within it the GPU takes the plain blocks."""
-    return patch.object(paths, "why_not", lambda *_: "the benchmark compares")
 
 
 def attempt(name: str, measure: Callable[[], Rows]) -> Rows:
