@@ -57,7 +57,9 @@ def shortened(text: str) -> str:
 
 def dataset_name(result: Result) -> str:
     """`mrpc[train,validation]`: the data set and what of it was scored."""
-    splits = str(result.params.get("dataset.splits", "")).strip("[]") or "all"
+    splits = str(result.params.get("dataset.splits") or "all")
+    # A list stands in brackets of its own (a run's) or bare (a baseline's), and a slice ends in one: `[all[:60]]`.
+    splits = splits[1:-1] if splits.startswith("[") else splits
     return f"{result.params.get('dataset', 'data')}[{splits}]"
 
 

@@ -39,7 +39,8 @@ def experiment_tags() -> dict[str, str]:
 
 def _view() -> dict[str, Any]:
     axes = {"xaxis": {"key": _THROUGHPUT, "type": "METRIC"}, "yaxis": {"key": _SPEARMAN, "type": "METRIC"}}
-    along = {"selectedParams": ["layer", "precision"], "selectedMetrics": [_LATENCY, _SPEARMAN], "showAllRuns": False}
+    # Blocks run, not the layer: an axis of numbers cannot hold `final`.
+    along = {"selectedParams": ["depth", "precision"], "selectedMetrics": [_LATENCY, _SPEARMAN], "showAllRuns": False}
     return {
         # Sorted by a metric, runs stand in one list: nested under their parent they would be folded away.
         "orderByKey": f"metrics.`{_SPEARMAN}`",
@@ -51,7 +52,7 @@ def _view() -> dict[str, Any]:
         "compareRunSections": [{"uuid": _SECTION, "name": "Results", "display": True, "isReordered": False}],
         "compareRunCharts": [
             _chart("SCATTER", "Quality against speed", axes),
-            _chart("PARALLEL", "Layer, precision, speed, quality", along),
+            _chart("PARALLEL", "Depth, precision, speed, quality", along),
             _chart("BAR", "Spearman", {"metricKey": _SPEARMAN}),
             _chart("BAR", "Time of a pair, ms", {"metricKey": _LATENCY}),
         ],

@@ -25,6 +25,11 @@ NOISE = (
     "AG Grid: since v27.1, `immutableData` is deprecated.",
     "AG Grid: tried to call sizeColumnsToFit() but the grid is coming back with zero width",
     '"ResizeObserver loop completed with undelivered notifications."',
+    # A plot that is drawn before its frame has a size, and again when it has.
+    '<g> attribute transform: Expected number, "translate(NaN',
+    # Chromium's own, of plots drawn by WebGL where there is no GPU.
+    "Automatic fallback to software WebGL has been deprecated.",
+    "GPU stall due to ReadPixels",
 )
 _NO_ASSISTANT = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");

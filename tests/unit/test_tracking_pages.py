@@ -11,7 +11,14 @@ import pytest
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.results import FAILED, FINISHED, Result
 from rwkv_sweep.tracking import MlflowClient, Tracker
-from rwkv_sweep.tracking.entities import MAX_DESCRIPTION, dataset_input, description, model_name, shortened
+from rwkv_sweep.tracking.entities import (
+    MAX_DESCRIPTION,
+    dataset_input,
+    dataset_name,
+    description,
+    model_name,
+    shortened,
+)
 from rwkv_sweep.tracking.views import experiment_tags
 
 PARAMS = {
@@ -40,6 +47,11 @@ def test_description_says_what_it_was_and_what_came_out() -> None:
     assert description(failed).endswith("\n\n**FAILED** (OutOfMemory): too large")
     baseline = Result("word_overlap", "baseline", FINISHED, {"model": "word_overlap", "dataset": "pairs"}, {})
     assert description(baseline) == "word_overlap, on pairs[all]."
+
+
+@pytest.mark.parametrize("splits", ["[all[:60],test]", "all[:60],test"])
+def test_data_sets_of_runs_and_baselines_have_one_name(splits: str) -> None:
+    assert dataset_name(result(params={"dataset.splits": splits})) == "mrpc[all[:60],test]"
 
 
 def test_long_descriptions_keep_whole_lines() -> None:
