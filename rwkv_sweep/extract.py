@@ -123,7 +123,7 @@ class RwkvEncoder:
             rows_B = to_device(torch.tensor(rows), self.device)
             found = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
             for name, vectors in found.items():
-                out[name][:, rows_B] = torch.stack([vectors[layer] for layer in layers])
+                out[name].index_copy_(1, rows_B, torch.stack([vectors[layer] for layer in layers]))
             if progress is not None:
                 progress(len(rows))
         return out

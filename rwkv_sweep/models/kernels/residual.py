@@ -18,7 +18,7 @@ from rwkv_sweep.models.rows import LARGEST
 ONE_ROW_UP_TO = 2048
 """Batches of at most this many tokens give each token a program of its own; larger ones let a program walk over
 `SPAN_TOKENS` neighbours, which norms the row before a token once instead of twice."""
-SPAN_TOKENS = 8
+SPAN_TOKENS = 16
 
 
 @dataclass(frozen=True)
