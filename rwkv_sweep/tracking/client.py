@@ -205,7 +205,7 @@ class Tracker:
             return known
         with self._writing():
             wanted = f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
-            found = self._client.search_logged_models([self._experiment], wanted, max_results=1)
+            found = list(self._client.search_logged_models([self._experiment], wanted, max_results=1))
             if not found:
                 # Its weights stay where they are: MLflow keeps what identifies them.
                 tags = {FINGERPRINT: fingerprint, "mlflow.model.isExternal": "true"}

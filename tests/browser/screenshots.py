@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def take_report(browser: Any, page: Path) -> None:
     """The top of the report's page: its best runs, the table, the first chart."""
     view = Shown(browser, page).open(width=WIDTH).whole()
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     bottom = "return document.querySelector('#layers').getBoundingClientRect().bottom + scrollY"
     # In a window of that height nothing is drawn anew when the picture is taken.
     for _ in range(2):
