@@ -31,7 +31,8 @@ from rwkv_sweep.devices import device_tags
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.measure import MIB, peak_bytes
 from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
 from rwkv_sweep.prompt import Tokenized
 
 CPU = torch.device("cpu")

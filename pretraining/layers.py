@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from rwkv_sweep.layers import EMBEDDING, layer_name
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
 from rwkv_sweep.pooling import POOLS, PooledTokens
 
 
@@ -37,8 +38,9 @@ def by_layer(model: Rwkv6Model, ids: list[list[int]], labels: list[float], pooli
     pooled: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     for first in range(0, len(ids), 256):
         batch = ids[first : first + 256]
-        packed = Packed.of([len(each) for each in batch], model.device)
-        flat_T = torch.tensor([token for each in batch for token in each], device=model.device)
+        device = model.embeddings.weight.device
+        packed = Packed.of([len(each) for each in batch], device)
+        flat_T = torch.tensor([token for each in batch for token in each], device=device)
         tokens = PooledTokens(packed)
         model(flat_T, packed, layers, lambda k, h, t=tokens: pooled[k].append(POOLS[pooling](h, t)))
     found = {}

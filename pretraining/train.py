@@ -29,7 +29,8 @@ from pretraining.tokens import TokenSet, load_or_make
 from pretraining.windows import EqualWindows, WindowSampler
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
 
 PARTS = ("loss", *SpanObjective.NAMES)
 WEIGHTS = (1.0, *SpanObjective.WEIGHTS)

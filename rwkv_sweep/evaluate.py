@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rwkv_sweep.bootstrap import (
     bootstrap_median,
@@ -95,12 +93,16 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
     Raises:
         NonFiniteError: NaN or infinite scores, or all scores equal, so that Spearman is undefined.
     """
+    # SciPy and scikit-learn take a second to import, which checks before the first run need not wait for.
+    from scipy.stats import pearsonr
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     scores, labels = _checked(scores, labels)
     lo, hi = percentile_bounds(bootstrap_spearman([scores], labels, resamples, seed)[0])
     binary = set(labels.tolist()) == {0.0, 1.0}
     f1, accuracy = best_f1_accuracy(scores, labels) if binary else (None, None)
     return Quality(
-        spearman=float(spearmanr(scores, labels).statistic),
+        spearman=_spearman(scores, labels),
         spearman_lo=lo,
         spearman_hi=hi,
         pearson=float(pearsonr(scores, labels).statistic),
@@ -127,7 +129,7 @@ def paired_difference(
     b, labels = _checked(scores_b, labels)
     resampled = bootstrap_spearman([a, b], labels, resamples, seed)
     differences_R = resampled[0] - resampled[1]
-    value = float(spearmanr(a, labels).statistic - spearmanr(b, labels).statistic)
+    value = _spearman(a, labels) - _spearman(b, labels)
     return Difference(value, *percentile_bounds(differences_R), two_sided_p(differences_R))
 
 
@@ -196,3 +198,9 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
             shown = f"all {len(values)} {name} are {values[0]:g}" if len(values) else f"there are no {name}"
             raise NonFiniteError(f"{shown}: Spearman is undefined (NaN), no quality can be given")
     return scores, labels
+
+
+def _spearman(scores: np.ndarray, labels: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(scores, labels).statistic)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import psutil
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from rwkv_sweep.config import ModelConfig, PrecisionConfig
@@ -115,6 +114,8 @@ def parity_metrics(
         prefix = f"parity/layer/{layer_name(layer, num_blocks)}"
         found |= _cosines(prefix, ours.layers_LSD[index], reference.layers_LSD[index])
     if min(np.ptp(ours.scores_P), np.ptp(reference.scores_P)) > 0:
+        from scipy.stats import spearmanr  # takes a second, and is needed late
+
         found["parity/rank_agreement"] = float(spearmanr(ours.scores_P, reference.scores_P).statistic)
     if labels_P is not None:
         delta = paired_difference(ours.scores_P, reference.scores_P, labels_P, resamples, seed)

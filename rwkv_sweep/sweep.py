@@ -113,12 +113,14 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
     global _current
     quiet_dependencies()
     started = time.time()
+    runs = [run_config(job) for job in jobs]
+    # A sign of life before torch is loaded; on stdout, so that bad input stays one line on stderr.
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)}: checking model, data and device", flush=True)
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
     from rwkv_sweep.sweep_folder import claim, prepare_resume
 
     root = root.absolute()
-    runs = [run_config(job) for job in jobs]
     first = runs[0] if runs else run_config(config)
     prepared = check_runs(runs, runs_here(config))
     claim(root, first.resume, "hydra.sweep.dir" if multirun else "hydra.run.dir")

@@ -17,7 +17,8 @@ from rwkv_sweep.models.checkpoint import _to_original_name
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
 
 CPU = torch.device("cpu")
 FP32 = PrecisionConfig("fp32", "float32")

@@ -1,4 +1,4 @@
-"""Weight files to checked tensors under the names of `Rwkv6ForCausalLM`.
+"""Weight files to checked tensors under the names of `Rwkv6Lm`.
 
 Two layouts are read: a Hugging Face folder (config.json, and safetensors or .bin, whole or in shards) and the original
 .pth file, whose sizes are told by its tensors.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Lm
 from rwkv_sweep.models.weight_files import CONFIG_FILE, few, fingerprint, read_json, read_tensors, weight_files
 
 __all__ = ["fingerprint", "read_shape", "read_weights"]
@@ -57,7 +57,7 @@ def read_shape(path: Path) -> Rwkv6Config:
 
 
 def read_weights(path: Path) -> tuple[Rwkv6Config, dict[str, Tensor]]:
-    """Sizes and all tensors, on the CPU in the dtype of the file, with the shapes of `Rwkv6ForCausalLM`.
+    """Sizes and all tensors, on the CPU in the dtype of the file, with the shapes of `Rwkv6Lm`.
 
     Raises:
         UserError: nothing is there, a file is damaged or holds code, a tensor is missing, unexpected, of another shape
@@ -142,7 +142,7 @@ def _fitted(path: Path, config: Rwkv6Config, tensors: dict[str, Tensor]) -> dict
         UserError: names, shapes or dtypes are not those of the model.
     """
     with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in Rwkv6ForCausalLM(config).state_dict().items()}
+        expected = {name: tuple(weight.shape) for name, weight in Rwkv6Lm(config).state_dict().items()}
     shown = (lambda name: name) if path.is_dir() else _to_original_name
     missing = [shown(name) for name in expected if name not in tensors]
     unexpected = [shown(name) for name in tensors if name not in expected]

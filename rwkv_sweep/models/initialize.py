@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.rwkv6 import Block, ChannelMix, Rwkv6ForCausalLM, Rwkv6Model, TimeMix
+from rwkv_sweep.models.blocks import Block, ChannelMix, TimeMix
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
 
 
 @torch.no_grad()
-def initialize(model: Rwkv6Model | Rwkv6ForCausalLM, seed: int, zero_outputs: bool) -> None:
+def initialize(model: nn.Module, seed: int, zero_outputs: bool) -> None:
     """Fill all parameters in place.
 
     Mixes, decays and bonuses start as in RWKV-LM's RWKV-6 (channel ramps that depend on depth); matrices are normal
     with variance 1 / inputs, where RWKV-LM has orthogonal ones.
 
     Args:
-        model: any RWKV-6, on any device.
+        model: an `Rwkv6Model`, or a language model around one with a head, on any device.
         seed: seed of the generator; the weights are drawn on the CPU, so they do not depend on the device.
         zero_outputs: start each block as the identity (for training). A random model for timing needs False.
     """
     random = torch.Generator().manual_seed(seed)
-    rwkv = model.rwkv if isinstance(model, Rwkv6ForCausalLM) else model
+    rwkv = model if isinstance(model, Rwkv6Model) else cast(Rwkv6Model, model.rwkv)
     for module in model.modules():
         if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
             nn.init.ones_(module.weight)
@@ -30,8 +33,9 @@ def initialize(model: Rwkv6Model | Rwkv6ForCausalLM, seed: int, zero_outputs: bo
             _normal(module.weight, module.in_features**-0.5, random)
     # A tiny embedding behind a norm, as in RWKV-LM: early steps can move every row far.
     _normal(rwkv.embeddings.weight, 1e-2, random)
-    if isinstance(model, Rwkv6ForCausalLM):
-        _normal(model.head.weight, 0.5 * model.head.in_features**-0.5, random)
+    if rwkv is not model:
+        head = cast(Any, model).head
+        _normal(head.weight, 0.5 * head.in_features**-0.5, random)
     for index, block in enumerate(rwkv.blocks):
         assert isinstance(block, Block)
         depth = index / max(1, len(rwkv.blocks) - 1)

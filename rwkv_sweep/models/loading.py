@@ -24,7 +24,7 @@ from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.locate import ASSETS, located
 from rwkv_sweep.models.paths import path_tags
 from rwkv_sweep.models.precision import apply_precision, check_precision, kernel_tags
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.models.shape import Shape
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
 
@@ -34,7 +34,6 @@ __all__ = [
     "Network",
     "check_model",
     "identify_model",
-    "load_causal_lm",
     "load_model",
     "model_shape",
     "running_tags",
@@ -160,19 +159,6 @@ def running_tags(model: Network, precision: PrecisionConfig, device: torch.devic
     return tags
 
 
-def load_causal_lm(path: Path) -> Rwkv6ForCausalLM:
-    """The language model at `path` (folder or .pth), in fp32 on the CPU, in eval mode, its parameters trainable.
-
-    Raises:
-        UserError: see `read_weights`.
-    """
-    shape, tensors = read_weights(path)
-    with torch.device("meta"):
-        model = Rwkv6ForCausalLM(shape)
-    _assign(model, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()})
-    return model.eval()
-
-
 def _tokenizer(cfg: ModelConfig, path: Path | None, table_size: int) -> Tokenizer:
     """path: of the weights; None for random ones, which any tokenizer fits."""
     if cfg.foreign_tokenizer is not None:
@@ -230,5 +216,5 @@ def _random_shape(cfg: ModelConfig) -> Rwkv6Config:
         hidden_size=hidden_size,
         num_hidden_layers=sizes["num_blocks"] or 0,
         head_size=head_size,
-        intermediate_size=sizes["intermediate_size"],
+        intermediate_size=sizes["intermediate_size"] or 0,
     )

@@ -7,7 +7,6 @@ from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models import fused, paths
@@ -23,7 +22,7 @@ __all__ = [
     "OnMean",
     "OnState",
     "Rwkv6Config",
-    "Rwkv6ForCausalLM",
+    "Rwkv6Lm",
     "Rwkv6Model",
     "TimeMix",
     "matmul",
@@ -34,25 +33,17 @@ RunBlocks = Callable[..., Tensor]
 """As `run_blocks`."""
 
 
-class Rwkv6PreTrainedModel(PreTrainedModel):
-    config_class = Rwkv6Config
-    base_model_prefix = "rwkv"
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: `models.initialize` fills a new model, checkpoints fill a loaded one."""
-
-
-class Rwkv6Model(Rwkv6PreTrainedModel):
+class Rwkv6Model(nn.Module):
     """The blocks without the output head: what embeddings need."""
 
     def __init__(self, config: Rwkv6Config) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
         self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         # Two mistakes of the study, for its reproduction: see `ModelConfig`.
         self.full_depth, self.rescale_every = False, 0
-        self.post_init()
 
     def forward(
         self,
@@ -149,21 +140,17 @@ def _hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_m
     on_layer(index, h_TD)
 
 
-class Rwkv6ForCausalLM(Rwkv6PreTrainedModel):
+class Rwkv6Lm(nn.Module):
     """The language model: `Rwkv6Model` and the output head. Used to train and to compare logits."""
 
     def __init__(self, config: Rwkv6Config) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.rwkv = Rwkv6Model(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
 
     def forward(self, input_ids: Tensor, packed: Packed) -> Tensor:
         """Packed ids [T] to logits [T, V], fp32."""
         final: list[Tensor] = []
         self.rwkv(input_ids, packed, [len(self.rwkv.blocks)], lambda _, h_TD: final.append(h_TD))
         return self.head(final[0].to(self.head.weight.dtype)).float()
-
-
-AutoConfig.register("rwkv6", Rwkv6Config, exist_ok=True)
-AutoModelForCausalLM.register(Rwkv6Config, Rwkv6ForCausalLM, exist_ok=True)

@@ -11,9 +11,9 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gensim.models import KeyedVectors
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
@@ -21,6 +21,10 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.word_overlap import split_words
 
 ASSET = Path(__file__).parent.parent / "assets" / "word_vectors.safetensors"
+
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -
     bad = np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))
     if bad.size:
         raise UserError(f"{file}: the vector of word {int(bad[0]) + 1}, {words[bad[0]]!r}, holds NaN or infinity")
+    from gensim.models import KeyedVectors  # takes half a second, which checks of anything else need not wait for
+
     kv = KeyedVectors(vectors_ND.shape[1], dtype=np.float32)
     kv.add_vectors(words, vectors_ND)
     return WordVectors(file.name, kv, hashlib.sha256(data).hexdigest(), word_split)

@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 
 from rwkv_sweep.config_store import conf_dir, register_schemas
 from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
 from rwkv_sweep.validation import run_config
 from tests.e2e.documented import (
     COMPOSE,

@@ -30,7 +30,7 @@ from tests.faults.fuzzing import VALUE, damaged, one_line_or, quietly
 def pth(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The tiny model in the original layout."""
     from rwkv_sweep.models.checkpoint import _to_original_name
-    from rwkv_sweep.models.loading import load_causal_lm
+    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
 
     state = load_causal_lm(tiny_checkpoint).state_dict()
     path = tmp_path_factory.mktemp("pth") / "model.pth"

@@ -31,7 +31,7 @@ def layers_and_ids(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def failing(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that fp16 cannot hold."""
-    from rwkv_sweep.models.loading import load_causal_lm
+    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
 
     model = load_causal_lm(tiny_checkpoint)
     model.rwkv.blocks[0].attention.key.weight.data[0, 0] = 1e6

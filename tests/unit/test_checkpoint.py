@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.checkpoint import _to_model_name, _to_original_name, fingerprint, read_shape, read_weights
-from rwkv_sweep.models.loading import load_causal_lm
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6 import Rwkv6Config
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM, load_causal_lm
 from tests.small_models import SIZES, checkpoint_lm, save_folder, save_original
 
 

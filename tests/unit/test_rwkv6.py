@@ -13,9 +13,10 @@ from torch import Tensor
 from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models.checkpoint import _to_original_name
-from rwkv_sweep.models.loading import load_causal_lm, load_model
+from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6ForCausalLM, Rwkv6Model
+from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM, load_causal_lm
 from tests.small_models import shake, small_lm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
