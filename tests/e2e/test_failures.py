@@ -98,7 +98,7 @@ def test_interrupt_keeps_what_has_finished(job: list[str], environment: dict[str
         process.kill()
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "interrupted: what had finished is kept" and "Traceback" not in err
-    assert out == ""
+    assert out == "24 runs: checking model, data and device\n"
     sweep = Sweep(subprocess.CompletedProcess(arguments, 130, out, err), tmp_path)
     assert sweep.only("sweep").info.status == "KILLED"
     statuses = {run.info.run_name: run.info.status for run in sweep.runs("model")}

@@ -63,6 +63,7 @@ def test_a_sweep_in_a_folder_that_holds_one_is_refused(commands: Commands, base:
     refused = commands.run([*base, "layer=0,1", "hydra.sweep.dir=sweep"], tmp_path)
     assert refused.code == 2
     assert refused.output == (
+        "2 runs: checking model, data and device\n"
         f"error: hydra.sweep.dir={tmp_path}/sweep holds a sweep already: valid is resume=true to go on with it, or "
         "another folder\n"
     )

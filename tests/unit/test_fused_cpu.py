@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rwkv_sweep.models import paths
 from rwkv_sweep.models.blocks import ChannelMix
 from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.loops.mixes import five_mixes_, relu_square_
 from rwkv_sweep.models.loops.residual import add, add_norm_mix
 from rwkv_sweep.models.loops.time_mix import time_mix
@@ -37,11 +38,17 @@ def layer_norm(width: int = WIDTH) -> nn.LayerNorm:
     return norm.requires_grad_(False)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.fixture(params=["one thread", "several"])
+def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each loop is compiled twice, and how much there is to do decides."""
+    torch.set_num_threads(2)
+    monkeypatch.setattr(compiling, "LITTLE", 0 if request.param == "several" else 10**12)
+
+
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("adding", ["nothing", "value", "gated value"])
 @pytest.mark.parametrize("lengths", [LENGTHS, [1], [200], []])
-def test_residual_norm_shift_and_mixes(lengths: list[int], adding: str, threads: int) -> None:
-    torch.set_num_threads(threads)
+def test_residual_norm_shift_and_mixes(lengths: list[int], adding: str) -> None:
     packed, norm = Packed.of(lengths), layer_norm()
     h, value, gate, *mixes = normal(5, sum(lengths), WIDTH)
     value_TD = None if adding == "nothing" else value
@@ -57,11 +64,13 @@ def test_residual_norm_shift_and_mixes(lengths: list[int], adding: str, threads:
         torch.testing.assert_close(mixed_TD, x_TD + (before_TD - x_TD) * mix, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("variant")
 def test_gated_sum() -> None:
     h, value, gate = normal(3, 50, WIDTH)
     torch.testing.assert_close(add(h, value, 30 * gate), h + value * torch.sigmoid(30 * gate), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("variant")
 def test_five_mixes() -> None:
     packed = Packed.of(LENGTHS)
     x_TD, moved_5TD, fixed_5D = normal(packed.tokens, WIDTH), normal(5, packed.tokens, WIDTH, seed=1), normal(5, WIDTH)
@@ -70,11 +79,13 @@ def test_five_mixes() -> None:
     torch.testing.assert_close(five_mixes_(moved_5TD.clone(), fixed_5D, x_TD, packed), expected)
 
 
+@pytest.mark.usefixtures("variant")
 def test_squared_relu() -> None:
     k_TF = normal(300, 200)
     torch.testing.assert_close(relu_square_(k_TF.clone()), torch.relu(k_TF) ** 2)
 
 
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("strength", [-9.0, 0.0, 3.0, 6.0])
 @pytest.mark.parametrize(("heads", "size"), [(3, 8), (9, 8), (2, 16), (5, 24), (3, 32), (2, 64), (1, 80)])
 def test_operator_with_decays_norm_and_gate(heads: int, size: int, strength: float) -> None:

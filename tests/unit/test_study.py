@@ -69,7 +69,7 @@ def test_full_depth_runs_every_block_and_changes_no_vector(monkeypatch: pytest.M
     shallow, deep = encoder(TINY), encoder(replace(TINY, full_depth=True))
     ran: list[int] = []
     for index, block in enumerate(deep.loaded.model.blocks):
-        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
     one, other = (each.encode(SENTENCES[:1], [1], ["mean"])["mean"] for each in (shallow, deep))
     assert torch.equal(one, other) and ran == list(range(12))
     assert (shallow.loaded.depth([1]), deep.loaded.depth([1]), deep.loaded.depth([EMBEDDING])) == (2, 12, 12)

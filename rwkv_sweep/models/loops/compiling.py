@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -18,23 +20,53 @@ numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
 _one_at_a_time = threading.Lock()
 """Numba's own pool takes one caller at a time."""
 
+LITTLE = 300_000
+"""Numbers of a simple loop that take about as long as waking the other threads."""
+
 # Sums in any order, but NaN and infinity stay what they are.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-compiled = numba.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
 inlined = numba.njit(fastmath=FAST, error_model="numpy")
 
 
-def call(loop: Callable[..., None], *arguments: Tensor | float | bool) -> None:
-    """Run a compiled loop with as many threads as PyTorch has, so that `device.threads` rules both.
+@dataclass(frozen=True)
+class Loop:
+    """One loop compiled twice: over several threads, and for one.
+
+    Attributes:
+        cost: time a number, as a multiple of that of a simple loop.
+    """
+
+    together: Callable[..., None]
+    alone: Callable[..., None]
+    cost: int
+
+
+def compiled(loop: Callable[..., None], cost: int = 1) -> Loop:
+    """The loop as `call` takes it; `numba.prange` marks what threads may share."""
+    options: dict[str, Any] = {"fastmath": FAST, "cache": True, "error_model": "numpy"}
+    # A name of its own: Numba's cache tells functions apart by name and line, not by how they are compiled.
+    single: Any = FunctionType(loop.__code__, loop.__globals__, loop.__name__, None, loop.__closure__)
+    single.__qualname__ = f"{loop.__qualname__}_alone"
+    return Loop(numba.njit(parallel=True, **options)(loop), numba.njit(**options)(single), cost)
+
+
+def call(loop: Loop, *arguments: Tensor | float | bool) -> None:
+    """Run a loop, on one thread where there is little to do, else with as many as PyTorch has, so that `device.threads`
+    rules both.
 
     Args:
         loop: what `compiled` made.
         arguments: tensors are handed over as arrays of the same memory, so they must be contiguous and on the CPU.
     """
     given = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    work = loop.cost * max(x.numel() for x in arguments if isinstance(x, Tensor))
+    if threads == 1 or work < LITTLE:
+        loop.alone(*given)
+        return
     with _one_at_a_time:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        loop(*given)
+        numba.set_num_threads(threads)
+        loop.together(*given)
 
 
 @intrinsic

@@ -7,7 +7,6 @@ beside the matrix products around it; no chunking pays here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.loops.compiling import ONE, call, compiled, exp32, inlined, sigmoid32
+from rwkv_sweep.models.loops.compiling import ONE, Loop, call, compiled, exp32, inlined, sigmoid32
 from rwkv_sweep.models.packed import Packed
 
 
@@ -51,18 +50,19 @@ def time_mix(
     return y_TD, state_BHKV if states else None
 
 
+COST = 10
+"""Of a channel, in simple steps; measured, not counted: below the bound that this sets one thread is as fast as two."""
 LANES = 64
 """Channels of one piece of work: one head, or several small ones, so that vectors are filled."""
 ZERO = np.float32(0)
 
 
 @functools.cache
-def _scan(channels: int) -> Callable[..., None]:
+def _scan(channels: int) -> Loop:
     """The loop for heads of this size: a constant lets the compiler unroll and keep vectors in registers."""
     # Unsigned, since Numba takes a signed index that is below zero from the end, and asks each time.
     size, together = np.uint64(channels), np.uint64(max(1, LANES // channels) * channels)
 
-    @compiled
     def scan(
         r_TD: Any,
         k_TD: Any,
@@ -113,7 +113,7 @@ def _scan(channels: int) -> Callable[..., None]:
                     for j in range(size):
                         state_BHKV[b, at // size, at % size, j] = state_LV[i, j]
 
-    return scan
+    return compiled(scan, cost=COST)
 
 
 @inlined
