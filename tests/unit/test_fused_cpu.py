@@ -16,6 +16,7 @@ from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.loops.mixes import five_mixes_, relu_square_
 from rwkv_sweep.models.loops.residual import add, add_norm_mix
 from rwkv_sweep.models.loops.time_mix import time_mix
+from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.models.wkv6 import wkv6_reference
@@ -68,6 +69,14 @@ def test_residual_norm_shift_and_mixes(lengths: list[int], adding: str) -> None:
 def test_gated_sum() -> None:
     h, value, gate = normal(3, 50, WIDTH)
     torch.testing.assert_close(add(h, value, 30 * gate), h + value * torch.sigmoid(30 * gate), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("variant")
+def test_means_of_sentences() -> None:
+    packed = Packed.of(LENGTHS)
+    h_TD = 3 + normal(packed.tokens, WIDTH)
+    expected = torch.stack([part.double().mean(0) for part in h_TD.split(LENGTHS)])
+    torch.testing.assert_close(sentence_means(h_TD, packed.offsets_B1).double(), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.usefixtures("variant")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 
@@ -13,11 +16,13 @@ HEAD_SIZES = (8, 64)
 
 def main() -> None:
     """Run the smallest model of each size of heads."""
+    torch.set_num_threads(2)
     for size in HEAD_SIZES:
         model = Rwkv6Model(Rwkv6Config(4, 64, 1, head_size=size)).eval()
         initialize(model, seed=0, zero_outputs=False)
-        with torch.inference_mode():
-            model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None)
+        for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one
+            with torch.inference_mode():
+                model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
 
 
 if __name__ == "__main__":
