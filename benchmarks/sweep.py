@@ -49,8 +49,9 @@ def run(folder: Path, overrides: list[str]) -> tuple[float, list[dict[str, float
     seconds = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    results = [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
-    return seconds, [result["metrics"] for result in results]
+    # Artifacts hold copies of the records.
+    paths = [path for name in ("outputs", "multirun") for path in sorted((folder / name).rglob("result.json"))]
+    return seconds, [json.loads(path.read_text())["metrics"] for path in paths]
 
 
 def split(metrics: list[dict[str, float]]) -> dict[str, float]:
