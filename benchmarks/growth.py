@@ -130,6 +130,7 @@ def forward_growth(name: str, cases: Iterable[tuple[int, Tokenized, list[int]]])
 def draw(record: dict[str, Any], stem: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     from rwkv_sweep.report.drawing import BLUE, ORANGE, STYLE, save
 
@@ -139,24 +140,29 @@ def draw(record: dict[str, Any], stem: Path) -> None:
         ("depth", "blocks run", "tokens_per_s", "tokens/s", False),
         ("kept", "layers pooled, all blocks run", "tokens_per_s", "tokens/s", False),
     )
+    plain = FuncFormatter(lambda number, _: f"{number:,.0f}")  # the style takes no mathematical text
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(12, 3.2))
-        for axes, (key, title, upright, unit, wide) in zip(figure.subplots(1, 4), panels, strict=True):
+        figure = Figure(figsize=(10, 6.4), layout="constrained")
+        for axes, (key, title, upright, unit, wide) in zip(figure.subplots(2, 2).flat, panels, strict=True):
             rows = record[key]
             places = [row[key] for row in rows]
             axes.plot(places, [row[upright] for row in rows], "o-", color=BLUE)
-            axes.set(title=title, ylabel=unit, ylim=(0, None))
+            axes.set(title=title, ylabel=unit, ylim=(0, 1.1 * max(row[upright] for row in rows)))
             axes.yaxis.label.set_color(BLUE)
             memory = axes.twinx()
             memory.plot(places, [row["peak_mib"] for row in rows], "s--", color=ORANGE)
-            memory.set(ylabel="peak MiB", ylim=(0, None))
+            memory.set(ylabel="peak MiB", ylim=(0, 1.25 * max(row["peak_mib"] for row in rows)))
             memory.yaxis.label.set_color(ORANGE)
             memory.grid(False)
             if wide:
                 axes.set_xscale("log")
             if key == "pairs":
                 axes.set_yscale("log")
-                axes.set_ylim(1, None)
+                axes.set_ylim(1, 1000)
+                axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xticks(places, labels=[f"{place:,.0f}" for place in places], fontsize=8)
+            axes.yaxis.set_major_formatter(plain)
         save(figure, stem)
 
 
