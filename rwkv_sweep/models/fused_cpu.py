@@ -15,7 +15,7 @@ from rwkv_sweep.models.fused import shift_states
 from rwkv_sweep.models.loops.mixes import five_mixes_, relu_square_
 from rwkv_sweep.models.loops.residual import Normed, add, add_norm_mix
 from rwkv_sweep.models.loops.time_mix import time_mix
-from rwkv_sweep.models.means import sentence_means
+from rwkv_sweep.models.means import hand_over
 from rwkv_sweep.models.packed import Packed
 
 
@@ -34,8 +34,8 @@ def run_blocks(
         mix, wide = block.attention, block.feed_forward
         normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, [mix.time_maa_x], packed, keep_norm=True)
         before_TD = normed.h_TD
-        if index - 1 in layers:
-            _hand_over(index - 1, before_TD, packed, on_layer, on_mean)
+        if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
+            hand_over(index - 1, before_TD, packed, on_layer, on_mean)
         added_TD, state_BHKV = _time_mix(mix, normed, packed, on_state is not None and index in layers)
         maa = [wide.time_maa_k, wide.time_maa_r]
         normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
@@ -45,8 +45,8 @@ def run_blocks(
         value_TD, gate_TD = _channel_mix(wide, normed)
     if value_TD is not None and gate_TD is not None:
         h_TD = add(h_TD, value_TD, gate_TD)
-    if len(blocks) - 1 in layers and blocks:
-        _hand_over(len(blocks) - 1, h_TD, packed, on_layer, on_mean)
+    if blocks and len(blocks) - 1 in layers:
+        hand_over(len(blocks) - 1, h_TD, packed, on_layer, on_mean)
     return h_TD
 
 
@@ -89,9 +89,3 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
 def _whole(x: Tensor) -> Tensor:
     """In fp32 and without gaps, as the loops read it."""
     return x.float().contiguous()
-
-
-def _hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
-    if on_mean is not None:
-        on_mean(index, sentence_means(h_TD, packed.offsets_B1))
-    on_layer(index, h_TD)

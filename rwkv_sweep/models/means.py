@@ -1,10 +1,12 @@
-"""The mean over the tokens of each sentence."""
+"""The mean over the tokens of each sentence, and how a layer is handed to those that asked for it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from rwkv_sweep.models.blocks import OnLayer, OnMean
+from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.paths import has_triton
 
 
@@ -20,3 +22,10 @@ def sentence_means(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:
 
         return segment_mean(h_TD, offsets_B1)
     return torch.segment_reduce(h_TD, "mean", offsets=offsets_B1, axis=0, unsafe=True)
+
+
+def hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
+    """Give layer `index`, [T, D], to its receivers: its means first, where they are wanted."""
+    if on_mean is not None:
+        on_mean(index, sentence_means(h_TD, packed.offsets_B1))
+    on_layer(index, h_TD)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models import fused, paths
 from rwkv_sweep.models.blocks import Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix, matmul
-from rwkv_sweep.models.means import sentence_means
+from rwkv_sweep.models.means import hand_over
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import Rwkv6Config
 
@@ -68,13 +68,13 @@ class Rwkv6Model(nn.Module):
         blocks = cast(Sequence[Block], self.blocks)
         run = run_blocks if paths.why_not(blocks, input_ids) else _fused(input_ids)
         if EMBEDDING in layers:
-            _hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
+            hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
         if self.rescale_every:
             on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, len(blocks))
         # Handed straight on: kept here, the first stream would lie in memory as long as the blocks run.
         h_TD = run(blocks[: self.depth(layers)], self._embedded(input_ids), packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
-            _hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
+            hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
 
     def _embedded(self, input_ids: Tensor) -> Tensor:
         """The stream [T, D] before the first block, fp32."""
@@ -130,14 +130,8 @@ def run_blocks(
     for index, block in enumerate(blocks):
         h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
         if index in layers:
-            _hand_over(index, h_TD, packed, on_layer, on_mean)
+            hand_over(index, h_TD, packed, on_layer, on_mean)
     return h_TD
-
-
-def _hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
-    if on_mean is not None:
-        on_mean(index, sentence_means(h_TD, packed.offsets_B1))
-    on_layer(index, h_TD)
 
 
 class Rwkv6Lm(nn.Module):

@@ -156,6 +156,7 @@ def outputs(model: Rwkv6Model, layers: list[int], states: bool) -> dict[Any, Ten
         found[layer, "wkv"], found[layer, "shift"] = wkv_BHKV, shift_B2D
 
     def keep(layer: int, h_TD: Tensor) -> None:
+        assert (layer, "tokens") not in found, "handed over twice"
         found[layer, "tokens"] = h_TD
 
     def keep_mean(layer: int, mean_BD: Tensor) -> None:
