@@ -136,7 +136,7 @@ def naive_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
         return wkv6_reference(*inputs[:6])
 
     deepest = encoder.loaded.model.config.num_hidden_layers - 1
-    with plain_blocks(), patch.object(rwkv_blocks, "wkv6", reference):
+    with plain_blocks(), patch.object(rwkv_blocks, "wkv6_chunked", reference):
         return one_by_one(lambda row: encoder.encode_tokens(tokenized.select([row]), [deepest], ["mean"]), tokenized)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import Rwkv6Config
-from rwkv_sweep.models.wkv6 import wkv6
+from rwkv_sweep.models.wkv6 import wkv6_chunked
 
 OnLayer = Callable[[int, Tensor], None]
 """Receives a layer's index and its output [T, D] in fp32 as soon as it exists."""
@@ -82,7 +82,7 @@ class TimeMix(nn.Module):
         low_TR = torch.tanh(matmul(xw, self.time_decay_w1))
         decay_TD = self.time_decay.float().flatten() + matmul(low_TR, self.time_decay_w2).float()
         log_w_THK = -torch.exp(decay_TD).unflatten(-1, heads)
-        y_THV, wkv_BHKV = wkv6(r_THK, k_THK, v_THV, log_w_THK, self.time_faaaa.float(), packed, self.chunk)
+        y_THV, wkv_BHKV = wkv6_chunked(r_THK, k_THK, v_THV, log_w_THK, self.time_faaaa.float(), packed, self.chunk)
         if on_wkv is not None:
             on_wkv(wkv_BHKV)
         y_TD = F.group_norm(

@@ -6,14 +6,16 @@ the same once more. Figures are made without pyplot: nothing global is touched, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rwkv_sweep.evaluate import Interval
+from rwkv_sweep.results import Result
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
@@ -72,3 +74,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     figure.savefig(svg, metadata={"Date": None})
     figure.savefig(png, dpi=160)
     return [svg, png]
+
+
+def draw_all(
+    drawings: Mapping[str, Callable[[Sequence[Result]], Figure | None]], results: Sequence[Result], folder: Path
+) -> list[Path]:
+    """Save each drawing that finds something to draw under its name in `folder`; returns the paths, SVG before PNG."""
+    paths = []
+    with matplotlib.rc_context(STYLE):
+        for name, draw in drawings.items():
+            figure = draw(results)
+            if figure is not None:
+                paths += save(figure, folder / name)
+    return paths

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import Group, depth, groups, interval, layer
 from rwkv_sweep.report.conclusions import KINDS
-from rwkv_sweep.report.drawing import BLUE, GREY, LOOKS, ORANGE, STYLE, points, save
+from rwkv_sweep.report.drawing import BLUE, GREY, LOOKS, ORANGE, draw_all, points
 from rwkv_sweep.results import FINISHED, Result
 
 WAYS = (("", "pooled as blocks run", (BLUE, "o"), BLUE, -0.14), ("naive_", "layers kept", (ORANGE, "s"), "white", 0.14))
@@ -24,13 +23,8 @@ DASHES = ("--", ":", "-.")
 
 def write_figures(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw what there is to draw into `folder`, and return the paths, SVG before PNG."""
-    paths = []
-    with matplotlib.rc_context(STYLE):
-        for name, draw in (("latency_ratio", latency_figure), ("quality", quality_figure)):
-            figure = draw(results)
-            if figure is not None:
-                paths += save(figure, folder / name)
-    return paths
+    drawings = {"latency_ratio": latency_figure, "quality": quality_figure}
+    return draw_all(drawings, results, folder)
 
 
 def latency_figure(results: Sequence[Result]) -> Figure | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import Group, groups, interval, metric
-from rwkv_sweep.report.drawing import GREY, LOOKS, STYLE, points, save
+from rwkv_sweep.report.drawing import GREY, LOOKS, draw_all, points
 from rwkv_sweep.report.figures import quality_figure, reference_lines
 from rwkv_sweep.results import Result
 
@@ -25,13 +24,8 @@ WIDE = 4.0
 
 def write_overview(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw what there is to draw into `folder`, as SVG and PNG; return the paths, none where no run has a Spearman."""
-    paths = []
-    with matplotlib.rc_context(STYLE):
-        for name, draw in (("spearman_by_layer", quality_figure), ("quality_against_speed", speed_figure)):
-            figure = draw(results)
-            if figure is not None:
-                paths += save(figure, folder / name)
-    return paths
+    drawings = {"spearman_by_layer": quality_figure, "quality_against_speed": speed_figure}
+    return draw_all(drawings, results, folder)
 
 
 def speed_figure(results: Sequence[Result]) -> Figure | None:
