@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,11 +105,19 @@ def test_all_poolings_come_from_one_forward(encoder: RwkvEncoder) -> None:
 def test_state_equals_the_reference(encoder: RwkvEncoder, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = [SENTENCES[2].encode()[:length].decode(errors="replace"), "A dog!"]
     found_LSD = encoder.encode(sentences, [0, 1, 2], [STATE])[STATE]
-    monkeypatch.setattr("rwkv_sweep.models.blocks.wkv6", lambda *inputs: wkv6_reference(*inputs[:6]))
+    ran: list[int] = []
+
+    def reference(*inputs: Any) -> Any:
+        ran.append(1)
+        return wkv6_reference(*inputs[:6])
+
+    monkeypatch.setattr("rwkv_sweep.models.paths.why_not", lambda *_: "compared with")
+    monkeypatch.setattr("rwkv_sweep.models.blocks.wkv6_chunked", reference)
     for row, sentence in enumerate(sentences):
         states = states_of(encoder, sentence)
         for layer, (wkv_HKV, _) in states.items():
             torch.testing.assert_close(found_LSD[layer, row], wkv_HKV.flatten(), rtol=1e-4, atol=1e-5)
+    assert len(ran) == len(sentences) * 3
 
 
 def test_shift_states_are_what_the_last_token_hands_on(encoder: RwkvEncoder) -> None:
