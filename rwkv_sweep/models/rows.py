@@ -27,6 +27,10 @@ def quantize_rows(x_TK: Tensor, dtype: torch.dtype, square: bool = False) -> tup
         from rwkv_sweep.models.kernels.quantize_rows import quantize_rows_triton
 
         return quantize_rows_triton(x_TK, dtype, LARGEST[dtype], square)
+    if x_TK.device.type == "cpu" and dtype == torch.int8 and not square:
+        from rwkv_sweep.models.loops.int8 import quantize_int8  # imports Numba, which GPUs do without
+
+        return quantize_int8(x_TK.float())
     return quantize_rows_reference(x_TK, dtype, square)
 
 

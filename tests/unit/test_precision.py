@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.precision import HalfLinear, apply_precision, check_precision, weights_bytes
+from rwkv_sweep.models.precision import CpuLinear, apply_precision, check_precision, weights_bytes
 from rwkv_sweep.models.rwkv6 import ChannelMix
 from tests.small_models import CPU, FP32, all_outputs, small_model
 
@@ -38,11 +38,13 @@ def test_matrices_get_the_base_dtype_and_vectors_stay_fp32(config: PrecisionConf
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_fp32_changes_no_bit_and_copies_the_weights() -> None:
+def test_fp32_changes_no_weight_and_copies_all() -> None:
     plain, model = small_model(), small_model()
     before = model.embeddings.weight.data_ptr()
     apply_precision(model, FP32, CPU)
-    assert torch.equal(all_outputs(plain), all_outputs(model))
+    for expected, found in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(expected, found)
+    torch.testing.assert_close(all_outputs(model), all_outputs(plain), rtol=1e-5, atol=1e-5)
     assert model.embeddings.weight.data_ptr() != before
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -62,7 +64,7 @@ def test_fp16_on_the_cpu_multiplies_in_fp32() -> None:
     weight = model.blocks[0].attention.key.weight.detach().clone()
     apply_precision(model, FP16, CPU)
     layer = model.blocks[0].attention.key
-    assert isinstance(layer, HalfLinear) and layer.weight.dtype == torch.float16
+    assert isinstance(layer, CpuLinear) and layer.weight.dtype == torch.float16
     x = torch.randn(5, 64)
     expected = nn.functional.linear(x.half().float(), weight.half().float())
     assert layer(x).dtype == torch.float32
@@ -114,8 +116,8 @@ def test_weights_bytes_counts_what_lies_in_memory() -> None:
 def test_tags_say_what_runs() -> None:
     tags = {config.name: apply_precision(small_model(), config, CPU) for config in (FP32, BF16, FP16, INT8)}
     assert {name: tag["precision"] for name, tag in tags.items()} == {name: name for name in tags}
-    assert tags["fp32"]["matmul"] == "fp32 without TF32" and tags["bf16"]["matmul"] == "bf16"
-    assert tags["fp16"]["matmul"] == "fp32 arithmetic on fp16 weights and inputs"
+    assert tags["fp32"]["matmul"] == "fp32 without TF32 by oneDNN" and tags["bf16"]["matmul"] == "bf16"
+    assert tags["fp16"]["matmul"] == "fp32 arithmetic by oneDNN on fp16 weights and inputs"
     assert "int8" in tags["int8"]["matmul"] and "bitsandbytes" in tags["int8"]["matmul"]
 
 

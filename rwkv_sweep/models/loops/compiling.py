@@ -38,16 +38,21 @@ class Loop:
 
     together: Callable[..., None]
     alone: Callable[..., None]
-    cost: int
+    cost: float
 
 
-def compiled(loop: Callable[..., None], cost: int = 1) -> Loop:
+def compiled(loop: Callable[..., None], cost: float = 1, fastmath: Any = FAST) -> Loop:
     """The loop as `call` takes it; `numba.prange` marks what threads may share."""
-    options: dict[str, Any] = {"fastmath": FAST, "cache": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"fastmath": fastmath, "cache": True, "error_model": "numpy"}
     # A name of its own: Numba's cache tells functions apart by name and line, not by how they are compiled.
     single: Any = FunctionType(loop.__code__, loop.__globals__, loop.__name__, None, loop.__closure__)
     single.__qualname__ = f"{loop.__qualname__}_alone"
     return Loop(numba.njit(parallel=True, **options)(loop), numba.njit(**options)(single), cost)
+
+
+def exactly(cost: float) -> Callable[[Callable[..., None]], Loop]:
+    """As `compiled`, with every operation rounded as it is written."""
+    return lambda loop: compiled(loop, cost, fastmath=False)
 
 
 def call(loop: Loop, *arguments: Tensor | float | bool) -> None:
@@ -70,7 +75,7 @@ def call(loop: Loop, *arguments: Tensor | float | bool) -> None:
 
 
 @intrinsic
-def _as_float(context: Any, bits: Any) -> Any:
+def as_float(context: Any, bits: Any) -> Any:
     """The fp32 number with these 32 bits."""
     from llvmlite import ir
 
@@ -101,7 +106,7 @@ def exp32(x: Any) -> Any:
     n = np.float32(power)
     f = x - n * LN2_HIGH - n * LN2_LOW
     p = ((((C5 * f + C4) * f + C3) * f + C2) * f + C1) * f + C0
-    return (p * f * f + f + ONE) * _as_float(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
+    return (p * f * f + f + ONE) * as_float(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
 
 
 @inlined

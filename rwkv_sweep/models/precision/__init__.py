@@ -17,7 +17,7 @@ from rwkv_sweep.models.precision.bitsandbytes_layers import FourBitLinear, int8_
 from rwkv_sweep.models.precision.dtypes import (
     DTYPES,
     SHORT_NAMES,
-    HalfLinear,
+    CpuLinear,
     Tf32Linear,
     converted,
     is_matrix,
@@ -32,9 +32,9 @@ from rwkv_sweep.models.rwkv6 import Rwkv6Model
 
 __all__ = [
     "Audit",
+    "CpuLinear",
     "FourBitLinear",
     "Fp8Linear",
-    "HalfLinear",
     "Int8Linear",
     "RowwiseLinear",
     "Tf32Linear",

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwkv_sweep.errors import UnsupportedError
+from rwkv_sweep.models.precision import onednn
 from rwkv_sweep.models.precision.dtypes import check_fits
 
 OUTLIER_THRESHOLD = 6.0
@@ -52,7 +53,8 @@ class FourBitLinear(nn.Module):
         x = input.to(self.base)
         if x.device.type == "cpu":
             weight = self.dequantized()
-            return F.linear(x.float(), weight.float()) if self.base == torch.float16 else F.linear(x, weight)
+            bf16 = self.base == torch.bfloat16
+            return F.linear(x, weight) if bf16 else onednn.product(x.float(), weight.float())
         return load_bitsandbytes().matmul_4bit(x, self.packed, self.quant_state)
 
 
@@ -64,7 +66,10 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
     """
     modules = load_bitsandbytes().nn
     check_fits(name, linear.weight)
-    int8 = modules.Linear8bitLt(
+    kind = modules.Linear8bitLt
+    if device.type == "cpu":
+        from rwkv_sweep.models.precision.llm_int8_cpu import CpuLinear8bit as kind  # imports the library
+    int8 = kind(
         linear.in_features,
         linear.out_features,
         bias=False,
@@ -77,10 +82,6 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
     int8.init_8bit_state()
     # bitsandbytes tells of its rounding of other dtypes to fp16 and back at every call.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    if device.type == "cpu":
-        # The columns with outliers are multiplied in the dtype of the input, and fp16 products are slow on a CPU: with
-        # fp32 inputs the whole model runs twice as fast.
-        int8.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return int8.eval()
 
 
@@ -96,7 +97,8 @@ def state_tensors(module: nn.Module) -> list[Tensor]:
 
 def is_llm_int8(module: nn.Module) -> bool:
     """Whether this is a layer that `int8_linear` made; imports nothing."""
-    return type(module).__name__ == "Linear8bitLt" and type(module).__module__.startswith("bitsandbytes.")
+    kinds = type(module).__mro__
+    return any(kind.__name__ == "Linear8bitLt" and kind.__module__.startswith("bitsandbytes.") for kind in kinds)
 
 
 def load_bitsandbytes() -> Any:

@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.blocks import matmul
+from rwkv_sweep.models.precision import onednn
 
 TF32 = "tfloat32"
 DTYPES = {"float32": torch.float32, TF32: torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SHORT_NAMES = {"float32": "fp32", TF32: "tf32", "bfloat16": "bf16", "float16": "fp16"}
 
 
-class HalfLinear(nn.Linear):
-    """A linear layer with fp16 weights on the CPU, where `rwkv6.matmul` does the arithmetic in fp32."""
+class CpuLinear(nn.Linear):
+    """A linear layer of a CPU with fp32 or fp16 weights; the arithmetic is in fp32, as in `blocks.matmul`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in] of any dtype, rounded to fp16, to [..., out] in fp32."""
-        return matmul(input, self.weight.t())
+        """[..., in] of any dtype, rounded to that of the weights, to [..., out] in fp32."""
+        return onednn.product(input.to(self.weight.dtype).float(), self.weight.float())
 
 
 class Tf32Linear(nn.Linear):
@@ -43,8 +43,9 @@ def plain_linear(linear: nn.Linear, base: str, device: torch.device) -> nn.Linea
     kind: type[nn.Linear] = nn.Linear
     if base == TF32:
         kind = Tf32Linear
-    elif base == "float16" and device.type == "cpu":
-        kind = HalfLinear
+    elif base in ("float32", "float16") and device.type == "cpu":
+        kind = CpuLinear
+        linear.weight.data = onednn.laid_out(linear.weight.data)
     if kind is nn.Linear:
         return linear
     layer = kind(linear.in_features, linear.out_features, bias=False, device="meta")
@@ -54,11 +55,12 @@ def plain_linear(linear: nn.Linear, base: str, device: torch.device) -> nn.Linea
 
 def plain_kernel(base: str, device: torch.device) -> str:
     """What multiplies in a plain linear layer, in words."""
+    by = " by oneDNN" if device.type == "cpu" and onednn.available() else ""
     if base == "float16" and device.type == "cpu":
-        return "fp32 arithmetic on fp16 weights and inputs"
+        return f"fp32 arithmetic{by} on fp16 weights and inputs"
     if base == TF32:
         return "linear layers in TF32, low-rank matrices in fp32"
-    return {"float32": "fp32 without TF32", "bfloat16": "bf16", "float16": "fp16"}[base]
+    return {"float32": f"fp32 without TF32{by}", "bfloat16": "bf16", "float16": "fp16"}[base]
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:

@@ -68,8 +68,12 @@ class Int8Linear(RowwiseLinear):
             from rwkv_sweep.models.kernels.int8_product import int8_product
 
             return int8_product(q_TK, scale_T, self.weight_NK, self.scale_N, self.base)
-        out_TN = int_product(q_TK, self.weight_NK).float().mul_(scale_T[:, None]).mul_(self.scale_N)
-        return out_TN.to(self.base) if q_TK.is_cuda else out_TN
+        product_TN = int_product(q_TK, self.weight_NK)
+        if not q_TK.is_cuda:
+            from rwkv_sweep.models.loops.int8 import dequantized  # imports Numba, which GPUs do without
+
+            return dequantized(product_TN, scale_T, self.scale_N)
+        return product_TN.float().mul_(scale_T[:, None]).mul_(self.scale_N).to(self.base)
 
 
 class Fp8Linear(RowwiseLinear):
@@ -107,8 +111,9 @@ def native_kernel(quantization: str, device: torch.device) -> str:
         return f"fp8 e4m3 rows, torch._scaled_mm with fast accumulation, inputs by {by}"
     if device.type == "cuda" and triton_missing() is None:
         return "int8 rows, Triton product with scaled epilogue, inputs by Triton"
-    by = "" if device.type == "cuda" else f" ({torch.backends.cpu.get_cpu_capability()})"
-    return f"int8 rows, torch._int_mm{by}, inputs by PyTorch"
+    if device.type == "cuda":
+        return "int8 rows, torch._int_mm, inputs by PyTorch"
+    return f"int8 rows, torch._int_mm ({torch.backends.cpu.get_cpu_capability()}), inputs by Numba"
 
 
 def unfit_shape(linear: nn.Linear, device: torch.device) -> str | None:
