@@ -1,6 +1,7 @@
 """One forward on the CPU: the floor of the matrix products, this project, and its peers, side by side.
 
-Floor: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size.
+Floors: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size, by
+`torch.mm` (whatever library PyTorch takes) and by oneDNN. Shares are of the faster one.
 Ours: tokenized sentences to mean-pooled vectors of the last block, packed batches, as a sweep does it.
 rwkv: the model author's inference code (PyPI `rwkv`), one sentence at a time in its sequence mode, fp32, TorchScript,
 in fresh processes with one thread and with as many as ours: more threads slow it down on sentences this short.
@@ -41,6 +42,7 @@ from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.models import blocks as rwkv_blocks
 from rwkv_sweep.models.checkpoint import read_weights
 from rwkv_sweep.models.loading import ASSETS
+from rwkv_sweep.models.precision import onednn
 from rwkv_sweep.models.tokenizer import TOKENIZER_FILE
 from rwkv_sweep.models.wkv6 import wkv6_reference
 from rwkv_sweep.prompt import Tokenized
@@ -48,6 +50,7 @@ from rwkv_sweep.prompt import Tokenized
 CPU = torch.device("cpu")
 BATCH_TOKENS = 4096
 REPEATS = 3
+FLOORS = {"floor, torch.mm": torch.nn.functional.linear, "floor, oneDNN": onednn.product}
 
 
 def arguments() -> argparse.Namespace:
@@ -78,19 +81,19 @@ def load_sentences(path: str | None) -> Sequence[str]:
     return split.sentences
 
 
-def floor_seconds(encoder: RwkvEncoder, tokens: int) -> float:
-    """Time of the blocks' matrix products alone for this many tokens."""
+def floor_seconds(encoder: RwkvEncoder, tokens: int, product: Callable[[torch.Tensor, torch.Tensor], object]) -> float:
+    """Time of the blocks' matrix products alone for this many tokens; `product` takes [T, K] and [N, K]."""
     config = encoder.loaded.model.config
     hidden, inner, wide = config.hidden_size, config.attention_hidden_size, config.intermediate_size
     mix, decay = config.time_mix_extra_dim, config.time_decay_extra_dim
     shapes = [(hidden, inner)] * 4 + [(inner, hidden), (hidden, hidden), (hidden, wide), (wide, hidden)]
     shapes += [(hidden, 5 * mix), *[(mix, hidden)] * 5, (hidden, decay), (decay, inner)]
     inputs = [torch.randn(BATCH_TOKENS, rows) for rows, _ in shapes]
-    weights = [torch.randn(columns, rows).t() for rows, columns in shapes]
+    weights = [onednn.laid_out(torch.randn(columns, rows)) for rows, columns in shapes]
 
     def products() -> None:
         for x, weight in zip(inputs, weights, strict=True):
-            torch.mm(x, weight)
+            product(x, weight)
 
     return best_of(products) * config.num_hidden_layers * tokens / BATCH_TOKENS
 
@@ -183,7 +186,9 @@ def main() -> None:
     ids = tokenized.ids
     tokens = sum(map(len, ids))
     few = tokenized.select(range(0, len(ids), max(1, len(ids) // args.peer_sentences))[: args.peer_sentences])
-    rates = {"floor": tokens / floor_seconds(encoder, tokens), "rwkv_sweep": tokens / ours_seconds(encoder, tokenized)}
+    rates = {name: tokens / floor_seconds(encoder, tokens, product) for name, product in FLOORS.items()}
+    floor = max(rates.values())
+    rates["rwkv_sweep"] = tokens / ours_seconds(encoder, tokenized)
     rates["naive loop"] = naive_rate(encoder, few)
     rates["transformers"] = transformers_rate(encoder, few)
     if not args.random:
@@ -194,7 +199,7 @@ def main() -> None:
     print(f"{len(ids)} sentences, {tokens:,} tokens; one by one: {len(few.ids)} of them")
     print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{'rwkv_sweep is':>18}")
     for name, rate in rates.items():
-        print(f"{name:18}{rate:12,.0f}{rate / rates['floor']:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
+        print(f"{name:18}{rate:12,.0f}{rate / floor:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
     write_record(args.out, args, {"machine": machine, "torch": torch.__version__, "tokens_per_s": rates})
 
 
