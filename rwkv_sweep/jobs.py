@@ -45,23 +45,33 @@ def compose_jobs(config: DictConfig) -> list[DictConfig]:
     return [loader.load_sweep_config(config, job) for job in _jobs(config)]
 
 
-def spare_trial(config: DictConfig) -> None:
-    """Have Hydra's basic sweeper believe the jobs that `compose_jobs` has composed from this very config.
+def compose_once(config: DictConfig, composed: Sequence[DictConfig]) -> None:
+    """Have Hydra take what `compose_jobs` made of this very config, where it would compose the same jobs anew.
 
-    Before it launches jobs it composes each on trial and forgets the outcome, and the launcher composes them again: a
-    tenth of a second a job each time. Jobs that are not among those, and other sweeps, are tried as ever.
+    Its basic sweeper composes each job on trial and forgets the outcome, and its basic launcher composes it again: a
+    tenth of a second each time. Jobs that are not among those, other sweeps and other launchers do as ever.
     """
     if not _is_basic(config):
         return
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    composed = {tuple(job) for job in _jobs(config)}
+    jobs = [tuple(job) for job in _jobs(config)]
 
     def validate(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-        known = composed if sweeper.config is config else set()
+        known = set(jobs) if sweeper.config is config else set()
         Sweeper.validate_batch_is_legal(sweeper, [job for job in batch if tuple(job) not in known])
 
     BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign, assignment]
+    if not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+        return  # others send the loader to their workers
+    loader = GlobalHydra.instance().config_loader()
+    compose, waiting = loader.load_sweep_config, dict(zip(jobs, composed, strict=True))
+
+    def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        found = waiting.pop(tuple(sweep_overrides), None) if master_config is config else None
+        return compose(master_config, sweep_overrides) if found is None else found
+
+    loader.load_sweep_config = load_sweep_config  # type: ignore[method-assign]
 
 
 def _jobs(config: DictConfig) -> list[list[str]]:

@@ -12,7 +12,7 @@ from rwkv_sweep.config import AggregationConfig, RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.energy import measure_energy
-from rwkv_sweep.extract import batches
+from rwkv_sweep.extract import RwkvEncoder, batches
 from rwkv_sweep.measure import measure_latency, measure_throughput
 from rwkv_sweep.overhead import measure_overhead
 from rwkv_sweep.pooling import STATE
@@ -34,7 +34,7 @@ def measure_speed(
         Metrics, and tags that say how single pairs ran, and in what state the device was while its energy was counted.
     """
     tags: dict[str, str] = {}
-    tokenized, tokens, truncated = _read(embedder, split.sentences, run.seed)
+    tokenized, tokens, truncated = _read(embedder, split, run.seed)
     metrics: dict[str, float] = {"data/tokens": tokens, "data/truncated": truncated}
     device = embedder.encoder.device
     if run.measure.throughput:
@@ -68,13 +68,29 @@ def measure_speed(
 
 def speed_sample(embedder: Embedder, run: RunConfig, split: PairSplit) -> tuple[Tokenized, list[tuple[str, str]]]:
     """A full packed batch of a split, and pairs of it, for timing two models against each other."""
-    tokenized, _, _ = _read(embedder, split.sentences, run.seed)
+    tokenized, _, _ = _read(embedder, split, run.seed)
     return _full_batch(tokenized, run.batch_tokens), split.first_pairs(run.measure.latency_pairs or len(split))
 
 
-def _read(embedder: Embedder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
-    """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences."""
-    encoder, count = embedder.encoder, len(sentences)
+_last_read: tuple[object, tuple[Tokenized, int, int]] | None = None
+
+
+def _read(embedder: Embedder, split: PairSplit, seed: int) -> tuple[Tokenized, int, int]:
+    """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences.
+
+    The last answer is kept: the jobs of a sweep mostly read the same, and no timing is of this.
+    """
+    global _last_read
+    encoder = embedder.encoder
+    tokenizer = encoder.loaded.tokenizer
+    key = (tokenizer.name, tokenizer.fingerprint, repr(encoder.prompt), encoder.max_tokens, split.fingerprint, seed)
+    if _last_read is None or _last_read[0] != key:
+        _last_read = (key, _tokens_of(encoder, split.sentences, seed))
+    return _last_read[1]
+
+
+def _tokens_of(encoder: RwkvEncoder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
+    count = len(sentences)
     if count <= HELD_SENTENCES:
         held = encoder.tokenize(sentences)
         return held, held.tokens, held.truncated

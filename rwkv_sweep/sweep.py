@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
-from rwkv_sweep.jobs import compose_jobs, load_seldom, spare_trial, swept_keys
+from rwkv_sweep.jobs import compose_jobs, compose_once, load_seldom, swept_keys
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
@@ -71,8 +71,9 @@ class SweepCallback(Callback):
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
         _settle(config)
-        _start(config, Path(config.hydra.sweep.dir), compose_jobs(config), swept, name, multirun=True)
-        spare_trial(config)
+        jobs = compose_jobs(config)
+        _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
+        compose_once(config, jobs)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -13,7 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.jobs import compose_jobs, load_seldom, spare_trial, swept_keys
+from rwkv_sweep.jobs import compose_jobs, compose_once, load_seldom, swept_keys
 
 
 @pytest.fixture
@@ -104,6 +104,28 @@ def test_the_sweeper_tries_only_jobs_that_were_not_composed(hydra: Hydra, monkey
         sweeper.validate_batch_is_legal(jobs)
         return found
 
+    composed = compose_jobs(config)
     assert tried(config) == jobs
-    spare_trial(config)
+    compose_once(config, composed)
     assert tried(config) == jobs[2:] and tried(other) == jobs
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_the_launcher_is_handed_what_was_composed_once(
+    hydra: Hydra, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    monkeypatch.setattr(BasicSweeper, "validate_batch_is_legal", BasicSweeper.validate_batch_is_legal)
+    config, other = multirun(hydra, "layer=1,5"), multirun(hydra, "layer=1,5")
+    if launcher == "joblib":
+        config.hydra.launcher._target_ = "somewhere.JoblibLauncher"
+    loader, jobs = hydra.config_loader, compose_jobs(config)
+    compose_once(config, jobs)
+    assert ("load_sweep_config" in vars(loader)) == (launcher == "basic")  # other launchers pickle it
+    given = loader.load_sweep_config(config, ["layer=5"])
+    assert (given is jobs[1]) == (launcher == "basic") and given.layer == 5
+    # Handed over to keep: a second time, and for any other sweep or job, it is composed anew.
+    for master, job in ((config, "layer=5"), (other, "layer=1"), (config, "layer=7")):
+        anew = loader.load_sweep_config(master, [job])
+        assert not any(anew is composed for composed in jobs) and anew.layer == int(job[-1])
