@@ -42,7 +42,7 @@ def compose_jobs(config: DictConfig) -> list[DictConfig]:
     Other sweepers choose their jobs as they go: for them there are none, and only the common config can be checked.
     """
     loader = GlobalHydra.instance().config_loader()
-    return [loader.load_sweep_config(config, job) for job in _jobs(config)]
+    return [loader.load_sweep_config(config, job) for job in job_overrides(config)]
 
 
 def compose_once(config: DictConfig, composed: Sequence[DictConfig]) -> None:
@@ -55,7 +55,7 @@ def compose_once(config: DictConfig, composed: Sequence[DictConfig]) -> None:
         return
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    jobs = [tuple(job) for job in _jobs(config)]
+    jobs = [tuple(job) for job in job_overrides(config)]
 
     def validate(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
         known = set(jobs) if sweeper.config is config else set()
@@ -74,7 +74,7 @@ def compose_once(config: DictConfig, composed: Sequence[DictConfig]) -> None:
     loader.load_sweep_config = load_sweep_config  # type: ignore[method-assign]
 
 
-def _jobs(config: DictConfig) -> list[list[str]]:
+def job_overrides(config: DictConfig) -> list[list[str]]:
     """The overrides of each job; none of another sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
-from rwkv_sweep.jobs import compose_jobs, compose_once, load_seldom, swept_keys
+from rwkv_sweep.jobs import compose_jobs, compose_once, job_overrides, load_seldom, swept_keys
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
@@ -64,6 +64,7 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _announce(1)
         _start(config, Path(config.hydra.run.dir), [config], [], _name(config), multirun=False)
 
     @_not_swallowed
@@ -71,6 +72,7 @@ class SweepCallback(Callback):
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
         _settle(config)
+        _announce(len(job_overrides(config)))
         jobs = compose_jobs(config)
         _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
         compose_once(config, jobs)
@@ -110,13 +112,17 @@ def _name(config: DictConfig) -> str:
     return redact(" ".join(config.hydra.overrides.task)) or "defaults"
 
 
+def _announce(runs: int) -> None:
+    """A sign of life before jobs are composed, a tenth of a second each, and torch is loaded. On stdout, so that bad
+    input stays one line on stderr."""
+    print(f"{runs} run{'s' * (runs != 1)}: checking model, data and device", flush=True)
+
+
 def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:
     global _current
     quiet_dependencies()
     started = time.time()
     runs = [run_config(job) for job in jobs]
-    # A sign of life before torch is loaded; on stdout, so that bad input stays one line on stderr.
-    print(f"{len(runs)} run{'s' * (len(runs) != 1)}: checking model, data and device", flush=True)
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
     from rwkv_sweep.sweep_folder import claim, prepare_resume

@@ -5,7 +5,8 @@ fp32, products in the dtype of their weights.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ from rwkv_sweep.models.loops.time_mix import time_mix
 from rwkv_sweep.models.means import hand_over
 from rwkv_sweep.models.packed import Packed
 
+LITTLE = 100_000_000
+"""Multiplications of a block's linear layers that one thread does about as fast as two: there is one wait for the other
+at the end of every product and loop, some twenty a block."""
+
 
 def run_blocks(
     blocks: Sequence[Block],
@@ -28,7 +33,43 @@ def run_blocks(
     on_state: OnState | None = None,
     on_mean: OnMean | None = None,
 ) -> Tensor:
-    """The residual stream [T, D] through `blocks`, one after another; arguments as `rwkv6.run_blocks`."""
+    """The residual stream [T, D] through `blocks`, one after another; arguments as `rwkv6.run_blocks`.
+
+    A pair of sentences in a small model takes one thread, whatever PyTorch has.
+    """
+    with _one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+        return _run_blocks(blocks, h_TD, packed, layers, on_layer, on_state, on_mean)
+
+
+def _multiplications(block: Block) -> int:
+    """Of the linear layers, a token."""
+    mix, wide = block.attention, block.feed_forward
+    layers = [mix.receptance, mix.key, mix.value, mix.gate, mix.output, wide.receptance, wide.key, wide.value]
+    return sum(layer.in_features * layer.out_features for layer in layers)
+
+
+@contextlib.contextmanager
+def _one_thread_where(little: bool) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if not little or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None,
+    on_mean: OnMean | None,
+) -> Tensor:
     value_TD = gate_TD = None
     for index, block in enumerate(blocks):
         mix, wide = block.attention, block.feed_forward
