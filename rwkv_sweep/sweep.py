@@ -24,7 +24,7 @@ from rwkv_sweep.jobs import compose_jobs, compose_once, job_overrides, load_seld
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.terminal import quiet_dependencies, say
+from rwkv_sweep.terminal import announce, quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
 BAD_INPUT, SOME_FAILED = 2, 1
@@ -64,7 +64,7 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _announce(1)
+        announce(1)
         _start(config, Path(config.hydra.run.dir), [config], [], _name(config), multirun=False)
 
     @_not_swallowed
@@ -72,7 +72,7 @@ class SweepCallback(Callback):
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
         _settle(config)
-        _announce(len(job_overrides(config)))
+        announce(len(job_overrides(config)))
         jobs = compose_jobs(config)
         _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
         compose_once(config, jobs)
@@ -110,12 +110,6 @@ def _settle(config: DictConfig) -> None:
 def _name(config: DictConfig) -> str:
     """What was typed."""
     return redact(" ".join(config.hydra.overrides.task)) or "defaults"
-
-
-def _announce(runs: int) -> None:
-    """A sign of life before jobs are composed, a tenth of a second each, and torch is loaded. On stdout, so that bad
-    input stays one line on stderr."""
-    print(f"{runs} run{'s' * (runs != 1)}: checking model, data and device", flush=True)
 
 
 def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:

@@ -34,6 +34,11 @@ def progress_bar(total: int, name: str) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
+def announce(runs: int) -> None:
+    """A sign of life before jobs are composed and torch is loaded. On stdout: bad input is one line on stderr."""
+    print(f"{runs} run{'s' * (runs != 1)}: checking model, data and device", flush=True)
+
+
 def quiet_dependencies() -> None:
     """Keep from the user what dependencies say that they can do nothing about. Our own warnings still show."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
