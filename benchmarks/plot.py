@@ -12,12 +12,14 @@ from typing import Any
 
 OURS, FLOOR, PEER = "#0072b2", "#999999", "#e69f00"
 """Told apart by the colour-blind too (Okabe and Ito)."""
+ALONE = "matrix products alone"
 SHOWN = {
-    "floor": "matrix products alone",
+    "floor, torch.mm": f"{ALONE}, torch.mm",
+    "floor, oneDNN": f"{ALONE}, oneDNN",
     "rwkv_sweep": "rwkv_sweep",
     "transformers": "transformers, RWKV-4",
     "naive loop": "one sentence at a time, plain PyTorch",
-    "bf16, floor, one by one": "matrix products alone",
+    "bf16, floor, one by one": ALONE,
     "bf16, fused": "rwkv_sweep",
     "bf16, fused, all layers pooled": "rwkv_sweep, all 24 blocks pooled",
     "bf16, eager PyTorch": "plain PyTorch blocks, packed",
@@ -45,6 +47,11 @@ def rates(record: dict[str, Any]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
+def color_of(name: str) -> str:
+    """Floors, ours and peers apart."""
+    return FLOOR if name.startswith(ALONE) else OURS if name.startswith("rwkv_sweep") else PEER
+
+
 def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
     import matplotlib
 
@@ -58,8 +65,8 @@ def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
         squeeze=False,
     )
     for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
-        floor = found[SHOWN["floor"]]
-        colors = [FLOOR if x == floor else OURS if name.startswith("rwkv_sweep") else PEER for name, x in found.items()]
+        floor = max(x for name, x in found.items() if name.startswith(ALONE))
+        colors = [color_of(name) for name in found]
         bars = axis.barh(list(found), list(found.values()), color=colors)
         axis.bar_label(bars, [f" {x:,.0f}  ({x / floor:.1%})" for x in found.values()], fontsize=9)
         axis.set(xscale="log", title=title, xlim=(min(found.values()) / 2, floor * 8))
