@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models import paths
+from rwkv_sweep.models import fused_cpu, paths
 from rwkv_sweep.models.blocks import ChannelMix
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loops import compiling
@@ -191,3 +191,22 @@ def test_training_takes_the_plain_blocks() -> None:
     model(torch.arange(5), packed, [2], lambda _, h_TD: found.append(h_TD))
     found[0].sum().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "ln_out" not in name)
+
+
+@pytest.mark.parametrize(("little", "expected"), [(0, 2), (10**12, 1)])
+def test_few_tokens_take_one_thread(little: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    monkeypatch.setattr(fused_cpu, "LITTLE", little)
+    model = Rwkv6Model(Rwkv6Config(64, 64, 2, head_size=32)).eval()
+    initialize(model, seed=0, zero_outputs=False)
+    seen: list[int] = []
+    with torch.inference_mode():
+        model(torch.arange(9), Packed.of([4, 5]), [0, 1], lambda *_: seen.append(torch.get_num_threads()))
+        assert seen == [expected, expected] and torch.get_num_threads() == 2
+
+        def fail(*_: object) -> None:
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            model(torch.arange(9), Packed.of([4, 5]), [0], fail)
+    assert torch.get_num_threads() == 2

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from rwkv_sweep.models import fused_cpu
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.loops.int8 import dequantized, quantize_int8
@@ -18,6 +19,7 @@ HEAD_SIZES = (8, 64)
 def main() -> None:
     """Run the loops around int8 products, and the smallest model of each size of heads."""
     torch.set_num_threads(2)
+    fused_cpu.LITTLE = 0
     for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one
         q_TK, scale_T = quantize_int8(torch.ones(1, 1))
         dequantized(q_TK.int(), scale_T, scale_T)
