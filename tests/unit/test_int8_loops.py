@@ -83,9 +83,13 @@ def test_integers_are_scaled_by_row_and_column(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found_TN.numpy(), expected.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("capability", ["AVX512", "AVX2"])
 @pytest.mark.parametrize("outliers", [0, 3])
 @pytest.mark.parametrize("tokens", [1, 2, 70])
-def test_the_layer_is_that_of_bitsandbytes(tokens: int, outliers: int) -> None:
+def test_the_layer_is_that_of_bitsandbytes(
+    tokens: int, outliers: int, capability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     layer, x_TK = llm_int8(72, 40), rows(tokens, 72, outliers)
     expected_TN = Linear8bitLt.forward(layer, x_TK)
     found_TN = layer(x_TK)

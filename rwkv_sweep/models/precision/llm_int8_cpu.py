@@ -28,8 +28,17 @@ class CpuLinear8bit(Linear8bitLt):
         q_TK, amax_T, columns = quantize_llm_int8(x_TK, self.state.threshold)
         weight_NK, amax_N = cast(Tensor, self.state.CB), cast(Tensor, self.state.SCB)
         q_TK.index_fill_(1, columns, 0)
-        out_TN = dequantized(torch._int_mm(q_TK, weight_NK.t()), amax_T, amax_N, BOTH_RANGES)
+        out_TN = dequantized(_int_product(q_TK, weight_NK), amax_T, amax_N, BOTH_RANGES)
         if len(columns):
             outliers_NC = weight_NK[:, columns].float().mul_(amax_N[:, None] / LARGEST)
             out_TN.addmm_(x_TK[:, columns], outliers_NC.t())
         return out_TN.view(*x.shape[:-1], self.out_features)
+
+
+def _int_product(q_TK: Tensor, weight_NK: Tensor) -> Tensor:
+    """32-bit integers [T, N]."""
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return torch._int_mm(q_TK, weight_NK.t())
+    # Elsewhere PyTorch's product of integers is slower than one of fp32 numbers, which the library takes then.
+    found: Tensor = torch.ops.bitsandbytes.int8_linear_matmul(q_TK, weight_NK)
+    return found
