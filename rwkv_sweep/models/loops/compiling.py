@@ -43,7 +43,7 @@ class Loop:
 
 def compiled(loop: Callable[..., None], cost: float = 1, fastmath: Any = FAST) -> Loop:
     """The loop as `call` takes it; `numba.prange` marks what threads may share."""
-    options: dict[str, Any] = {"fastmath": fastmath, "cache": True, "error_model": "numpy", "nogil": True}
+    options: dict[str, Any] = {"fastmath": fastmath, "cache": True, "error_model": "numpy"}
     # A name of its own: Numba's cache tells functions apart by name and line, not by how they are compiled.
     single: Any = FunctionType(loop.__code__, loop.__globals__, loop.__name__, None, loop.__closure__)
     single.__qualname__ = f"{loop.__qualname__}_alone"
