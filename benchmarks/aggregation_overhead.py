@@ -33,7 +33,7 @@ from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import batches
 from rwkv_sweep.models.loading import ASSETS
-from rwkv_sweep.overhead import measure_overhead
+from rwkv_sweep.profiling.overhead import measure_overhead
 
 AGGREGATIONS = {"mean": None, "concat": None, "max": None, "weighted": "linear"}
 """With the weights of those that take any."""

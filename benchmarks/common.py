@@ -16,9 +16,9 @@ import torch
 from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.dataset import ASSET
 from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.measure import frozen_heap, synchronize
 from rwkv_sweep.models import paths
 from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.profiling.timing import frozen_heap, synchronize
 from rwkv_sweep.records import read_records
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

@@ -46,8 +46,8 @@ from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.measure import measure_latency
 from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.prompt import Tokenized
 
 DEVICE = torch.device("cuda")

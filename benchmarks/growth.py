@@ -29,10 +29,10 @@ import torch
 from benchmarks.common import TINY, benchmark_parser, load_encoder, samples_s, write_record
 from rwkv_sweep.devices import device_tags
 from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.measure import MIB, peak_bytes
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
+from rwkv_sweep.profiling.memory import MIB, peak_bytes
 from rwkv_sweep.prompt import Tokenized
 
 CPU = torch.device("cpu")

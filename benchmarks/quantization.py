@@ -26,17 +26,17 @@ from torch import Tensor
 from benchmarks.common import TINY, add_shape, benchmark_parser, write_record
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.devices import device_tags
-from rwkv_sweep.energy import measure_energy
 from rwkv_sweep.evaluate import ratio_interval
-from rwkv_sweep.measure import MIB, peak_bytes
 from rwkv_sweep.models import fused, paths
 from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import apply_precision, audit
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
-from rwkv_sweep.overhead import interleaved
 from rwkv_sweep.pooling import POOLS, PooledTokens
+from rwkv_sweep.profiling.energy import measure_energy
+from rwkv_sweep.profiling.interleaved import interleaved
+from rwkv_sweep.profiling.memory import MIB, peak_bytes
 
 PRECISIONS = {
     "fp32": PrecisionConfig("fp32", "float32"),

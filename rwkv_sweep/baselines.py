@@ -14,10 +14,10 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.evaluate import cosine, paired_difference
-from rwkv_sweep.measure import measure_latency
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import load_word_vectors
 from rwkv_sweep.params import data_key
+from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.quality import quality_metrics
 from rwkv_sweep.results import FINISHED, RESULT_FILE, Result, read_scores, write_latency, write_pairs
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rwkv_sweep.devices import current_device
 from rwkv_sweep.extract import Batch, RwkvEncoder
 from rwkv_sweep.models.packed import CHUNK, Packed
 from rwkv_sweep.pooling import PooledTokens
@@ -70,7 +71,8 @@ class CapturedPairs:
         self._encoder, self._vectors = encoder, vectors
         self._idf_V = encoder.idf_V.to(encoder.device) if idf and encoder.idf_V is not None else None
         self._graphs: dict[tuple[int, bool], _Graph] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        with current_device(encoder.device):
+            self._pool = torch.cuda.graph_pool_handle()
         self.reason: str | None = None
 
     def graph_of(self, tokenized: Tokenized) -> _Graph | None:
@@ -82,7 +84,10 @@ class CapturedPairs:
         partly = any(end - start < len(ids) for (start, end), ids in pairs)
         if (size, partly) not in self._graphs:
             try:
-                graph = _Graph(self._vectors, size, partly, self._idf_V, self._pool, tokenized, self._encoder.device)
+                with current_device(self._encoder.device):
+                    graph = _Graph(
+                        self._vectors, size, partly, self._idf_V, self._pool, tokenized, self._encoder.device
+                    )
             except Exception as error:  # whatever a layer does that a graph cannot hold, each library has its own error
                 self.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else repr(error)
                 log.warning("single pairs run eagerly, as they cannot be captured as a CUDA graph: %s", self.reason)
@@ -137,7 +142,8 @@ class _Graph:
     def score(self, tokenized: Tokenized) -> float:
         """Cosine of a pair of this size."""
         self._fill(tokenized)
-        self._graph.replay()
+        with torch.cuda.device(self._device):  # a graph runs on the current device's stream
+            self._graph.replay()
         torch.cuda.current_stream(self._device).synchronize()
         return float(self._score[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import platform
@@ -27,6 +28,11 @@ def resolve_device(config: DeviceConfig) -> torch.device:
         have = f"{count} CUDA device(s), device.index 0 to {count - 1}" if count else "no CUDA device: use device=cpu"
         raise UserError(f"device={config.type} device.index={index} is not on this machine, which has {have}")
     return torch.device("cuda", index)
+
+
+def current_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Within it `device` is the current one, which streams, graphs, events and kernels are made for by default."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def set_threads(config: DeviceConfig) -> None:

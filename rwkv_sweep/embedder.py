@@ -17,6 +17,7 @@ from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.extract import Batch, RwkvEncoder
 from rwkv_sweep.models.blocks import Block
 from rwkv_sweep.models.paths import unsupported
+from rwkv_sweep.models.precision import needs_host
 from rwkv_sweep.models.rwkv6 import Rwkv6Model
 from rwkv_sweep.naive import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.postprocess import Postprocess
@@ -70,17 +71,28 @@ class Embedder:
     @property
     def pair_path(self) -> str:
         """How single pairs run, for the record: known for sure only once some have."""
-        if self._captured is None:
-            return "eager"
-        return "CUDA graph" if self._captured.reason is None else f"eager ({self._captured.reason})"
+        reason = self._why_eager if self._captured is None else self._captured.reason
+        if reason is None:
+            return "eager" if self._captured is None else "CUDA graph"
+        return f"eager ({reason})"
+
+    @property
+    def _why_eager(self) -> str | None:
+        """Why pairs on a GPU are not captured as CUDA graphs, from what is known of the model; None where they are, and
+        on a CPU, which has none."""
+        model, device = self.encoder.loaded.model, self.encoder.device
+        if device.type != "cuda":
+            return None
+        if not isinstance(model, Rwkv6Model):
+            return "a network of transformers, whose operations may need the host"
+        if self.encoder.batch_tokens == 1:
+            return "a graph runs both sentences at once, and batch_tokens=1 forbids that"
+        blocks = cast(Sequence[Block], model.blocks)
+        return unsupported(blocks, device) or needs_host(model)
 
     @functools.cached_property
     def _captured(self) -> CapturedPairs | None:
-        model, device = self.encoder.loaded.model, self.encoder.device
-        if device.type != "cuda" or not isinstance(model, Rwkv6Model):
-            return None
-        # A graph runs both sentences of a pair at once, which a batch of one forbids.
-        if self.encoder.batch_tokens == 1 or unsupported(cast(Sequence[Block], model.blocks), device) is not None:
+        if self.encoder.device.type != "cuda" or self._why_eager is not None:
             return None
         # Of a copy: bound to this one, graphs would wait for the garbage collector and not go with their embedder.
         return CapturedPairs(self.encoder, replace(self)._pair_vectors, idf=self.pooling == "idf")

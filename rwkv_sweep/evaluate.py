@@ -27,6 +27,10 @@ class Interval:
     lo: float
     hi: float
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """The three numbers as metrics: `name`, `name_lo`, `name_hi`."""
+        return {name: self.value, f"{name}_lo": self.lo, f"{name}_hi": self.hi}
+
 
 @dataclass(frozen=True)
 class Difference(Interval):
@@ -157,6 +161,15 @@ def median_ratio_interval(a_ms: np.ndarray, b_ms: np.ndarray, resamples: int, se
     """
     a, b = _times(a_ms, b_ms)
     return Interval(float(np.median(a / b)), *percentile_bounds(bootstrap_median(a / b, resamples, seed)))
+
+
+def median_interval(values: np.ndarray, resamples: int, seed: int) -> Interval:
+    """Median of positive `values` [P] with its percentile bootstrap interval.
+
+    Raises:
+        ValueError, NonFiniteError: as `ratio_interval`.
+    """
+    return median_ratio_interval(values, np.ones_like(values), resamples, seed)
 
 
 def _times(a_ms: np.ndarray, b_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config import PromptConfig
+from rwkv_sweep.devices import current_device
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.loading import LoadedModel
@@ -119,13 +120,14 @@ class RwkvEncoder:
         """As `encode`, from tokens, on the device and unchecked."""
         shape, count = self.loaded.model.config, len(tokenized.ids)
         out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
-        for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
-            rows_B = to_device(torch.tensor(rows), self.device)
-            found = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
-            for name, vectors in found.items():
-                out[name].index_copy_(1, rows_B, torch.stack([vectors[layer] for layer in layers]))
-            if progress is not None:
-                progress(len(rows))
+        with current_device(self.device):
+            for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
+                rows_B = to_device(torch.tensor(rows), self.device)
+                pooled = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
+                for name, vectors in pooled.items():
+                    out[name].index_copy_(1, rows_B, torch.stack([vectors[layer] for layer in layers]))
+                if progress is not None:
+                    progress(len(rows))
         return out
 
     def batch(self, tokenized: Tokenized, rows: Sequence[int], poolings: Sequence[str]) -> Batch:

@@ -23,6 +23,7 @@ RESULT_FILE = "result.json"
 PAIRS_FILE = "pairs.csv"
 AUDIT_FILE = "audit.json"
 LATENCY_FILE = "latency_ms.csv"
+THROUGHPUT_FILE = "throughput.csv"
 OVERHEAD_FILE = "overhead_ms.csv"
 SUMMARY_FILE = "summary.csv"
 SUMMARY_TABLE = "summary.md"
@@ -137,6 +138,12 @@ def read_scores(folder: Path, split: str) -> list[float]:
 def write_latency(folder: Path, samples_ms: Sequence[float]) -> None:
     """Write `latency_ms.csv`: one row per timed pair, in the order they were timed."""
     _write_csv(folder / LATENCY_FILE, ("sample", "latency_ms"), enumerate(samples_ms))
+
+
+def write_throughput(folder: Path, rates: Sequence[float], reference: Sequence[float]) -> None:
+    """Write `throughput.csv`: one row per timed pass, with the rate of the machine's reference product beside it."""
+    rows = ((number, rate, machine) for number, (rate, machine) in enumerate(zip(rates, reference, strict=True)))
+    _write_csv(folder / THROUGHPUT_FILE, ("pass", "tokens_per_s", "reference_gflop_per_s"), rows)
 
 
 def write_overhead(folder: Path, samples_ms: Mapping[str, Sequence[float]]) -> None:

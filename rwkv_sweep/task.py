@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import load_splits
-from rwkv_sweep.devices import resolve_device, set_threads
+from rwkv_sweep.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import NonFiniteError, UnsupportedError, UserError
@@ -26,7 +27,6 @@ from rwkv_sweep.identity import run_key
 from rwkv_sweep.interrupts import interrupts_wait
 from rwkv_sweep.isolate import run_isolated
 from rwkv_sweep.layers import layers_name
-from rwkv_sweep.measure import MemoryWatch
 from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.out_of_memory import is_out_of_memory, with_smaller_batches
@@ -34,12 +34,13 @@ from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
 from rwkv_sweep.preflight import check_run
+from rwkv_sweep.profiling.memory import MemoryWatch
+from rwkv_sweep.profiling.speed import measure_speed, speed_sample
+from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.quality_pass import measure_quality
 from rwkv_sweep.redaction import redact, redact_files
 from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
 from rwkv_sweep.resume import recorded, take_over
-from rwkv_sweep.speed_pass import measure_speed, speed_sample
-from rwkv_sweep.speedup import measure_speedup
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.sweep_record import STOP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
@@ -113,6 +114,11 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
     """Quality pass, then speed pass, each from its own forwards."""
     set_threads(run.device)
     device = resolve_device(run.device)
+    with current_device(device):
+        return _measured(run, planned, place, clock, device)
+
+
+def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, device: torch.device) -> Result:
     with clock.stage("load"):
         splits = load_splits(run.dataset)
         loaded = warm_model(run.model, run.precision, device)
@@ -151,7 +157,7 @@ def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch)
     if not memory.peak_is_of_this_run:
         tags["note.process_peak"] = "of the whole process: this system cannot reset it"
     with clock.stage("timing"):
-        timed, states = measure_speed(embedder, run, splits[0], place.folder)
+        timed, states = measure_speed(embedder, run, splits[0], place.folder, memory)
     metrics, tags = metrics | timed, tags | states
     metrics |= memory.metrics() | audited.metrics()
     if run.measure.speedup_rounds and not is_reference(run.precision):

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rwkv_sweep import energy
-from rwkv_sweep.energy import measure_energy, reason_names
+from rwkv_sweep.profiling import energy
+from rwkv_sweep.profiling.energy import measure_energy, reason_names
 
 
 def test_a_cpu_has_none() -> None:
@@ -46,7 +46,7 @@ def test_joules_of_a_thousand_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics, tags = measure_energy([(batch, 2000)], 40.0, 0.1, torch.device("cuda", 0))
     assert metrics["energy/joules_per_1k_pairs"] == pytest.approx(600)
     assert metrics["energy/watts"] == pytest.approx(300) and metrics["energy/idle_watts"] == 70
-    assert 0.5 <= metrics["energy/window_s"] < 0.65
+    assert 0.45 <= metrics["energy/window_s"] < 0.65
     assert tags["energy.throttle_reasons"] == "power cap" and tags["energy.sm_clock_mhz"] == "1980 to 1980"
 
 

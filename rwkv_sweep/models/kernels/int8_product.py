@@ -11,10 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkv_sweep.models.kernels.launching import on_device_of_input
+
 ROWS, COLUMNS, DEPTH, GROUP = 128, 256, 128, 8
 """Tile of the result, slice of the inner dimension, and tiles of rows walked over before the next tile of columns."""
 
 
+@on_device_of_input
 def int8_product(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor, dtype: torch.dtype) -> Tensor:
     """As `models.rows.product_reference`, on a GPU: [T, N] in `dtype`."""
     tokens, inner = q_TK.shape

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.models.kernels.fast_math import tanh
+from rwkv_sweep.models.kernels.launching import on_device_of_input
 from rwkv_sweep.models.kernels.residual import Normed
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rows import FP8, LARGEST
@@ -37,6 +38,7 @@ def five_mixes(
     return out_5TD
 
 
+@on_device_of_input
 def launch(
     normed: Normed,
     norm: nn.LayerNorm,

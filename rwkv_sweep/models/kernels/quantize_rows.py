@@ -7,10 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkv_sweep.models.kernels.launching import on_device_of_input
+
 ROUNDING = 12582912.0
 """1.5 * 2**23: added to an fp32 number below 2**22 and taken away again, leaves the nearest integer, ties to even."""
 
 
+@on_device_of_input
 def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, square: bool) -> tuple[Tensor, Tensor]:
     """As `models.rows.quantize_rows_reference`, on a GPU, bit for bit for the same fp32 inputs."""
     tokens, width = x_TK.shape

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.models.kernels.fast_math import sigmoid
+from rwkv_sweep.models.kernels.launching import on_device_of_input
 from rwkv_sweep.models.kernels.quantize_rows import ROUNDING, quantized_row
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rows import LARGEST
@@ -43,6 +44,7 @@ class Normed:
     amax_T: Tensor | None = None
 
 
+@on_device_of_input
 def add_norm_mix(
     h_TD: Tensor,
     value_TD: Tensor | None,

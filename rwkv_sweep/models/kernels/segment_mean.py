@@ -7,9 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkv_sweep.models.kernels.launching import on_device_of_input
+
 ROWS, COLUMNS = 32, 64
 
 
+@on_device_of_input
 def segment_mean(rows_ND: Tensor, offsets_B1: Tensor, tokens_B1: Tensor | None = None) -> Tensor:
     """Sum of rows offsets[b] to offsets[b + 1] over their number, [N, D] in fp32 to [B, D].
 

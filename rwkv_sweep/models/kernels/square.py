@@ -7,9 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkv_sweep.models.kernels.launching import on_device_of_input
+
 BLOCK = 4096
 
 
+@on_device_of_input
 def relu_square(k_TF: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
     """(relu(k) / scale) ** 2 in `dtype`, from any dtype."""
     out_TF = torch.empty(k_TF.shape, dtype=dtype, device=k_TF.device)

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.models.kernels.fast_math import exp
+from rwkv_sweep.models.kernels.launching import on_device_of_input
 from rwkv_sweep.models.kernels.wkv_chunk import chunk_scores, load_low, load_rows, log_decays, norm_and_gate
 from rwkv_sweep.models.packed import CHUNK, Packed
 
@@ -21,6 +22,7 @@ PAIRS_UP_TO = 256
 """Longest sentence for which reading every pair of spans is faster than carrying a state."""
 
 
+@on_device_of_input
 def time_mix(
     r_TD: Tensor,
     k_TD: Tensor,

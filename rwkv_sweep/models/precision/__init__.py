@@ -13,7 +13,7 @@ from torch import nn
 from rwkv_sweep.config import PrecisionConfig
 from rwkv_sweep.models.blocks import ChannelMix
 from rwkv_sweep.models.precision.audit import Audit, audit, layer_bytes, quantized_kernel
-from rwkv_sweep.models.precision.bitsandbytes_layers import FourBitLinear, int8_linear
+from rwkv_sweep.models.precision.bitsandbytes_layers import FourBitLinear, int8_linear, needs_host
 from rwkv_sweep.models.precision.dtypes import (
     DTYPES,
     SHORT_NAMES,
@@ -43,6 +43,7 @@ __all__ = [
     "check_precision",
     "check_selection",
     "kernel_tags",
+    "needs_host",
     "weights_bytes",
 ]
 

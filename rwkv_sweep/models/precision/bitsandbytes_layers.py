@@ -101,6 +101,14 @@ def is_llm_int8(module: nn.Module) -> bool:
     return any(kind.__name__ == "Linear8bitLt" and kind.__module__.startswith("bitsandbytes.") for kind in kinds)
 
 
+def needs_host(model: nn.Module) -> str | None:
+    """Which layers of `model` make the host wait for the device in a forward, so that no CUDA graph can hold it, in a
+    few words; None where there are none."""
+    if any(is_llm_int8(module) for module in model.modules()):
+        return "LLM.int8 of bitsandbytes reads its outlier columns on the host"
+    return None
+
+
 def load_bitsandbytes() -> Any:
     """The library, imported only where it is needed: it looks for GPU libraries when it is.
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from rwkv_sweep.measure import synchronize
+from rwkv_sweep.profiling.timing import synchronize
 
 Metrics = dict[str, float]
 Tags = dict[str, str]
 
+RAMP_SECONDS = 0.3
+"""How long the work runs before its energy is counted: after a rest a card's clocks need that long to come up."""
 IDLE_SECONDS = 0.3
 """How long the card rests before its idle power is read; the reading itself is a mean over some of that time."""
 LEAST_SECONDS = 0.5
-"""The counter moves in steps of up to 0.1 s: over a shorter window they would be a large part of what is read."""
+"""The counter moves in steps of up to 0.1 s. The window starts and ends where it moves, and is much longer."""
 REASONS = {
     0x1: "idle",
     0x2: "application clocks",
@@ -71,20 +75,26 @@ def _measured(
     synchronize(device)
     time.sleep(IDLE_SECONDS)
     idle_watts = nvml.nvmlDeviceGetPowerUsage(card) / 1e3
-    tokens, passed, reasons, clocks = 0, 0.0, 0, []
-    before_mj, start = nvml.nvmlDeviceGetTotalEnergyConsumption(card), time.perf_counter()
-    while passed < seconds:
-        for run, count in work:
-            run()
-            synchronize(device)
-            tokens += count
-            passed = time.perf_counter() - start
-            if passed >= seconds:
-                break
+    endless = itertools.cycle(work)
+    _run_until(endless, device, RAMP_SECONDS, lambda: True)
+    counter = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, card)
+    at_start = counter()
+    _run_until(endless, device, 0.0, lambda: counter() != at_start)
+    before_mj, start = counter(), time.perf_counter()
+    tokens, reasons, clocks = 0, 0, []
+    after_mj = before_mj
+    while True:
+        run, count = next(endless)
+        run()
+        synchronize(device)
+        tokens += count
+        last_mj, after_mj = after_mj, counter()
+        passed = time.perf_counter() - start
         reasons |= nvml.nvmlDeviceGetCurrentClocksEventReasons(card)
         clocks.append(nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM))
-    joules = (nvml.nvmlDeviceGetTotalEnergyConsumption(card) - before_mj) / 1e3
-    passed = time.perf_counter() - start
+        if passed >= seconds and (after_mj != last_mj or passed >= seconds + LEAST_SECONDS):
+            break
+    joules = (after_mj - before_mj) / 1e3
     metrics = {
         "energy/joules_per_1k_pairs": 1000 * joules * tokens_per_pair / tokens,
         "energy/watts": joules / passed,
@@ -98,6 +108,19 @@ def _measured(
         "energy.power_limit_w": f"{limit:.0f}",
     }
     return metrics, tags
+
+
+def _run_until(
+    work: Iterator[tuple[Callable[[], object], int]], device: torch.device, seconds: float, done: Callable[[], bool]
+) -> None:
+    """Run batches for at least `seconds` and until `done`, which is given `LEAST_SECONDS` more at most."""
+    start = time.perf_counter()
+    while True:
+        next(work)[0]()
+        synchronize(device)
+        passed = time.perf_counter() - start
+        if passed >= seconds and (done() or passed >= seconds + LEAST_SECONDS):
+            return
 
 
 def reason_names(bits: int) -> str:

@@ -1,4 +1,4 @@
-"""How fast a precision is beside fp32: both models in one process, turn by turn, on the same packed batch and pairs.
+"""How fast a precision is beside fp32: both models in one process, interleaved, on the same packed batch and pairs.
 
 Runs of a sweep are timed one after another, so their tokens/s also tell of what else the machine did meanwhile. Here
 that is common to both and cancels in the ratio; two precisions are compared by their ratios to fp32.
@@ -17,13 +17,13 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.evaluate import ratio_interval
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.overhead import Work, interleaved
 from rwkv_sweep.parity import REFERENCE, why_no_reference
+from rwkv_sweep.profiling.interleaved import Work, interleaved
 from rwkv_sweep.prompt import Tokenized
 
 RESAMPLES = 10_000
-PAIRS_PER_TURN = 4
-"""Single pairs for each turn of the batch: a pair takes a small part of its time."""
+PAIRS_PER_ROUND = 4
+"""Single pairs for each round of the batch: a pair takes a small part of its time."""
 
 
 def measure_speedup(
@@ -33,12 +33,12 @@ def measure_speedup(
 
     Args:
         embedder: of this precision.
-        run: `measure.speedup_rounds` turns of the batch.
-        pairs: timed one by one, as many as there are turns for, from the first on again where they are fewer.
+        run: `measure.speedup_rounds` rounds of the batch.
+        pairs: timed one by one, as many as there are rounds for, from the first on again where they are fewer.
         batch: tokenized sentences of one packed batch.
 
     Returns:
-        Metrics `speedup/*` (ratios of mean times with 95 % bootstrap intervals over turns), and a tag that says why
+        Metrics `speedup/*` (ratios of mean times with 95 % bootstrap intervals over rounds), and a tag that says why
         there are none: the fp32 weights do not fit into memory.
     """
     encoder = embedder.encoder
@@ -47,8 +47,10 @@ def measure_speedup(
         return {}, {"note.speedup": f"absent: {reason}"}
     loaded = load_model(run.model, REFERENCE, encoder.device)
     arms = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
-    rounds = run.measure.speedup_rounds
-    timed = [pairs[index % len(pairs)] for index in range(rounds * PAIRS_PER_TURN)]
+    number = run.measure.speedup_rounds
+    timed = [pairs[index % len(pairs)] for index in range(number * PAIRS_PER_ROUND)]
+    for arm in arms.values():
+        arm.prepare_pairs(timed)
     whole: dict[str, Work] = {name: lambda arm=arm: arm.embed_tokens(batch) for name, arm in arms.items()}  # type: ignore[misc]
     single: list[dict[str, Work]] = [
         {name: lambda arm=arm, pair=pair: arm.score_pair(*pair) for name, arm in arms.items()}  # type: ignore[misc]
@@ -56,8 +58,8 @@ def measure_speedup(
     ]
     random = np.random.default_rng(run.seed)
     try:
-        samples = {"": [whole] * rounds, "pair_": single}
-        taken = {kind: interleaved(turns, encoder.device, random) for kind, turns in samples.items()}
+        samples = {"": [whole] * number, "pair_": single}
+        taken = {kind: interleaved(rounds, encoder.device, random) for kind, rounds in samples.items()}
     finally:
         del arms, loaded, whole, single
         gc.collect()
@@ -67,5 +69,5 @@ def measure_speedup(
     for kind, times in taken.items():
         ratio = ratio_interval(np.array(times["fp32"]), np.array(times["this"]), RESAMPLES, run.seed)
         name = f"speedup/{kind}over_fp32"
-        metrics |= {name: ratio.value, f"{name}_lo": ratio.lo, f"{name}_hi": ratio.hi}
+        metrics |= ratio.metrics(name)
     return metrics, {}

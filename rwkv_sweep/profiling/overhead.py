@@ -1,21 +1,17 @@
-"""What a configuration costs over final-layer inference: both in one process, turn by turn, on the same sentences."""
+"""What a configuration costs over final-layer inference: both in one process, interleaved, on the same sentences."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.evaluate import Interval, median_ratio_interval, ratio_interval
-from rwkv_sweep.measure import MIB, frozen_heap, peak_bytes, synchronize
+from rwkv_sweep.evaluate import median_ratio_interval, ratio_interval
+from rwkv_sweep.profiling.interleaved import Work, interleaved
+from rwkv_sweep.profiling.memory import MIB, peak_bytes
 from rwkv_sweep.prompt import Tokenized
 
-Work = Callable[[], object]
-
-WARM_UP_ROUNDS = 3
 RESAMPLES = 10_000
 
 
@@ -56,31 +52,8 @@ def measure_overhead(
         for kind, samples in taken.items():
             of, final = np.array(samples[arm]), np.array(samples["final"])
             name = f"{prefix}{kind}_ratio"
-            metrics |= _interval(name, ratio_interval(of, final, RESAMPLES, seed))
-            metrics |= _interval(f"{name}_median", median_ratio_interval(of, final, RESAMPLES, seed))
+            metrics |= ratio_interval(of, final, RESAMPLES, seed).metrics(name)
+            metrics |= median_ratio_interval(of, final, RESAMPLES, seed).metrics(f"{name}_median")
         metrics[f"{prefix}memory_mib"] = (peaks[arm] - peaks["final"]) / MIB
     samples_ms = {f"{kind}_{arm}": values for kind, each in taken.items() for arm, values in each.items()}
     return metrics, samples_ms
-
-
-def _interval(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
-
-
-def interleaved(
-    turns: Sequence[Mapping[str, Work]], device: torch.device, random: np.random.Generator
-) -> dict[str, list[float]]:
-    """Milliseconds of each arm, one sample a turn; within a turn the arms run in random order."""
-    for turn in turns[:WARM_UP_ROUNDS]:
-        for work in turn.values():
-            work()
-    samples: dict[str, list[float]] = {name: [] for name in turns[0]}
-    with frozen_heap():
-        for turn in turns:
-            for name in random.permutation(list(turn)):
-                synchronize(device)
-                start = time.perf_counter()
-                turn[name]()
-                synchronize(device)
-                samples[name].append((time.perf_counter() - start) * 1e3)
-    return samples

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rwkv_sweep import speed_pass
 from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.profiling import speed
 from rwkv_sweep.prompt import Tokenized
 from rwkv_sweep.texts import Texts
 from tests.small_models import encoder_of, random_config
@@ -26,21 +26,21 @@ def split_of(fingerprint: str, *sentences: str) -> PairSplit:
 def test_tokens_are_read_once_for_jobs_that_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Tokenized] = []
     encoder = encoder_of(random_config())
-    monkeypatch.setattr(speed_pass, "_last_read", None)
-    tokens_of = speed_pass._tokens_of
+    monkeypatch.setattr(speed, "_last_read", None)
+    tokens_of = speed._tokens_of
 
     def counted(*arguments: object) -> tuple[Tokenized, int, int]:
         found = tokens_of(*arguments)  # type: ignore[arg-type]
         read.append(found[0])
         return found
 
-    monkeypatch.setattr(speed_pass, "_tokens_of", counted)
+    monkeypatch.setattr(speed, "_tokens_of", counted)
     embedder = Embedder(encoder, [1], "mean", AggregationConfig(name="none"))
     split, other = split_of("a", "A dog!", "The cat"), split_of("b", "A dog!", "Another")
-    first = speed_pass._read(embedder, split, 0)
+    first = speed._read(embedder, split, 0)
     assert first[1:] == (2 * (6 + 7), 0)
-    assert speed_pass._read(replace(embedder, layers=[0]), split, 0) is first and len(read) == 1
-    assert speed_pass._read(embedder, other, 0)[1] == 2 * (6 + 7)
+    assert speed._read(replace(embedder, layers=[0]), split, 0) is first and len(read) == 1
+    assert speed._read(embedder, other, 0)[1] == 2 * (6 + 7)
     shorter = replace(embedder, encoder=replace(encoder, max_tokens=3))
-    assert speed_pass._read(shorter, other, 0)[1:] == (12, 4)
-    assert speed_pass._read(embedder, split, 0)[0].ids == first[0].ids and len(read) == 4
+    assert speed._read(shorter, other, 0)[1:] == (12, 4)
+    assert speed._read(embedder, split, 0)[0].ids == first[0].ids and len(read) == 4

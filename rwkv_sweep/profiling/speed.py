@@ -1,0 +1,218 @@
+"""The speed pass of a run: memory, throughput, latency and, where asked for, energy and overhead over final-layer
+inference. Everything is warmed up first, so that nothing is compiled or allocated for the first time while it is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rwkv_sweep.config import AggregationConfig, RunConfig
+from rwkv_sweep.dataset import PairSplit
+from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.extract import RwkvEncoder, batches
+from rwkv_sweep.pooling import STATE
+from rwkv_sweep.profiling.energy import measure_energy
+from rwkv_sweep.profiling.latency import measure_latency
+from rwkv_sweep.profiling.memory import MemoryWatch
+from rwkv_sweep.profiling.overhead import measure_overhead
+from rwkv_sweep.profiling.throughput import measure_throughput
+from rwkv_sweep.profiling.timing import MachineReference
+from rwkv_sweep.prompt import Tokenized
+from rwkv_sweep.results import write_latency, write_overhead, write_throughput
+from rwkv_sweep.texts import Texts
+
+WARM_UP_SENTENCES = 8
+GPU_BATCHES = 8
+"""Batches of one timed round on a GPU, spread evenly over the lengths; on a CPU the one of median length is timed."""
+CPU_FLOP = 5e10
+"""On a CPU a timed batch holds no more tokens than so much arithmetic allows in all blocks of the model: less than a
+second's, and the same number for every layer, so that layers compare."""
+LEAST_TOKENS = 512
+"""... but so many at least: below, the matrix products are no longer those of a batch."""
+HELD_SENTENCES = 16_384
+"""Token ids are kept of this many sentences; of a larger split of a random choice, while all are counted."""
+
+MetricsAndTags = tuple[dict[str, float], dict[str, str]]
+
+
+def measure_speed(
+    embedder: Embedder, run: RunConfig, split: PairSplit, folder: Path, memory: MemoryWatch
+) -> MetricsAndTags:
+    """Time the first split; writes the samples into `folder`. Nothing here comes from the cache of vectors.
+
+    Args:
+        memory: of this run; restarted and stopped around a pass that is not timed.
+
+    Returns:
+        Metrics, and tags that say how single pairs ran, what the machine's reference is, whether the rate settled, and
+        in what state the device was while its energy was counted.
+    """
+    tokenized, tokens, truncated = _read(embedder, split, run.seed)
+    metrics: dict[str, float] = {"data/tokens": tokens, "data/truncated": truncated}
+    tags: dict[str, str] = {}
+    pairs = split.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs, run.measure.overhead_pairs))
+    timed = pairs[: run.measure.latency_pairs]
+    parts = _timed_batches(embedder, tokenized, run.batch_tokens) if run.measure.throughput else []
+    _warm_up(embedder, parts, timed, memory)
+    if parts or timed:
+        device = embedder.encoder.device
+        reference = MachineReference(device)
+        tags["speed.reference"] = reference.name
+        batch_pass = partial(_time_batches, embedder, run, parts, tokens / len(split.labels), reference, folder)
+        pair_pass = partial(_time_pairs, embedder, timed, pairs[: run.measure.warmup_pairs], reference, folder)
+        # Batches bring a GPU's clock up for the pairs.
+        for timed_pass in (batch_pass, pair_pass) if device.type == "cuda" else (pair_pass, batch_pass):
+            values, notes = timed_pass()
+            metrics, tags = metrics | values, tags | notes
+    if run.measure.overhead:
+        compared = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]
+        batch = _full_batch(tokenized, run.batch_tokens)
+        ratios, samples_ms = measure_overhead(
+            _configurations(embedder), compared, batch, run.measure.overhead_batches, run.seed
+        )
+        metrics |= ratios
+        write_overhead(folder, samples_ms)
+    return metrics, tags
+
+
+def _warm_up(
+    embedder: Embedder, parts: Sequence[Tokenized], pairs: Sequence[tuple[str, str]], memory: MemoryWatch
+) -> None:
+    """Run every shape that will be timed, and read the peak memory of running them once all is compiled.
+
+    On a GPU each batch runs twice: libraries choose kernels by shape, and what they try out must not count as memory.
+    """
+    if parts:
+        embedder.embed_tokens(parts[0].select(range(min(WARM_UP_SENTENCES, len(parts[0].ids)))))
+        if embedder.encoder.device.type == "cuda":
+            for part in parts:
+                embedder.embed_tokens(part)
+    if pairs:
+        embedder.prepare_pairs(pairs)
+        embedder.score_pair(*pairs[0])
+    memory.restart()
+    for part in parts:
+        embedder.embed_tokens(part)
+    if pairs:
+        embedder.score_pair(*pairs[0])
+    memory.stop()
+
+
+def _time_batches(
+    embedder: Embedder,
+    run: RunConfig,
+    parts: Sequence[Tokenized],
+    per_pair: float,
+    reference: MachineReference,
+    folder: Path,
+) -> MetricsAndTags:
+    """Throughput, and energy where asked for. per_pair: tokens of a pair."""
+    if not parts:
+        return {}, {}
+    device = embedder.encoder.device
+    work = [(partial(embedder.embed_tokens, part), part.tokens) for part in parts]
+    throughput = measure_throughput(work, run.measure.throughput_seconds, device, reference)
+    write_throughput(folder, throughput.rates, throughput.reference)
+    metrics, tags = throughput.metrics(), throughput.tags()
+    metrics["throughput/pairs_per_s"] = metrics["throughput/tokens_per_s"] / per_pair
+    metrics["throughput/tokens_per_batch"] = sum(part.tokens for part in parts) / len(parts)
+    if run.measure.energy_seconds > 0:
+        joules, states = measure_energy(work, per_pair, run.measure.energy_seconds, device)
+        metrics, tags = metrics | joules, tags | states
+    return metrics, tags
+
+
+def _time_pairs(
+    embedder: Embedder,
+    timed: Sequence[tuple[str, str]],
+    warm_up: Sequence[tuple[str, str]],
+    reference: MachineReference,
+    folder: Path,
+) -> MetricsAndTags:
+    """Latency of single pairs."""
+    if not timed:
+        return {}, {}
+    latency = measure_latency(embedder.score_pair, timed, warm_up, embedder.encoder.device, reference)
+    write_latency(folder, latency.samples_ms)
+    return latency.metrics(), {"pairs": embedder.pair_path}
+
+
+def speed_sample(embedder: Embedder, run: RunConfig, split: PairSplit) -> tuple[Tokenized, list[tuple[str, str]]]:
+    """A full packed batch of a split, and pairs of it, for timing two models against each other."""
+    tokenized, _, _ = _read(embedder, split, run.seed)
+    return _full_batch(tokenized, run.batch_tokens), split.first_pairs(run.measure.latency_pairs or len(split))
+
+
+_last_read: tuple[object, tuple[Tokenized, int, int]] | None = None
+
+
+def _read(embedder: Embedder, split: PairSplit, seed: int) -> tuple[Tokenized, int, int]:
+    """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences.
+
+    The last answer is kept: the jobs of a sweep mostly read the same, and no timing is of this.
+    """
+    global _last_read
+    encoder = embedder.encoder
+    tokenizer = encoder.loaded.tokenizer
+    key = (tokenizer.name, tokenizer.fingerprint, repr(encoder.prompt), encoder.max_tokens, split.fingerprint, seed)
+    if _last_read is None or _last_read[0] != key:
+        _last_read = (key, _tokens_of(encoder, split.sentences, seed))
+    return _last_read[1]
+
+
+def _tokens_of(encoder: RwkvEncoder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
+    count = len(sentences)
+    if count <= HELD_SENTENCES:
+        held = encoder.tokenize(sentences)
+        return held, held.tokens, held.truncated
+    held = encoder.tokenize(sentences.take(np.random.default_rng(seed).permutation(count)[:HELD_SENTENCES]))
+    tokens = truncated = 0
+    for first in range(0, count, HELD_SENTENCES):
+        part = encoder.tokenize(sentences[first : first + HELD_SENTENCES])
+        tokens, truncated = tokens + part.tokens, truncated + part.truncated
+    return held, tokens, truncated
+
+
+def _configurations(embedder: Embedder) -> dict[str, Embedder]:
+    final = [embedder.encoder.loaded.model.config.num_hidden_layers]
+    # A WKV state has no final layer; the mean is what final-layer inference usually takes.
+    pooling = "mean" if embedder.pooling == STATE else embedder.pooling
+    plain = AggregationConfig(name="none")
+    compared = {
+        "final": replace(embedder, layers=final, pooling=pooling, aggregation=plain, postprocess=None),
+        "this": embedder,
+    }
+    if embedder.pooling != STATE:
+        compared["naive"] = replace(embedder, keep_layers=True)
+    return compared
+
+
+def _timed_batches(embedder: Embedder, tokenized: Tokenized, batch_tokens: int) -> list[Tokenized]:
+    """The packed batches that are timed: of all lengths on a GPU, of median length on a CPU."""
+    on_gpu = embedder.encoder.device.type == "cuda"
+    limit = batch_tokens if on_gpu else min(batch_tokens, _cpu_tokens(embedder))
+    parts = batches([len(ids) for ids in tokenized.ids], limit)
+    filled = [sum(len(tokenized.ids[index]) for index in part) for part in parts]
+    # The last one holds what is left over.
+    whole = parts[:-1] if len(parts) > 1 and 2 * filled[-1] < filled[0] else parts
+    count = min(GPU_BATCHES, len(whole)) if on_gpu else 1
+    return [tokenized.select(whole[(2 * place + 1) * len(whole) // (2 * count)]) for place in range(count)]
+
+
+def _cpu_tokens(embedder: Embedder) -> int:
+    """See `CPU_FLOP`: a power of two. A block of an RWKV or a transformer has about 13 weights per squared width."""
+    shape = embedder.encoder.loaded.model.config
+    tokens = CPU_FLOP / (2 * 13 * shape.hidden_size**2 * shape.num_hidden_layers)
+    return max(LEAST_TOKENS, 1 << max(0, int(tokens).bit_length() - 1))
+
+
+def _full_batch(tokenized: Tokenized, batch_tokens: int) -> Tokenized:
+    """The fullest packed batch of these sentences."""
+    lengths = [len(ids) for ids in tokenized.ids]
+    fullest = max(batches(lengths, batch_tokens), key=lambda batch: sum(lengths[index] for index in batch))
+    return tokenized.select(fullest)
