@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ import torch
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.environment import environment_tags
+from rwkv_sweep.errors import UndefinedError, ends_the_program
 from rwkv_sweep.evaluate import cosine, paired_difference
+from rwkv_sweep.failures import failed
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import load_word_vectors
 from rwkv_sweep.params import data_key
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.quality import quality_metrics
-from rwkv_sweep.results import FINISHED, RESULT_FILE, Result, read_scores, write_latency, write_pairs
+from rwkv_sweep.results import FINISHED, RESULT_FILE, UNDEFINED, Result, read_scores, write_latency, write_pairs
 
 ScorePairs = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+
+_SOURCE = ("source", "path", "id", "subset", "revision")
+_ALL_ZERO = {
+    "word_overlap": "no two sentences of a pair share a word",
+    "word_vectors": "no pair has words with a vector in both sentences",
+}
+"""What it means that a baseline scores every pair 0."""
 
 
 def baseline_folder(root: Path, name: str, run: RunConfig) -> Path:
@@ -55,12 +65,33 @@ def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]
 def run_baseline(
     name: str, scorer: tuple[ScorePairs, dict[str, str]], run: RunConfig, splits: Sequence[PairSplit], root: Path
 ) -> Result:
-    """Score and time one baseline, write its record, and return it."""
-    score_pairs, tags = scorer
+    """Score and time one baseline, write its record, and return it.
+
+    Its status is UNDEFINED where a split has no correlation with its scores (no two sentences share a word, no word has
+    a vector), and FAILED where anything else goes wrong; both with a reason, and the sweep goes on.
+    """
     folder = baseline_folder(root, name, run)
-    started = time.time()
+    planned = Result(name, "baseline", FINISHED, _params(name, run), started=time.time())
+    try:
+        result = _measured(planned, scorer, run, splits, folder)
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        result = failed(planned, error)
+    result.save(folder)
+    return result
+
+
+def _measured(
+    planned: Result,
+    scorer: tuple[ScorePairs, dict[str, str]],
+    run: RunConfig,
+    splits: Sequence[PairSplit],
+    folder: Path,
+) -> Result:
+    score_pairs, tags = scorer
     scores = [score_pairs(split.sentences1, split.sentences2) for split in splits]
-    metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
+    metrics, reasons = _quality(planned.name, splits, scores, run)
     first = splits[0]
     pairs = first.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs))
     if run.measure.latency_pairs:
@@ -74,34 +105,65 @@ def run_baseline(
         write_latency(folder, latency.samples_ms)
     write_pairs(folder, pair_rows(splits, scores))
     tags = {**environment_tags(torch.device("cpu")), **tags, "data_fingerprint": first.fingerprint}
+    error = {"kind": "Undefined", "message": "; ".join(reasons)} if reasons else None
+    status = UNDEFINED if reasons else FINISHED
+    return replace(planned, status=status, metrics=metrics, tags=tags, error=error, ended=time.time())
+
+
+def _params(name: str, run: RunConfig) -> dict[str, Any]:
     params: dict[str, Any] = {
         "model": name,
         "dataset": run.dataset.name,
         "dataset.splits": ",".join(run.dataset.splits),
     }
-    params |= {f"dataset.{key}": getattr(run.dataset, key) for key in ("source", "path", "id", "subset", "revision")}
-    result = Result(name, "baseline", FINISHED, params, metrics, tags, None, started, time.time())
-    result.save(folder)
-    return result
+    return params | {f"dataset.{key}": getattr(run.dataset, key) for key in _SOURCE}
+
+
+def _quality(
+    name: str, splits: Sequence[PairSplit], scores: Sequence[np.ndarray], run: RunConfig
+) -> tuple[dict[str, float], list[str]]:
+    """Metrics of every split that has them, as `quality_metrics`, and of each other split why it has none."""
+    metrics: dict[str, float] = {}
+    reasons = []
+    for split, values in zip(splits, scores, strict=True):
+        try:
+            measured = quality_metrics([split], [values], run.bootstrap, run.seed)
+        except UndefinedError as error:
+            why = f" ({_ALL_ZERO[name]})" if not values.any() else ""
+            reasons.append(f"split {split.name}: {error}{why}")
+            continue
+        # `quality/NAME` is the first split's alone, `quality/SPLIT/NAME` each one's.
+        metrics |= {key: value for key, value in measured.items() if split is splits[0] or key.count("/") == 2}
+    return metrics, reasons
 
 
 def baseline_deltas(
     run: RunConfig, splits: Sequence[PairSplit], scores: Sequence[np.ndarray], root: Path
-) -> dict[str, float]:
-    """Spearman of these scores less that of each baseline, with 95 % paired bootstrap intervals, first split."""
-    found: dict[str, float] = {}
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Spearman of these scores less that of each baseline, with 95 % paired bootstrap intervals, first split.
+
+    Returns:
+        Metrics, and tags that say why a difference is missing. A baseline that is undefined on this split, or failed,
+        has a record of its own that says so.
+    """
+    metrics: dict[str, float] = {}
+    notes: dict[str, str] = {}
     split = splits[0]
     for name in run.baselines:
         folder = baseline_folder(root, name, run)
-        if not (folder / RESULT_FILE).exists():
+        if not (folder / RESULT_FILE).exists() or "quality/spearman" not in Result.load(folder).metrics:
             continue
         theirs = np.asarray(read_scores(folder, split.name))
-        delta = paired_difference(scores[0], theirs, split.labels, run.bootstrap, run.seed)
-        found[f"baseline/{name}/delta"] = delta.value
-        found[f"baseline/{name}/delta_lo"] = delta.lo
-        found[f"baseline/{name}/delta_hi"] = delta.hi
-        found[f"baseline/{name}/delta_p"] = delta.p
-    return found
+        try:
+            delta = paired_difference(scores[0], theirs, split.labels, run.bootstrap, run.seed)
+        except UndefinedError as error:  # few pairs: no resample in which both have a correlation
+            notes[f"note.baseline/{name}/delta"] = f"undefined: {error}"
+            continue
+        metrics[f"baseline/{name}/delta"] = delta.value
+        metrics[f"baseline/{name}/delta_lo"] = delta.lo
+        metrics[f"baseline/{name}/delta_hi"] = delta.hi
+        metrics[f"baseline/{name}/delta_p"] = delta.p
+    return metrics, notes
 
 
 def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> Iterator[tuple[str, int, float, float]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rwkv_sweep.errors import NonFiniteError
+from rwkv_sweep.errors import UndefinedError
 
 CONFIDENCE = 0.95
 _CHUNK_ELEMENTS = 1 << 16  # counts held at a time: 512 KiB stay in a core's cache, three times as fast as all at once
@@ -57,7 +57,7 @@ def percentile_bounds(values_R: np.ndarray) -> tuple[float, float]:
     """Bounds of the 95 % percentile interval; a resample without a value (NaN) says nothing and is left out.
 
     Raises:
-        NonFiniteError: no resample has a value.
+        UndefinedError: no resample has a value.
     """
     tail = (1 - CONFIDENCE) / 2
     lo, hi = np.quantile(_defined(values_R), (tail, 1 - tail))
@@ -72,7 +72,7 @@ def two_sided_p(differences_R: np.ndarray) -> float:
     Application, 1997, equation 4.11): finitely many resamples never give p = 0, and none below `least_p(R)`.
 
     Raises:
-        NonFiniteError: as `percentile_bounds`.
+        UndefinedError: as `percentile_bounds`.
     """
     defined = _defined(differences_R)
     fewer = min((defined <= 0).sum(), (defined >= 0).sum())
@@ -120,5 +120,5 @@ def resampled_counts(pairs: int, resamples: int, seed: int) -> Iterator[np.ndarr
 def _defined(values_R: np.ndarray) -> np.ndarray:
     defined = values_R[~np.isnan(values_R)]
     if not defined.size:
-        raise NonFiniteError(f"none of {len(values_R)} resamples has a value: too few pairs, or too few resamples")
+        raise UndefinedError(f"none of {len(values_R)} resamples has a value: too few pairs, or too few resamples")
     return defined

@@ -21,3 +21,22 @@ class UnsupportedError(UserError):
 
 class NonFiniteError(RuntimeError):
     """A result is NaN or infinite, or would be: the run fails and says why, instead of recording it as a number."""
+
+
+class UndefinedError(NonFiniteError):
+    """A figure that does not exist for these data, such as a correlation with scores that are all equal."""
+
+
+def ends_the_program(error: BaseException) -> bool:
+    """Whether an error is a request to end, which nobody may catch for good.
+
+    What is neither this nor an `Exception` is a failure all the same: a panic in a Rust library (a tokenizer's, say)
+    reaches Python as a bare `BaseException`.
+    """
+    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
+
+
+def first_line(error: BaseException) -> str:
+    """`ZeroDivisionError: division by zero`: class and first line of an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

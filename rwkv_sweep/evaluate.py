@@ -16,7 +16,7 @@ from rwkv_sweep.bootstrap import (
     percentile_bounds,
     two_sided_p,
 )
-from rwkv_sweep.errors import NonFiniteError
+from rwkv_sweep.errors import NonFiniteError, UndefinedError
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
         resamples, seed: of the bootstrap.
 
     Raises:
-        NonFiniteError: NaN or infinite scores, or all scores equal, so that Spearman is undefined.
+        NonFiniteError: NaN or infinite scores.
+        UndefinedError: all scores equal, so that Spearman is undefined, or so few pairs that no resample has one.
     """
     # SciPy and scikit-learn take a second to import, which checks before the first run need not wait for.
     from scipy.stats import pearsonr
@@ -127,7 +128,7 @@ def paired_difference(
     single ones suggest.
 
     Raises:
-        NonFiniteError: as `score`.
+        NonFiniteError, UndefinedError: as `score`.
     """
     a, labels = _checked(scores_a, labels)
     b, labels = _checked(scores_b, labels)
@@ -209,7 +210,7 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
             )
         if not len(values) or values.min() == values.max():
             shown = f"all {len(values)} {name} are {values[0]:g}" if len(values) else f"there are no {name}"
-            raise NonFiniteError(f"{shown}: Spearman is undefined (NaN), no quality can be given")
+            raise UndefinedError(f"{shown}: Spearman is undefined (NaN), no quality can be given")
     return scores, labels
 
 

@@ -20,6 +20,7 @@ NOT_DECIDING = (
     "__main__.py",
     "comparisons.py",
     "config_errors.py",
+    "failures.py",
     "gpus.py",
     "identity.py",
     "interrupts.py",

@@ -21,7 +21,10 @@ from rwkv_sweep.models.precision import check_precision, check_selection
 from rwkv_sweep.models.shape import EncoderShape, Shape
 from rwkv_sweep.params import data_key
 from rwkv_sweep.pooling import check_pooling
+from rwkv_sweep.results import FINDINGS, FINISHED, Result, write_atomically
 from rwkv_sweep.resume import recorded, take_over
+from rwkv_sweep.sweep_record import STOP_FILE
+from rwkv_sweep.terminal import say
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,21 @@ class Prepared:
                 result = run_baseline(name, scorer, self.run, self.splits, root)
                 result = replace(result, id=uuid.uuid4().hex, key=key)
                 result.save(folder)
+                _say_unfinished(result, self.run.on_error, root)
             if tracking.enabled:
                 from rwkv_sweep.tracking import track_result
 
                 track_result(tracking, result, folder, parent, again)
+
+
+def _say_unfinished(result: Result, on_error: str, root: Path) -> None:
+    """Report a baseline without a figure; one that failed ends the sweep where `on_error=stop`, as a job would."""
+    if result.status == FINISHED or result.error is None:
+        return
+    failed = result.status not in FINDINGS
+    say(f"{result.name} {result.status.lower()}: {result.error['message']}", error=failed)
+    if failed and on_error == "stop":
+        write_atomically(root / STOP_FILE, result.name + "\n")
 
 
 def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prepared]:

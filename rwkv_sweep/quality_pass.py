@@ -13,7 +13,7 @@ from rwkv_sweep.baselines import baseline_deltas, pair_rows
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit, load_splits
 from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluate import cosine, paired_difference
 from rwkv_sweep.pooling import STATE
 from rwkv_sweep.postprocess import Postprocess, fit
@@ -30,12 +30,14 @@ TRANSDUCTIVE = "transductive"
 @dataclass(frozen=True)
 class QualityPass:
     """metrics: quality and differences. embedder: with its post-processing fitted. fitted_on: the split that was, or
-    `transductive`; None without post-processing. source: `store`, or `forward` where this run had to compute."""
+    `transductive`; None without post-processing. source: `store`, or `forward` where this run had to compute.
+    notes: tags that say why a difference is missing."""
 
     metrics: dict[str, float]
     embedder: Embedder
     fitted_on: str | None
     source: str
+    notes: dict[str, str]
 
 
 def measure_quality(
@@ -68,9 +70,13 @@ def measure_quality(
     scores = [pair_scores(post.apply(each) if post else each) for each in raw]
     write_pairs(folder, pair_rows(splits, scores))
     metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
-    metrics |= baseline_deltas(run, splits, scores, root)
-    metrics |= _final_delta(source, embedder, run, splits[0], scores[0])
-    return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store")
+    deltas, notes = baseline_deltas(run, splits, scores, root)
+    metrics |= deltas
+    try:
+        metrics |= _final_delta(source, embedder, run, splits[0], scores[0])
+    except UndefinedError as error:  # of the reference: the run's own scores have passed
+        notes["note.final/delta"] = f"undefined: {error}"
+    return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
 
 
 def sentence_vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:

@@ -32,7 +32,13 @@ PAGE_FILE = "report.html"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 UNSUPPORTED = "UNSUPPORTED"
 """What was asked for is valid, but the device or what is installed cannot do it: a finding, not a failure."""
-STATUSES = (FINISHED, FAILED, KILLED, UNSUPPORTED)
+UNDEFINED = "UNDEFINED"
+"""It ran, but what was asked for does not exist with these data, such as a correlation of equal scores: a finding."""
+STATUSES = (FINISHED, FAILED, KILLED, UNSUPPORTED, UNDEFINED)
+FINDINGS = (FINISHED, UNSUPPORTED, UNDEFINED)
+"""Statuses of runs that did not go wrong; a sweep of these alone exits 0."""
+REPEATABLE = (FINISHED, UNDEFINED)
+"""Statuses that the same run on the same data would only reach again, so that a resumed sweep does not repeat it."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,11 @@ class Result:
     Attributes:
         name: unique within a sweep: what was swept, or the baseline's name.
         kind: `model` or `baseline`.
-        status: `FINISHED`, `FAILED` or `KILLED`, MLflow's words, or `UNSUPPORTED`.
+        status: `FINISHED`, `FAILED` or `KILLED`, MLflow's words, or `UNSUPPORTED` or `UNDEFINED`.
         params: flat, what was asked for.
         metrics: names as in docs/metrics.md, units in the names.
         tags: what it ran on: versions, device, kernel, fingerprints, notes.
-        error: kind, message (one line) and, of what nobody foresaw, traceback of a failure, or of what is unsupported.
+        error: kind, message (one line) and, of what nobody foresaw, traceback of a run that did not finish.
         started, ended: seconds since the epoch.
         id: of this attempt; the same wherever its folder is moved or imported.
         key: what was asked for, of what content, by which code; equal in repetitions, see `rwkv_sweep.identity`.

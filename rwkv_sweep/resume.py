@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.results import FINISHED, RESULT_FILE, Result
+from rwkv_sweep.results import REPEATABLE, RESULT_FILE, Result
 from rwkv_sweep.sweep_folder import EARLIER
 from rwkv_sweep.terminal import say
 
@@ -76,7 +76,7 @@ def _copy(source: Path, folder: Path, name: str, run_id: str | None = None) -> R
 
 
 def _fits(result: Result, key: str) -> bool:
-    return result.status == FINISHED and result.key == key
+    return result.status in REPEATABLE and result.key == key
 
 
 def _load(folder: Path) -> Result | None:

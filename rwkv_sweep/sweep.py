@@ -5,7 +5,9 @@ A single run (without -m) goes the same way, as a sweep of one job without a par
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import sys
 import time
 import traceback
@@ -20,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.errors import ends_the_program, first_line
 from rwkv_sweep.jobs import compose_jobs, compose_once, job_overrides, load_seldom, swept_keys
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
@@ -28,6 +31,8 @@ from rwkv_sweep.terminal import announce, quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
 BAD_INPUT, SOME_FAILED = 2, 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,23 @@ _current: _Running | None = None
 
 
 def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
-    """Hydra turns a callback's exceptions into warnings and goes on, but lets SystemExit through."""
+    """Hydra turns a callback's exceptions into warnings and goes on, but lets SystemExit through. One line says
+    what came, and the parent run is closed."""
 
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             method(*args, **kwargs)
-        except Exception as error:
-            if is_bad_input(error):
+        except BaseException as error:
+            if ends_the_program(error):
+                raise
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                abandon_sweep("FAILED")
+            if isinstance(error, Exception) and is_bad_input(error):
                 print(f"error: {redact(one_line(error))}", file=sys.stderr)
                 raise SystemExit(BAD_INPUT) from error
-            print(redact(traceback.format_exc()), file=sys.stderr)
+            log.debug("".join(traceback.format_exception(error)))
+            print(f"error: {redact(first_line(error))} (hydra.verbose=true says where)", file=sys.stderr)
             raise SystemExit(SOME_FAILED) from error
 
     return wrapped
@@ -185,7 +196,7 @@ def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepR
 def _end(root: Path) -> None:
     global _current
     from rwkv_sweep.report.tables import write_summary_table
-    from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED
+    from rwkv_sweep.results import FAILED, FINDINGS, FINISHED
     from rwkv_sweep.summary import print_summary, write_summary
     from rwkv_sweep.sweep_folder import release, sweep_results
 
@@ -195,7 +206,7 @@ def _end(root: Path) -> None:
     results = sweep_results(root)
     missing = _missing(record, results)
     # What this machine cannot run is a result; a command that asks for nothing else was refused before it began.
-    failed = bool(missing) or any(result.status not in (FINISHED, UNSUPPORTED) for result in results)
+    failed = bool(missing) or any(result.status not in FINDINGS for result in results)
     artifacts = [write_summary(results, root), write_summary_table(results, record, root)]
     if record.report is not None:
         from rwkv_sweep.report import write_report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import traceback
 import uuid
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +19,9 @@ from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
-from rwkv_sweep.errors import NonFiniteError, UnsupportedError, UserError
+from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.failures import failed
 from rwkv_sweep.gpus import own_gpu
 from rwkv_sweep.identity import run_key
 from rwkv_sweep.interrupts import interrupts_wait
@@ -29,7 +29,7 @@ from rwkv_sweep.isolate import run_isolated
 from rwkv_sweep.layers import layers_name
 from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
-from rwkv_sweep.out_of_memory import is_out_of_memory, with_smaller_batches
+from rwkv_sweep.out_of_memory import with_smaller_batches
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
@@ -38,7 +38,7 @@ from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.speed import measure_speed, speed_sample
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.quality_pass import measure_quality
-from rwkv_sweep.redaction import redact, redact_files
+from rwkv_sweep.redaction import redact_files
 from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.stopwatch import Stopwatch
@@ -91,8 +91,10 @@ def run_task(cfg: DictConfig) -> float | None:
         with interrupts_wait():
             _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
         raise
-    except Exception as error:  # before anything was measured: model or data are gone
-        result = _failed(planned, error)
+    except BaseException as error:  # before anything was measured: model or data are gone
+        if ends_the_program(error):
+            raise
+        result = failed(planned, error)
     with interrupts_wait():
         _keep(result, run, place, clock)
     _tell(result, run, place)
@@ -104,9 +106,11 @@ def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> 
     try:
         result = with_smaller_batches(run, lambda smaller: measure_run(smaller, planned, place, clock))
     except UnsupportedError as error:
-        result = replace(_failed(planned, error), status=UNSUPPORTED)
-    except Exception as error:
-        result = _failed(planned, error)
+        result = replace(failed(planned, error), status=UNSUPPORTED)
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        result = failed(planned, error)
     return replace(result, metrics={**result.metrics, **clock.metrics()})
 
 
@@ -143,7 +147,7 @@ def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, d
             quality = measure_quality(embedder, run, splits, place.folder, place.root, poolings, clock)
         embedder, metrics = quality.embedder, quality.metrics
         params["postprocess.fit"] = quality.fitted_on
-        tags["quality_source"] = quality.source
+        tags |= {"quality_source": quality.source, **quality.notes}
     else:
         tags["note.quality"] = "absent: the weights are random"
     if run.measure.parity:
@@ -220,15 +224,3 @@ def _tell(result: Result, run: RunConfig, place: Place) -> None:
         say(f"{place.name} failed: {message}", error=True)
         if run.on_error == "stop":
             write_atomically(place.root / STOP_FILE, place.name + "\n")
-
-
-def _failed(planned: Result, error: Exception) -> Result:
-    """kind: the class of the error. message: one line. traceback: only of what is not the user's to put right."""
-    known = isinstance(error, (UserError, NonFiniteError))
-    kind = "OutOfMemory" if is_out_of_memory(error) else type(error).__name__
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    message = " ".join(lines) if known else f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-    told = {"kind": kind, "message": message}
-    if not known:
-        told["traceback"] = redact("".join(traceback.format_exception(error)))
-    return replace(planned, status=FAILED, error=told, ended=time.time())

@@ -13,7 +13,7 @@ from typing import Any
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.processes import is_dead, this_process
 from rwkv_sweep.redaction import redact
-from rwkv_sweep.results import FAILED, FINISHED, UNSUPPORTED, Result
+from rwkv_sweep.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
 
 # Set before MLflow is imported: nothing here may call out, and a server that is down must not hold up a sweep for long.
@@ -241,5 +241,5 @@ class Tracker:
 
 
 def mlflow_status(status: str) -> str:
-    """MLflow has no word for what a device cannot do; the tag `rwkv_sweep.status` keeps ours."""
-    return FAILED if status == UNSUPPORTED else status
+    """MLflow has no word for what a device cannot do, or data leave undefined; the tag `rwkv_sweep.status` has it."""
+    return FAILED if status in (UNSUPPORTED, UNDEFINED) else status

@@ -13,13 +13,13 @@ from filelock import FileLock, Timeout
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.results import (
     FAILED,
+    FINDINGS,
     FINISHED,
     KILLED,
     PAGE_FILE,
     RESULT_FILE,
     SUMMARY_FILE,
     SUMMARY_TABLE,
-    UNSUPPORTED,
     Result,
 )
 from rwkv_sweep.sweep_folder import LOCK_FILE, is_claimed, result_folders, sweep_results
@@ -120,7 +120,7 @@ def close_imported(tracker: Tracker, root: Path) -> None:
     results = sweep_results(root)
     models = [result for result in results if result.kind == "model"]
     complete = record.jobs is not None and len(models) >= record.jobs
-    well = all(result.status in (FINISHED, UNSUPPORTED) for result in results)
+    well = all(result.status in FINDINGS for result in results)
     status = (FINISHED if well else FAILED) if complete else KILLED
     if tracker.status(parent) != status:
         there = [root / name for name in (SUMMARY_FILE, SUMMARY_TABLE, PAGE_FILE) if (root / name).exists()]

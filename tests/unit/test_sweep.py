@@ -9,9 +9,14 @@ import pytest
 from rwkv_sweep import sweep
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.results import FINISHED, Result
+from rwkv_sweep.results import FAILED, FINISHED, Result
 from rwkv_sweep.sweep_folder import sweep_results
 from rwkv_sweep.sweep_record import SweepRecord
+
+
+class Panic(BaseException):
+    """As a Rust library raises: not an `Exception`."""
+
 
 TRACKING = {"enabled": False, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
 
@@ -41,19 +46,40 @@ def test_record_round_trip(tmp_path: Path) -> None:
     [
         (UserError("layer=99 is not there"), 2, "error: layer=99 is not there\n"),
         (ValueError("Config group override must be a string or a list. Got int"), 2, "error: Config group override"),
-        (ZeroDivisionError("a flaw"), 1, "Traceback (most recent call last)"),
+        (ZeroDivisionError("a flaw\nin two lines"), 1, "error: ZeroDivisionError: a flaw (hydra.verbose=true"),
+        (Panic("index out of range"), 1, "error: Panic: index out of range (hydra.verbose=true"),
     ],
 )
-def test_callbacks_end_the_program(error: Exception, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Hydra would turn their exceptions into warnings and go on."""
+def test_callbacks_end_the_program(
+    error: BaseException,
+    code: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Hydra would turn their exceptions into warnings and go on. The sweep's parent run is closed."""
+    closed: list[str] = []
+    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING)))
+    monkeypatch.setattr(sweep, "_close", lambda record, tracking, status, artifacts: closed.append(status))
+    SweepRecord("x", None, [], ["mean"], None, TRACKING).save(tmp_path)
 
     def method() -> None:
         raise error
 
     with pytest.raises(SystemExit) as caught:
         sweep._not_swallowed(method)()
-    assert caught.value.code == code
-    assert capsys.readouterr().err.startswith(told)
+    assert caught.value.code == code and closed == [FAILED]
+    err = capsys.readouterr().err
+    assert err.startswith(told) and err.count("\n") == 1
+
+
+def test_an_interrupt_passes_through_a_callback() -> None:
+    def method() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep._not_swallowed(method)()
 
 
 def test_abandon_without_a_sweep_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

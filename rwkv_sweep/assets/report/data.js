@@ -1,4 +1,6 @@
 // What runs are called, their places on axes, their looks.
+// What did not go wrong, but has no figure either: the machine cannot do it, or the data leave it undefined.
+const FINDINGS = ["UNSUPPORTED", "UNDEFINED"];
 const RUNS = DATA.runs.map((run, index) => ({
   ...run,
   index,

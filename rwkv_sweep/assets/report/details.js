@@ -2,11 +2,13 @@
 function failuresCard() {
   const failed = RUNS.filter((run) => !run.done);
   if (!failed.length && !DATA.missing) return null;
-  const wrong = failed.some((run) => run.status !== "UNSUPPORTED") || DATA.missing;
+  const wrong = failed.some((run) => !FINDINGS.includes(run.status)) || DATA.missing;
+  const unsupported = failed.every((run) => run.status === "UNSUPPORTED");
+  const title = wrong ? "What did not finish" : unsupported ? "What this machine cannot run" : "What has no figure";
   return el(
     "section",
     { class: `card${wrong ? " wrong" : ""}`, id: "failures", "aria-labelledby": "failures-title" },
-    el("h2", { id: "failures-title" }, wrong ? "What did not finish" : "What this machine cannot run"),
+    el("h2", { id: "failures-title" }, title),
     DATA.missing
       ? el(
           "p",

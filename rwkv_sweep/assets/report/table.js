@@ -93,7 +93,7 @@ const holmMark = (p, delta) =>
   );
 
 function statusPill(run) {
-  const kind = run.done ? "" : run.status === "UNSUPPORTED" ? " other" : " failed";
+  const kind = run.done ? "" : FINDINGS.includes(run.status) ? " other" : " failed";
   return el("span", { class: `pill${kind}`, title: run.error ? run.error.message : null }, run.status.toLowerCase());
 }
 
@@ -148,7 +148,7 @@ function runsTable(changed) {
     el(
       "tr",
       {
-        class: run.status === "UNSUPPORTED" ? "base" : !run.done ? "failed" : run.model ? null : "base",
+        class: FINDINGS.includes(run.status) ? "base" : !run.done ? "failed" : run.model ? null : "base",
         "data-run": run.index,
       },
       columns.map((column, i) =>

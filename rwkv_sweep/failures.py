@@ -1,0 +1,26 @@
+"""What becomes of an error in a run: a record with its reason."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import replace
+
+from rwkv_sweep.errors import NonFiniteError, UserError, first_line
+from rwkv_sweep.out_of_memory import is_out_of_memory
+from rwkv_sweep.redaction import redact
+from rwkv_sweep.results import FAILED, Result
+
+
+def failed(planned: Result, error: BaseException) -> Result:
+    """`planned` as a failure.
+
+    Its error has kind: the class of the error; message: one line; traceback: only of what the user cannot correct.
+    """
+    known = isinstance(error, (UserError, NonFiniteError))
+    kind = "OutOfMemory" if is_out_of_memory(error) else type(error).__name__
+    message = " ".join(redact(str(error)).split()) if known else redact(first_line(error))
+    reason = {"kind": kind, "message": message}
+    if not known:
+        reason["traceback"] = redact("".join(traceback.format_exception(error)))
+    return replace(planned, status=FAILED, error=reason, ended=time.time())
