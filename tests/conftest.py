@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.jitter import sitecustomize as jitter
+from tests.search_path import search_path
+
 ROOT = Path(__file__).resolve().parents[1]
 CPU_THREADS = 2
 
@@ -15,6 +18,20 @@ CPU_THREADS = 2
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", str(CPU_THREADS))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "what is measured takes made-up random times, in processes that tests start too (0: all the same time)"
+    parser.addoption("--jitter-clock", type=int, metavar="SEED", default=None, help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--jitter-clock")
+    if seed is None:
+        return
+    os.environ[jitter.VARIABLE] = str(seed)
+    os.environ["PYTHONPATH"] = search_path()
+    jitter.install(seed)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

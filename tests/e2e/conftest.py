@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.search_path import search_path
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 MODULE = (sys.executable, "-m", "rwkv_sweep")
 
@@ -18,7 +20,7 @@ MODULE = (sys.executable, "-m", "rwkv_sweep")
 def environment(repo_root: Path) -> dict[str, str]:
     """Of every process started here: this checkout, whether or not it is installed."""
     kept = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "MLFLOW_RUN_ID")}
-    return {**kept, "PYTHONPATH": str(repo_root), "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
+    return {**kept, "PYTHONPATH": search_path(repo_root), "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
 
 
 @pytest.fixture(scope="session")

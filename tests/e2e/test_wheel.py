@@ -10,6 +10,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.search_path import search_path
+
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 
@@ -59,14 +61,14 @@ def test_wheel_carries_assets_and_nothing_but_the_package(wheel: Path) -> None:
 
 def test_run_from_another_folder_reads_the_wheels_conf(installed: Path, tmp_path: Path) -> None:
     module = [sys.executable, "-m", "rwkv_sweep"]
-    search_path = run([*module, "--info", "searchpath"], tmp_path, PYTHONPATH=str(installed))
-    assert str(installed / "rwkv_sweep" / "conf") in search_path
+    searched = run([*module, "--info", "searchpath"], tmp_path, PYTHONPATH=search_path(installed))
+    assert str(installed / "rwkv_sweep" / "conf") in searched
 
-    composed = run([*module, "--cfg", "job"], tmp_path, PYTHONPATH=str(installed))
+    composed = run([*module, "--cfg", "job"], tmp_path, PYTHONPATH=search_path(installed))
     assert "\nlayer:" in f"\n{composed}"
 
 
 def test_console_script_reaches_the_same_main(installed: Path, tmp_path: Path) -> None:
     script = installed / "bin" / "rwkv-sweep"
-    composed = run([sys.executable, str(script), "--cfg", "job"], tmp_path, PYTHONPATH=str(installed))
+    composed = run([sys.executable, str(script), "--cfg", "job"], tmp_path, PYTHONPATH=search_path(installed))
     assert "\nlayer:" in f"\n{composed}"

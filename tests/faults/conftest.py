@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.sweeps import RUNS, SWEPT, Commands, Undisturbed, arguments, latest_root, quality, records
+from tests.search_path import search_path
 
 
 @pytest.fixture(scope="session")
 def fault_environment(repo_root: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in ("HYDRA_FULL_ERROR", "MLFLOW_RUN_ID")}
-    return {**kept, "PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    return {**kept, "PYTHONPATH": search_path(repo_root), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.sweeps import SWEPT, arguments, check_complete, quality, records, tracked
+from tests.search_path import search_path
 
 pytest.importorskip("ray", reason="Ray is not installed: make test-ray has it in an environment of its own")
 pytestmark = pytest.mark.faults
@@ -22,7 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> Iterator[Any]:
     """Three machines of one CPU each; the first is the head."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("PYTHONPATH", str(repo_root))  # for the workers, as if the program were installed there
+    monkeypatch.setenv("PYTHONPATH", search_path(repo_root))  # for the workers, as if the program were installed there
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):

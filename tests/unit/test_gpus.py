@@ -14,6 +14,7 @@ import torch
 from rwkv_sweep import gpus
 from rwkv_sweep.config import DeviceConfig, RunConfig
 from rwkv_sweep.gpus import own_gpu
+from tests.search_path import search_path
 
 AUTO = RunConfig(device=DeviceConfig("auto", "auto"))
 
@@ -75,7 +76,9 @@ def test_the_cpu_needs_none() -> None:
 def test_a_dead_process_holds_no_gpu(tmp_path: Path, repo_root: Path) -> None:
     lock = gpus._lock_path(0)
     script = f"import filelock, os\nlock = filelock.FileLock({str(lock)!r})\nlock.acquire()\nos.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(repo_root)}, check=False)
+    subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": search_path(repo_root)}, check=False
+    )
     assert lock.exists()
     with own_gpu(AUTO, 0) as run:
         assert run.device.index == 0

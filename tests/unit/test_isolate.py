@@ -14,6 +14,7 @@ from rwkv_sweep import isolate
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.isolate import run_isolated
 from rwkv_sweep.results import FAILED, FINISHED, Result
+from tests.search_path import search_path
 
 PLANNED = Result("a", "model", FAILED, {"layer": 1}, id="this", key="k")
 CHILDREN = {
@@ -89,7 +90,7 @@ child = subprocess.Popen([sys.executable, "-c", {watch!r}], stdin=subprocess.PIP
 print(child.pid, flush=True)
 sys.stdin.read()
 """
-    environment = {**os.environ, "PYTHONPATH": str(repo_root)}
+    environment = {**os.environ, "PYTHONPATH": search_path(repo_root)}
     parent = subprocess.Popen(
         [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
