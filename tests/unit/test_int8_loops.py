@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -13,10 +17,11 @@ from bitsandbytes.nn.modules import Linear8bitLt
 from torch import Tensor, nn
 
 from rwkv_sweep.models.loops import compiling
-from rwkv_sweep.models.loops.int8 import dequantized, quantize_int8, quantize_llm_int8
+from rwkv_sweep.models.loops.int8 import _rounded_to_half, dequantized, quantize_int8, quantize_llm_int8
 from rwkv_sweep.models.precision.bitsandbytes_layers import OUTLIER_THRESHOLD, int8_linear
 from rwkv_sweep.models.precision.native import int_product
 from rwkv_sweep.models.rows import quantize_rows_reference
+from tests.search_path import search_path
 from tests.small_models import CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread", "variant")
@@ -63,6 +68,28 @@ def test_rows_of_llm_int8_are_those_of_bitsandbytes(shape: tuple[int, int], outl
     assert len(columns) >= min(outliers, shape[0])
 
 
+def test_fp16_without_instructions_for_it_is_that_of_numpy() -> None:
+    """Every fp16 number, the fp32 numbers halfway between two of them and beside those, and any others."""
+    half = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    half = np.sort(half[np.isfinite(half)])
+    between = half[:-1] + (half[1:] - half[:-1]) / 2
+    up, down = np.nextafter(between, np.float32(np.inf)), np.nextafter(between, np.float32(-np.inf))
+    others = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    edges = np.array([65519.996, 65520, -65520, np.inf, -np.inf, np.nan], dtype=np.float32)
+    x = np.concatenate([half, between, up, down, others, edges])
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = x.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(all_rounded_to_half(x), expected)
+
+
+@numba.njit
+def all_rounded_to_half(x: np.ndarray) -> np.ndarray:
+    rounded = np.empty_like(x)
+    for place in range(len(x)):
+        rounded[place] = _rounded_to_half(x[place])
+    return rounded
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_stays_so(bad: float) -> None:
     x_TK, weight_NK = rows(4, 64), rows(32, 64).to(torch.int8)
@@ -97,6 +124,24 @@ def test_the_layer_is_that_of_bitsandbytes(
     # The library's form for CPUs writes 1 / 127**2 as 6.200124e-05, and is 2e-5 above it; that for GPUs is not.
     torch.testing.assert_close(found_TN, expected_TN, rtol=0, atol=3e-5 * float(expected_TN.abs().max()))
     torch.testing.assert_close(layer(x_TK[None])[0], found_TN, rtol=0, atol=0)
+
+
+def test_a_processor_without_fp16_instructions_gives_the_same_rows(repo_root: Path, tmp_path: Path) -> None:
+    """In a process of its own: such a processor is chosen before the first loop is compiled."""
+    x_TK = rows(6, 33, 4)
+    torch.save(x_TK, tmp_path / "x.pt")
+    script = (
+        "import sys, torch; from rwkv_sweep.models.loops.int8 import quantize_llm_int8\n"
+        f"torch.save(quantize_llm_int8(torch.load(sys.argv[1]), {OUTLIER_THRESHOLD}), sys.argv[2])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.pt"), str(tmp_path / "rows.pt")]
+    environment = {**os.environ, "PYTHONPATH": search_path(repo_root), "NUMBA_CPU_NAME": "generic"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    for found, expected in zip(
+        torch.load(tmp_path / "rows.pt"), quantize_llm_int8(x_TK, OUTLIER_THRESHOLD), strict=True
+    ):
+        assert torch.equal(found, expected)
 
 
 def llm_int8(width: int, wide: int) -> nn.Module:

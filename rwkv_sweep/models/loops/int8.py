@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import torch
 from numba.core import types
-from numba.extending import intrinsic
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
 from rwkv_sweep.models.loops.compiling import ONE, as_float, call, exactly, inlined
@@ -18,7 +19,9 @@ INFINITY = np.int32(0x7F800000)
 """Its bits; those of NaN are above, those of anything finite below."""
 NO_THRESHOLD = float("nan")
 """Above every number in the order of `_size_bits`."""
-ZERO = np.float32(0)
+ZERO, HALF = np.float32(0), np.float32(0.5)
+SMALLEST_NORMAL_HALF, LARGEST_HALF = np.int32(0x38800000), np.int32(0x477FE000)
+"""fp32's bits of 2^-14, below which fp16 numbers are 2^-24 apart as fp32's below 1 are above 0.5; and of 65504."""
 BOUND_BY_MEMORY = 0.1
 """One thread alone keeps the memory busy."""
 
@@ -68,9 +71,28 @@ def _size_bits(context: Any, x: Any) -> Any:
     return types.int32(types.float32), generate
 
 
+def _through_half(x: Any) -> Any:
+    """The fp16 number nearest to x, as fp32; only in compiled code."""
+    raise NotImplementedError
+
+
+@overload(_through_half)
+def _compiled_through_half(x: Any) -> Any:
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    converts = not triple.startswith(("x86_64", "i686")) or "+f16c" in features.split(",")
+
+    def by_instruction(x: Any) -> Any:
+        return _converted_to_half(x)  # type: ignore[call-arg]
+
+    def by_rounding(x: Any) -> Any:
+        return _rounded_to_half(x)
+
+    return by_instruction if converts else by_rounding
+
+
 @intrinsic
-def _through_half(context: Any, x: Any) -> Any:
-    """The fp16 number nearest to x, as fp32."""
+def _converted_to_half(context: Any, x: Any) -> Any:
+    """As the processor's own instructions do it."""
     from llvmlite import ir
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -79,9 +101,25 @@ def _through_half(context: Any, x: Any) -> Any:
     return types.float32(types.float32), generate
 
 
+@numba.njit(error_model="numpy")
+def _rounded_to_half(x: Any) -> Any:
+    """For processors without such instructions (x86 before F16C, many virtual ones): LLVM would call a function that
+    is nowhere to be found, which ends the process."""
+    size: Any = _size_bits(x)  # type: ignore[call-arg]
+    if size >= INFINITY:
+        return x
+    if size < SMALLEST_NORMAL_HALF:
+        rounded = (as_float(size) + HALF) - HALF
+    else:
+        # To ten bits of the fraction, ties to even; a carry into the exponent is as it should be.
+        size = (size + np.int32(0xFFF) + ((size >> np.int32(13)) & np.int32(1))) & np.int32(~0x1FFF)
+        rounded = as_float(INFINITY if size > LARGEST_HALF else size)
+    return -rounded if x < ZERO else rounded
+
+
 @inlined
 def _read(x_TK: Any, t: Any, k: Any, half: Any) -> Any:
-    return _through_half(x_TK[t, k]) if half else x_TK[t, k]  # type: ignore[call-arg]
+    return _through_half(x_TK[t, k]) if half else x_TK[t, k]
 
 
 @inlined
