@@ -157,7 +157,7 @@ class DatasetConfig:
     sentence2: column of the second sentences.
     label: column of the labels, 0/1 or graded.
     word_split: how the word baselines cut the text: `whitespace` (MRPC, where words and punctuation stand apart
-    already) or `punctuation` (ordinary text).
+    already) or `punctuation` (ordinary text; Chinese, Japanese, Thai and other scripts without spaces by letters).
     """
 
     name: str = MISSING

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
+import regex
 
 from rwkv_sweep.config import WORD_SPLITS, require_one_of
 
-# Initials (u.s.), numbers (1,000 and 0.4), clitics ('s), words with their hyphens, then any other mark by itself. That
-# is nearly how MRPC's own text and GloVe's vocabulary are cut; apart at every mark, numbers and initials lose theirs.
-_WORD = re.compile(r"(?:[a-z]\.){2,}|\d+(?:[.,:/]\d+)+|'\w+|\w+(?:-\w+)*|[^\w\s]")
+# Scripts written without spaces between words. Complex context is Unicode's class of those of South East Asia (Thai,
+# Lao, Khmer, Myanmar and others). A dictionary would be needed to find their words, so each letter stands for itself.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Line_Break=Complex_Context}"
+_LETTER = rf"[[\w\p{{N}}]--[{_UNSPACED}]]"
+# Initials (u.s.), numbers (1,000 and 0.4), a letter of those scripts with its marks, clitics ('s), words with their
+# hyphens, then any other mark by itself. That is nearly how MRPC's own text and GloVe's vocabulary are cut; apart at
+# every mark, numbers and initials lose theirs. Other than in `re`, \w holds combining marks, without which words of
+# Hindi, vowelled Hebrew or decomposed French fall into pieces.
+_WORD = regex.compile(
+    r"(?V1)(?:[a-z]\.){2,}|\d+(?:[.,:/]\d+)+"
+    rf"|[{_UNSPACED}][\p{{M}}\N{{KATAKANA-HIRAGANA PROLONGED SOUND MARK}}]*"
+    rf"|'{_LETTER}+|{_LETTER}+(?:-{_LETTER}+)*|[^\w\s\p{{N}}]\p{{M}}*"
+)
 
 
 def split_words(text: str, word_split: str) -> list[str]:
@@ -19,7 +29,8 @@ def split_words(text: str, word_split: str) -> list[str]:
 
     Args:
         word_split: `whitespace` cuts at white space alone, as the study does; right where words and punctuation stand
-            apart already. `punctuation` cuts ordinary text too, where "said." would be a word nobody knows.
+            apart already. `punctuation` cuts ordinary text too, where "said." would be a word nobody knows; scripts
+            without spaces between words (Chinese, Japanese, Thai, ...) become single letters with their marks.
 
     Raises:
         UserError: another `word_split`.

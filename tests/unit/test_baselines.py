@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,39 @@ def test_split_words() -> None:
     )
     with pytest.raises(UserError, match=r"dataset\.word_split=regex is not known: valid are whitespace, punctuation"):
         split_words(text, "regex")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("一只猫, 3只", "一 只 猫 , 3 只"),
+        ("東京タワーは2020年", "東 京 タ ワー は 2020 年"),
+        ("ｶﾀｶﾅ ㄅㄆ", "ｶ ﾀ ｶ ﾅ ㄅ ㄆ"),
+        ("ไทยเป็น", "ไ ท ย เ ป็ น"),
+        ("ລາວ", "ລ າ ວ"),
+        ("ភាសាខ្មែរ", "ភា សា ខ្ មែ រ"),
+        ("မြန်မာ", "မြ န် မာ"),
+        # Spaced scripts keep their words whole, combining marks with them.
+        ("한국어 문장입니다.", "한국어 문장입니다 ."),
+        ("हिन्दी में नमस्ते।", "हिन्दी में नमस्ते ।"),
+        ("தமிழ் மொழி", "தமிழ் மொழி"),
+        ("שָׁלוֹם, עברית", "שָׁלוֹם , עברית"),
+        ("Это не ёлка-палка!", "это не ёлка-палка !"),
+        ("cafe\u0301 na\u00efve m² ½", "cafe\u0301 na\u00efve m² ½"),
+        ("\u2764\ufe0f ok", "\u2764\ufe0f ok"),
+    ],
+)
+def test_words_of_other_scripts(text: str, words: str) -> None:
+    assert split_words(text, "punctuation") == words.split()
+
+
+@pytest.mark.parametrize("name", ["mrpc/raw/validation.tsv", "mrpc/validation.tsv"])
+@needs_mrpc
+def test_english_is_cut_as_by_the_plain_pattern(name: str) -> None:
+    """What other scripts need leaves English alone: every published figure rests on this cut."""
+    plain = re.compile(r"(?:[a-z]\.){2,}|\d+(?:[.,:/]\d+)+|'\w+|\w+(?:-\w+)*|[^\w\s]")
+    text = (DATA / name).read_text(encoding="utf-8")
+    assert split_words(text, "punctuation") == plain.findall(text.lower())
 
 
 def test_word_overlap() -> None:
