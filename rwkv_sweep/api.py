@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from rwkv_sweep.aggregation import aggregate, check_aggregation
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.config_store import conf_dir, register_schemas
+from rwkv_sweep.corpus import Corpus, load_corpus
 from rwkv_sweep.devices import resolve_device, set_threads
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.extract import RwkvEncoder
@@ -26,7 +27,7 @@ from rwkv_sweep.layers import resolve_layers
 from rwkv_sweep.models.hf import HfNetwork
 from rwkv_sweep.models.hf_loading import check_hf_run
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.pooling import check_pooling
+from rwkv_sweep.pooling import IDF, check_pooling
 from rwkv_sweep.validation import run_config
 
 
@@ -57,6 +58,8 @@ class Encoder:
         if isinstance(loaded.model, HfNetwork):
             check_hf_run(config, loaded.model.config)
         self._encoder = RwkvEncoder(loaded, config.prompt, device, config.max_tokens, config.batch_tokens)
+        if config.pooling.name == IDF:
+            self._encoder = self._encoder.with_idf([_named_corpus(config).texts])
         self._checked(config.layer)
 
     @classmethod
@@ -142,8 +145,18 @@ class Encoder:
 
     def _vectors(self, texts: Sequence[str], layers: Sequence[int]) -> Any:
         pooling = self.config.pooling.name
-        encoder = self._encoder.with_idf([texts]) if pooling == "idf" else self._encoder
-        return encoder.encode(texts, layers, [pooling])[pooling]
+        return self._encoder.encode(texts, layers, [pooling])[pooling]
+
+
+def _named_corpus(config: RunConfig) -> Corpus:
+    """The texts in which `pooling=idf` counts tokens: those of a call would decide each other's vectors."""
+    corpus = load_corpus(config.pooling, config.dataset)
+    if corpus is None:
+        raise UserError(
+            "pooling=idf needs texts in which to count tokens: valid are pooling.corpus=FILE with one text a line, or "
+            f"pooling.fit=SPLIT of dataset={config.dataset.name}, such as pooling.fit={config.dataset.splits[0]}"
+        )
+    return corpus
 
 
 def _texts(sentences: str | Sequence[str] | Iterable[Mapping[str, Any]]) -> list[str]:

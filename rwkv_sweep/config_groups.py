@@ -51,12 +51,17 @@ class ModelConfig:
 
 @dataclass
 class PoolingConfig:
-    """Tokens to one vector per layer.
+    """Tokens to one vector per layer. `fit` and `corpus` are for `idf` alone, which takes one of them.
 
     name: the option that was chosen.
+    fit: split of the dataset in whose sentences `idf` counts tokens, such as `train[:1000]`; null with no corpus counts
+    them in the scored sentences themselves (transductive, and labelled so).
+    corpus: text file in which `idf` counts tokens: UTF-8, one text a line.
     """
 
     name: str = MISSING
+    fit: str | None = None
+    corpus: str | None = None
 
 
 @dataclass

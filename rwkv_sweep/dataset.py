@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,11 @@ class PairSplit:
         return list(zip(self.sentences1[:count], self.sentences2[:count], strict=True))
 
 
-def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
+def load_splits(cfg: DatasetConfig, scored: bool = True) -> list[PairSplit]:
     """Read and check the pairs of every split of `cfg.splits`, in that order.
+
+    scored: refuse a split whose labels are all the same. What is only fitted on may have such labels: published test
+    splits often say -1 throughout.
 
     `cfg.path`, where set, wins over `cfg.source`. A folder holds one file per split (`train.tsv`, `validation.csv`;
     `dev` stands for `validation` where there is none). One file is one split, called `all` or by its own name.
@@ -74,13 +77,20 @@ def load_splits(cfg: DatasetConfig) -> list[PairSplit]:
     check_dataset(cfg)
     root = _root(cfg)
     if root is None:
-        return [_split(spec, checked_pairs(hub_records(cfg, spec), cfg, f"{cfg.id} {spec}")) for spec in cfg.splits]
+        hub = (checked_pairs(hub_records(cfg, spec), cfg, f"{cfg.id} {spec}") for spec in cfg.splits)
+        return [_split(spec, pairs, scored) for spec, pairs in zip(cfg.splits, hub, strict=True)]
 
     @cache
     def read(path: Path) -> Pairs:
         return checked_pairs(read_records(path), cfg, str(path))
 
-    return [_split(spec, _sliced(spec, root, read)) for spec in cfg.splits]
+    return [_split(spec, _sliced(spec, root, read), scored) for spec in cfg.splits]
+
+
+def load_fit_split(cfg: DatasetConfig, spec: str) -> PairSplit:
+    """The split of the same dataset that something is fitted on; errors as `load_splits`."""
+    (split,) = load_splits(replace(cfg, splits=[spec]), scored=False)
+    return split
 
 
 def check_dataset(cfg: DatasetConfig) -> None:
@@ -170,10 +180,10 @@ def _sliced(spec: str, root: Path, read: Callable[[Path], Pairs]) -> Pairs:
     return reduce(Pairs.joined, found)
 
 
-def _split(spec: str, pairs: Pairs) -> PairSplit:
+def _split(spec: str, pairs: Pairs, scored: bool) -> PairSplit:
     if not len(pairs.labels):
         raise UserError(f"dataset.splits={spec} has no rows")
-    if (pairs.labels == pairs.labels[0]).all():
+    if scored and (pairs.labels == pairs.labels[0]).all():
         raise UserError(
             f"dataset.splits={spec}: all {len(pairs.labels)} labels are {pairs.labels[0]:g}, so no correlation with "
             "them exists; valid is a split with at least two different labels"

@@ -15,6 +15,7 @@ from rwkv_sweep.devices import resolve_device
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.loading import identify_model
 from rwkv_sweep.models.word_vectors import ASSET as WORD_VECTORS
+from rwkv_sweep.pooling import IDF
 
 NOT_DECIDING = (
     "__main__.py",
@@ -58,10 +59,12 @@ def run_key(run: RunConfig) -> str:
     asked = {key: value for key, value in asdict(run).items() if key not in _HOW_IT_IS_RUN}
     for group in ("model", "dataset", "word_vectors"):
         asked[group].pop("path")
+    asked["pooling"].pop("corpus")
     for tokenizer in ("tokenizer", "foreign_tokenizer"):
         asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
     content = {"model": identify_model(run.model), "data": data_content(run), "words": word_vectors_content(run)}
+    content["idf"] = corpus_content(run)
     return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
 
 
@@ -95,6 +98,22 @@ def data_content(run: RunConfig) -> list[str]:
     return found
 
 
+def corpus_content(run: RunConfig) -> list[str]:
+    """Fingerprints of the split or the file in which the run's `pooling=idf` counts tokens; none without one."""
+    found: list[str] = []
+    if run.pooling.name == IDF and run.pooling.fit is not None:
+        counted = replace(run.dataset, splits=[run.pooling.fit])
+        found += _split_prints(repr(counted), _stamp(counted.path), counted)
+    if run.pooling.name == IDF and run.pooling.corpus is not None:
+        path = Path(run.pooling.corpus).expanduser()
+        if not path.is_file():
+            raise UserError(
+                f"pooling.corpus={run.pooling.corpus} does not exist: give a text file with one text a line"
+            )
+        found.append(_file_digest(path, _stamp(str(path))))
+    return found
+
+
 def word_vectors_content(run: RunConfig) -> str | None:
     """SHA-256 of the word vectors' file, where they are a baseline of the run."""
     if "word_vectors" not in run.baselines:
@@ -107,7 +126,7 @@ def word_vectors_content(run: RunConfig) -> str | None:
 
 def _split_prints(text: str, stamp: object, cfg: DatasetConfig) -> tuple[str, ...]:
     if (text, stamp) not in _prints:
-        _prints[text, stamp] = tuple(split.fingerprint for split in load_splits(cfg))
+        _prints[text, stamp] = tuple(split.fingerprint for split in load_splits(cfg, scored=False))
     return _prints[text, stamp]
 
 

@@ -15,6 +15,8 @@ from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import Rwkv6Config, Shape
 
+IDF = "idf"
+"""The one pooling whose weights come from other texts: see `idf_weights`."""
 STATE = "state"
 """The one pooling that reads the network's state and not its outputs: see `read_state`."""
 
@@ -88,7 +90,7 @@ POOLS: dict[str, Pool] = {
     "max": maximum,
     "first_last": first_last,
     "position": position,
-    "idf": idf,
+    IDF: idf,
 }
 """All but `STATE`, by their names in the config."""
 
@@ -121,7 +123,7 @@ def vector_size(name: str, shape: Shape) -> int:
 
 
 def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
-    """Inverse document frequency of every token id, fp32 [V], from the sentences that are scored.
+    """Inverse document frequency of every token id, fp32 [V], from the texts of `rwkv_sweep.corpus`.
 
     ln((1 + S) / (1 + df)) + 1 for S sentences, df of which hold the id: the frequency of Spärck Jones (1972, "A
     statistical interpretation of term specificity"), smoothed as if one more sentence held every id, as in
@@ -129,7 +131,7 @@ def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
     vanishes.
 
     Args:
-        ids: token ids of each sentence.
+        ids: token ids of each text.
         table_size: V, rows of the embedding table.
     """
     found_V, count = torch.zeros(table_size, dtype=torch.float64), 0

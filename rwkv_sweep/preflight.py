@@ -10,7 +10,8 @@ from pathlib import Path
 from rwkv_sweep.aggregation import check_aggregation
 from rwkv_sweep.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.config import RunConfig
-from rwkv_sweep.dataset import PairSplit, load_splits
+from rwkv_sweep.corpus import load_corpus
+from rwkv_sweep.dataset import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.devices import resolve_device
 from rwkv_sweep.errors import UnsupportedError
 from rwkv_sweep.identity import baseline_key
@@ -20,7 +21,7 @@ from rwkv_sweep.models.loading import check_model
 from rwkv_sweep.models.precision import check_precision, check_selection
 from rwkv_sweep.models.shape import EncoderShape, Shape
 from rwkv_sweep.params import data_key
-from rwkv_sweep.pooling import check_pooling
+from rwkv_sweep.pooling import IDF, check_pooling
 from rwkv_sweep.results import FINDINGS, FINISHED, Result, write_atomically
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.sweep_record import STOP_FILE
@@ -78,6 +79,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
     """
     prepared: dict[str, Prepared] = {}
     shapes: dict[str, Shape] = {}
+    fits: set[str] = set()
     unsupported: list[UnsupportedError] = []
     count = 0
     for run in runs:
@@ -92,10 +94,22 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
         key = data_key(run)
         if key not in prepared:
             prepared[key] = Prepared(run, load_splits(run.dataset), load_baselines(run))
+        fit = repr((run.pooling, run.postprocess, run.dataset))
+        if fit not in fits:
+            _check_fit(run)
+            fits.add(fit)
         count += 1
     if unsupported and len(unsupported) == count:
         raise unsupported[0]
     return list(prepared.values())
+
+
+def _check_fit(run: RunConfig) -> None:
+    """Raises UserError where the texts that pooling or post-processing is fitted on cannot be read."""
+    if run.pooling.name == IDF:
+        load_corpus(run.pooling, run.dataset)
+    if run.postprocess.name != "none" and run.postprocess.fit is not None:
+        load_fit_split(run.dataset, run.postprocess.fit)
 
 
 def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 from rwkv_sweep.aggregation import aggregate
 from rwkv_sweep.baselines import baseline_deltas, pair_rows
 from rwkv_sweep.config import RunConfig
-from rwkv_sweep.dataset import PairSplit, load_splits
+from rwkv_sweep.corpus import TRANSDUCTIVE
+from rwkv_sweep.dataset import PairSplit, load_fit_split
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluate import cosine, paired_difference
@@ -22,9 +23,6 @@ from rwkv_sweep.results import write_pairs
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.store import EmbeddingStore
 from rwkv_sweep.vectors import VectorSource
-
-TRANSDUCTIVE = "transductive"
-"""Said of a post-processing that was fitted on the very sentences it is scored on."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def fitted_postprocess(
         return None, None
     if config.fit is None:
         return fit(config.name, np.concatenate(raw), config.components), TRANSDUCTIVE
-    (split,) = load_splits(replace(run.dataset, splits=[config.fit]))
+    split = load_fit_split(run.dataset, config.fit)
     scored = np.zeros(len(split.sentences), dtype=bool)
     for each in splits:
         scored |= split.sentences.found_in(each.sentences)

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rwkv_sweep.config import RunConfig
+from rwkv_sweep.corpus import load_corpus, scored_corpus
 from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
@@ -33,6 +34,7 @@ from rwkv_sweep.out_of_memory import with_smaller_batches
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
+from rwkv_sweep.pooling import IDF
 from rwkv_sweep.preflight import check_run
 from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.speed import measure_speed, speed_sample
@@ -129,8 +131,13 @@ def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, d
     layers = check_run(run, loaded.model.config)
     encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, run.batch_tokens)
     poolings = list(dict.fromkeys([run.pooling.name, *place.record.poolings]))
-    if "idf" in poolings:
-        encoder = encoder.with_idf([split.sentences for split in splits])
+    from_corpus: dict[str, str] = {}
+    corpus_tags: dict[str, str] = {}
+    if IDF in poolings:
+        corpus = load_corpus(run.pooling, run.dataset) or scored_corpus(splits)
+        encoder = encoder.with_idf([corpus.texts])
+        if run.pooling.name == IDF:
+            from_corpus, corpus_tags = corpus.record(splits)
     embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)
     tags = {
         **environment_tags(device),
@@ -138,9 +145,10 @@ def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, d
         "model_fingerprint": loaded.fingerprint,
         "tokenizer": loaded.tokenizer.name,
         "data_fingerprint": splits[0].fingerprint,
+        **corpus_tags,
     }
     num_blocks = loaded.model.config.num_hidden_layers
-    params = {**planned.params, "layer": layers_name(layers, num_blocks), "depth": loaded.depth(layers)}
+    params = {**planned.params, **from_corpus, "layer": layers_name(layers, num_blocks), "depth": loaded.depth(layers)}
     metrics: dict[str, float] = {}
     if loaded.trained:
         with clock.stage("scoring"):

@@ -15,6 +15,8 @@ from rwkv_sweep.results import FINISHED, Result
 
 ARM_KEYS = ("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights")
 TRANSDUCTIVE = "transductive"
+NOT_NAMED = (None, "", "None", TRANSDUCTIVE)
+"""What `postprocess.fit` and `pooling.fit` say where nothing but the scored sentences was fitted on."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,13 @@ def depth(run: Result) -> int:
 
 
 def is_transductive(run: Result) -> bool:
-    """Whether the post-processing was fitted on the very sentences it is scored on."""
+    """Whether post-processing or the weights of `pooling=idf` were fitted on the very sentences that are scored."""
     processed = run.params.get("postprocess") not in (None, "", "none")
-    return processed and run.params.get("postprocess.fit") in (None, "", "None", TRANSDUCTIVE)
+    if processed and run.params.get("postprocess.fit") in NOT_NAMED:
+        return True
+    fit, corpus = run.params.get("pooling.fit"), run.params.get("pooling.corpus")
+    named = fit != TRANSDUCTIVE and (fit not in NOT_NAMED or corpus not in NOT_NAMED)
+    return run.params.get("pooling") == "idf" and not named
 
 
 def metric(run: Result, key: str) -> float | None:

@@ -50,8 +50,8 @@ def notes(results: Sequence[Result], family: Sequence[Comparison]) -> list[str]:
     lines = [RATIO, *_control(results), *_baselines(results), *_family(results, family)]
     if any(is_transductive(run) for run in runs):
         lines.append(
-            f"Arms marked {TRANSDUCTIVE} were post-processed with means and directions of the very sentences they are "
-            "scored on: not comparable with the others."
+            f"Arms marked {TRANSDUCTIVE} were post-processed, or weighted by document frequency, with figures of the "
+            "very sentences they are scored on: not comparable with the others."
         )
     for key in ("model", "dataset", "dataset.splits", "pooling", "prompt", "precision", "postprocess"):
         lines += values_told(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])

@@ -59,6 +59,20 @@ def test_similarity_is_the_cosine(encoder: Encoder) -> None:
     assert encoder.similarity(np.zeros((1, 256)), vectors_SD[:1]).item() == 0
 
 
+def test_idf_counts_in_named_texts_and_not_in_those_of_a_call(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"pooling=idf needs texts in which to count tokens: valid are pooling\.corpus="
+    ):
+        Encoder.from_config("pooling=idf", "device=cpu")
+    (tmp_path / "corpus.txt").write_text("\n".join(SENTENCES))
+    for named in ("pooling.fit=all", f"pooling.corpus={tmp_path / 'corpus.txt'}"):
+        idf = Encoder.from_config("layer=3", "pooling=idf", "device=cpu", named)
+        alone = idf.encode(SENTENCES[0])
+        np.testing.assert_allclose(idf.encode(SENTENCES)[0], alone, atol=1e-5)
+        mean = Encoder.from_config("layer=3", "device=cpu").encode(SENTENCES[0])
+        assert np.abs(alone - mean).max() > 0.01, "the weights do something"
+
+
 def test_what_is_refused(encoder: Encoder) -> None:
     with pytest.raises(UserError, match="layer=12x is not a layer"):
         encoder.encode(SENTENCES, layers="12x")
@@ -73,5 +87,5 @@ def test_what_is_refused(encoder: Encoder) -> None:
 def test_a_program_that_uses_hydra_keeps_its_own_state(tmp_path: Path) -> None:
     with initialize_config_dir(version_base=None, config_dir=str(conf_dir())):
         before = GlobalHydra.instance().hydra
-        assert Encoder.from_config("layer=1", "device=cpu", "pooling=idf").encode(SENTENCES).shape == (3, 256)
+        assert Encoder.from_config("layer=1", "device=cpu", "pooling=max").encode(SENTENCES).shape == (3, 256)
         assert GlobalHydra.instance().hydra is before

@@ -64,7 +64,7 @@ def test_defaults() -> None:
     study = {"full_depth": False, "rescale_every": 0}
     assert plain(composed()) == {
         "model": {"name": "tiny", "source": "assets", **nothing, **study},
-        "pooling": {"name": "mean"},
+        "pooling": {"name": "mean", "fit": None, "corpus": None},
         "precision": {
             "name": "fp32",
             "base": "float32",

@@ -11,7 +11,7 @@ import pytest
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.report import aggregation, answer, write_report
-from rwkv_sweep.report.arms import groups
+from rwkv_sweep.report.arms import groups, is_transductive
 from rwkv_sweep.report.text import escaped, listed, table
 from rwkv_sweep.results import FAILED, FINISHED, Result
 
@@ -229,6 +229,24 @@ def test_transductive_arms_are_labelled(fit: str | None, tmp_path: Path) -> None
     assert "| mean of all (transductive) |" in text and "not comparable with the others" in text
     fitted = run("all", 12, "mean", 0.55, 1.0, 1.1, postprocess="whiten", **{"postprocess.fit": "train"})
     assert "transductive" not in answer([fitted])
+
+
+@pytest.mark.parametrize(
+    ("params", "transductive"),
+    [
+        ({"pooling": "idf"}, True),
+        ({"pooling": "idf", "pooling.fit": None, "pooling.corpus": None}, True),
+        ({"pooling": "idf", "pooling.fit": "None", "pooling.corpus": "None"}, True),
+        ({"pooling": "idf", "pooling.fit": "transductive", "pooling.corpus": "words.txt"}, True),
+        ({"pooling": "idf", "pooling.fit": "train"}, False),
+        ({"pooling": "idf", "pooling.corpus": "words.txt"}, False),
+        ({"pooling": "mean", "pooling.fit": "transductive"}, False),
+        ({"pooling": "idf", "pooling.fit": "train", "postprocess": "center"}, True),
+        ({"pooling": "idf", "pooling.fit": "train", "postprocess": "center", "postprocess.fit": "train"}, False),
+    ],
+)
+def test_what_counts_as_transductive(params: dict[str, str | None], transductive: bool) -> None:
+    assert is_transductive(Result("x", "model", "FINISHED", params)) is transductive
 
 
 def test_unknown_report(tmp_path: Path) -> None:
