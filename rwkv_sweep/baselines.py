@@ -15,7 +15,7 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import UndefinedError, ends_the_program
-from rwkv_sweep.evaluate import cosine, paired_difference
+from rwkv_sweep.evaluate import cosine
 from rwkv_sweep.failures import failed
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import load_word_vectors
@@ -137,33 +137,17 @@ def _quality(
     return metrics, reasons
 
 
-def baseline_deltas(
-    run: RunConfig, splits: Sequence[PairSplit], scores: Sequence[np.ndarray], root: Path
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Spearman of these scores less that of each baseline, with 95 % paired bootstrap intervals, first split.
+def baseline_scores(run: RunConfig, split: PairSplit, root: Path) -> dict[str, np.ndarray]:
+    """Scores of a split's pairs by each baseline of a run that has a Spearman in the sweep's folder, by its name.
 
-    Returns:
-        Metrics, and tags that say why a difference is missing. A baseline that is undefined on this split, or failed,
-        has a record of its own that says so.
+    A baseline that is undefined on the first split, or failed, has a record of its own that says so.
     """
-    metrics: dict[str, float] = {}
-    notes: dict[str, str] = {}
-    split = splits[0]
-    for name in run.baselines:
-        folder = baseline_folder(root, name, run)
-        if not (folder / RESULT_FILE).exists() or "quality/spearman" not in Result.load(folder).metrics:
-            continue
-        theirs = np.asarray(read_scores(folder, split.name))
-        try:
-            delta = paired_difference(scores[0], theirs, split.labels, run.bootstrap, run.seed)
-        except UndefinedError as error:  # few pairs: no resample in which both have a correlation
-            notes[f"note.baseline/{name}/delta"] = f"undefined: {error}"
-            continue
-        metrics[f"baseline/{name}/delta"] = delta.value
-        metrics[f"baseline/{name}/delta_lo"] = delta.lo
-        metrics[f"baseline/{name}/delta_hi"] = delta.hi
-        metrics[f"baseline/{name}/delta_p"] = delta.p
-    return metrics, notes
+    folders = {name: baseline_folder(root, name, run) for name in run.baselines}
+    return {
+        name: np.asarray(read_scores(folder, split.name))
+        for name, folder in folders.items()
+        if (folder / RESULT_FILE).exists() and "quality/spearman" in Result.load(folder).metrics
+    }
 
 
 def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> Iterator[tuple[str, int, float, float]]:

@@ -5,17 +5,23 @@ Shapes: P pairs, R resamples, K score arrays, G groups of equal values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rwkv_sweep.errors import UndefinedError
 
 CONFIDENCE = 0.95
+MOST_DRAWN = 20_000_000
+"""Pairs drawn at most for the small p-values of one run: a second of one core with four arrays of scores."""
 _CHUNK_ELEMENTS = 1 << 16  # counts held at a time: 512 KiB stay in a core's cache, three times as fast as all at once
 
 
-def bootstrap_spearman(scores: list[np.ndarray], labels: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+Seed = int | Sequence[int]
+
+
+def bootstrap_spearman(scores: list[np.ndarray], labels: np.ndarray, resamples: int, seed: Seed) -> np.ndarray:
     """Exact Spearman of each of K score arrays [P] on each resample of the pairs, [K, R].
 
     NaN where a resample drew equal scores or equal labels only. All K arrays see the same resamples, which depend on
@@ -74,14 +80,32 @@ def two_sided_p(differences_R: np.ndarray) -> float:
     Raises:
         UndefinedError: as `percentile_bounds`.
     """
+    return float(min(1.0, 2 * (rarer_side(differences_R) + 1) / (len(_defined(differences_R)) + 1)))
+
+
+def rarer_side(differences_R: np.ndarray) -> int:
+    """How many resamples lie on the rarer side of zero; zero is on both.
+
+    Raises:
+        NonFiniteError: as `percentile_bounds`.
+    """
     defined = _defined(differences_R)
-    fewer = min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * (fewer + 1) / (len(defined) + 1)))
+    return int(min((defined <= 0).sum(), (defined >= 0).sum()))
 
 
 def least_p(resamples: int) -> float:
     """The smallest p-value that `two_sided_p` can give with so many resamples."""
     return min(1.0, 2 / (resamples + 1))
+
+
+def resamples_for(comparisons: int, pairs: int, least: int, alpha: float) -> int:
+    """Resamples with which a p-value can be small enough for a family of so many comparisons.
+
+    Twice as many as make the smallest p-value, multiplied by `comparisons`, just equal to `alpha`: one stray resample
+    then does not decide. At least `least`; at most so many that drawing them takes a second or so.
+    """
+    needed = math.ceil(2 * 2 * comparisons / alpha)
+    return max(least, min(needed, MOST_DRAWN // max(1, pairs)))
 
 
 class _Ranks:
@@ -106,7 +130,7 @@ class _Ranks:
         return np.take(ranks_RG, self.group_P, axis=1), squares_R
 
 
-def resampled_counts(pairs: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resampled_counts(pairs: int, resamples: int, seed: Seed) -> Iterator[np.ndarray]:
     """How often each pair is drawn in each resample, float64 [r, P], some resamples at a time."""
     random = np.random.default_rng(seed)
     step = max(1, _CHUNK_ELEMENTS // pairs)

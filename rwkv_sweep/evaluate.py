@@ -5,6 +5,7 @@ Shapes: P pairs, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,13 @@ from rwkv_sweep.bootstrap import (
     bootstrap_ratio,
     bootstrap_spearman,
     percentile_bounds,
+    rarer_side,
     two_sided_p,
 )
 from rwkv_sweep.errors import NonFiniteError, UndefinedError
+
+FEW_ON_ONE_SIDE = 10
+"""A p-value with fewer resamples than this on the rarer side of zero is too rough for a family of comparisons."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class Difference(Interval):
     """A difference, its 95 % interval, and the two-sided p-value of "there is none"."""
 
     p: float
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """The four numbers as metrics: `name`, `name_lo`, `name_hi`, `name_p`."""
+        return {**super().metrics(name), f"{name}_p": self.p}
 
 
 @dataclass(frozen=True)
@@ -130,12 +139,44 @@ def paired_difference(
     Raises:
         NonFiniteError, UndefinedError: as `score`.
     """
-    a, labels = _checked(scores_a, labels)
-    b, labels = _checked(scores_b, labels)
-    resampled = bootstrap_spearman([a, b], labels, resamples, seed)
-    differences_R = resampled[0] - resampled[1]
-    value = _spearman(a, labels) - _spearman(b, labels)
-    return Difference(value, *percentile_bounds(differences_R), two_sided_p(differences_R))
+    (difference,) = paired_differences(scores_a, [scores_b], labels, resamples, seed)
+    return difference
+
+
+def paired_differences(
+    scores: np.ndarray,
+    others: Sequence[np.ndarray],
+    labels: np.ndarray,
+    resamples: int,
+    seed: int,
+    p_resamples: int = 0,
+) -> list[Difference]:
+    """Spearman of `scores` [P] less that of each of `others` [P], all on the same resamples of the pairs.
+
+    Args:
+        resamples, seed: of the intervals.
+        p_resamples: where a difference has (almost) no resample on the other side of zero, its p-value is taken from so
+            many resamples in all, so that it can be small enough for a large family of comparisons.
+
+    Raises:
+        NonFiniteError: as `score`.
+    """
+    checked = [_checked(each, labels)[0] for each in (scores, *others)]
+    labels = np.asarray(labels, dtype=np.float64)
+    own, *theirs = [_spearman(each, labels) for each in checked]
+    first_KR = bootstrap_spearman(checked, labels, resamples, seed)
+    differences = [first_KR[0] - other_R for other_R in first_KR[1:]]
+    bounds = [percentile_bounds(difference_R) for difference_R in differences]
+    rare = [index for index, difference_R in enumerate(differences) if rarer_side(difference_R) < FEW_ON_ONE_SIDE]
+    if rare and p_resamples > resamples:
+        chosen = [checked[0], *(checked[index + 1] for index in rare)]
+        more_KR = bootstrap_spearman(chosen, labels, p_resamples - resamples, [seed, resamples])
+        for row, index in enumerate(rare, start=1):
+            differences[index] = np.append(differences[index], more_KR[0] - more_KR[row])
+    return [
+        Difference(own - other, lo, hi, two_sided_p(difference_R))
+        for other, (lo, hi), difference_R in zip(theirs, bounds, differences, strict=True)
+    ]
 
 
 def ratio_interval(a_ms: np.ndarray, b_ms: np.ndarray, resamples: int, seed: int) -> Interval:

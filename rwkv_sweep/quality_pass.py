@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from rwkv_sweep.aggregation import aggregate
-from rwkv_sweep.baselines import baseline_deltas, pair_rows
+from rwkv_sweep.baselines import baseline_scores, pair_rows
+from rwkv_sweep.bootstrap import resamples_for
+from rwkv_sweep.comparisons import ALPHA, FINAL
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.corpus import TRANSDUCTIVE
 from rwkv_sweep.dataset import PairSplit, load_fit_split
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.errors import UndefinedError, UserError
-from rwkv_sweep.evaluate import cosine, paired_difference
+from rwkv_sweep.evaluate import Difference, cosine, paired_differences
 from rwkv_sweep.pooling import STATE
 from rwkv_sweep.postprocess import Postprocess, fit
 from rwkv_sweep.quality import quality_metrics
@@ -46,6 +48,7 @@ def measure_quality(
     root: Path,
     poolings: Sequence[str],
     clock: Stopwatch,
+    jobs: int = 1,
 ) -> QualityPass:
     """Score every split.
 
@@ -55,6 +58,7 @@ def measure_quality(
         root: the sweep's, where the baselines' scores lie.
         poolings: those the sweep will want, taken along in one pass.
         clock: told of the time spent in forwards.
+        jobs: of the sweep; its comparisons are corrected together, so that many need smaller p-values.
 
     Raises:
         UserError: the split to fit on holds scored sentences alone.
@@ -68,12 +72,9 @@ def measure_quality(
     scores = [pair_scores(post.apply(each) if post else each) for each in raw]
     write_pairs(folder, pair_rows(splits, scores))
     metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
-    deltas, notes = baseline_deltas(run, splits, scores, root)
+    final = _final_scores(source, embedder, splits[0])
+    deltas, notes = baseline_differences(run, splits[0], scores[0], root, final, jobs)
     metrics |= deltas
-    try:
-        metrics |= _final_delta(source, embedder, run, splits[0], scores[0])
-    except UndefinedError as error:  # of the reference: the run's own scores have passed
-        notes["note.final/delta"] = f"undefined: {error}"
     return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
 
 
@@ -111,15 +112,49 @@ def fitted_postprocess(
     return fit(config.name, fitting_SD, config.components), config.fit + left_out
 
 
-def _final_delta(
-    source: VectorSource, embedder: Embedder, run: RunConfig, split: PairSplit, scores: np.ndarray
-) -> dict[str, float]:
-    """Spearman less that of final-layer inference with the same model, precision, prompt and pooling."""
+def baseline_differences(
+    run: RunConfig,
+    split: PairSplit,
+    scores: np.ndarray,
+    root: Path,
+    more: Mapping[str, np.ndarray] | None = None,
+    jobs: int = 1,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Spearman less that of each baseline, and of each of the references `more` (scores [P] by name).
+
+    Returns:
+        Metrics `<reference>/delta`, and `comparisons/resamples`: how many the smallest of these p-values come from.
+        Tags that say why a difference is missing.
+    """
+    references = {f"baseline/{name}": theirs for name, theirs in baseline_scores(run, split, root).items()}
+    references |= more or {}
+    if not references:
+        return {}, {}
+    p_resamples = resamples_for(jobs * len(references), len(split.labels), run.bootstrap, ALPHA)
+
+    def less(others: Sequence[np.ndarray]) -> list[Difference]:
+        return paired_differences(scores, others, split.labels, run.bootstrap, run.seed, p_resamples)
+
+    notes: dict[str, str] = {}
+    try:
+        deltas = dict(zip(references, less(list(references.values())), strict=True))
+    except UndefinedError:  # of one of them: the run's own scores have passed
+        deltas = {}
+        for name, theirs in references.items():
+            try:
+                (deltas[name],) = less([theirs])
+            except UndefinedError as error:
+                notes[f"note.{name}/delta"] = f"undefined: {error}"
+    metrics = {"comparisons/resamples": float(p_resamples)} if deltas else {}
+    for name, delta in deltas.items():
+        metrics |= delta.metrics(f"{name}/delta")
+    return metrics, notes
+
+
+def _final_scores(source: VectorSource, embedder: Embedder, split: PairSplit) -> dict[str, np.ndarray]:
+    """Scores by final-layer inference with the same model, precision, prompt and pooling; none if this run is that."""
     final = embedder.encoder.loaded.model.config.num_hidden_layers
     if list(embedder.layers) == [final] and embedder.postprocess is None:
         return {}
     pooling = "mean" if embedder.pooling == STATE else embedder.pooling
-    theirs = pair_scores(source.of(split.sentences, pooling, [final])[0].numpy())
-    delta = paired_difference(scores, theirs, split.labels, run.bootstrap, run.seed)
-    values = {"": delta.value, "_lo": delta.lo, "_hi": delta.hi, "_p": delta.p}
-    return {f"final/delta{suffix}": value for suffix, value in values.items()}
+    return {FINAL: pair_scores(source.of(split.sentences, pooling, [final])[0].numpy())}

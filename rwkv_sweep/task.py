@@ -152,7 +152,8 @@ def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, d
     metrics: dict[str, float] = {}
     if loaded.trained:
         with clock.stage("scoring"):
-            quality = measure_quality(embedder, run, splits, place.folder, place.root, poolings, clock)
+            jobs = place.record.jobs or 1
+            quality = measure_quality(embedder, run, splits, place.folder, place.root, poolings, clock, jobs)
         embedder, metrics = quality.embedder, quality.metrics
         params["postprocess.fit"] = quality.fitted_on
         tags |= {"quality_source": quality.source, **quality.notes}

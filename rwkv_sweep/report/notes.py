@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rwkv_sweep.comparisons import Comparison, too_few_resamples
+from rwkv_sweep.comparisons import Comparison, limited
 from rwkv_sweep.report.arms import TRANSDUCTIVE, groups, interval, is_transductive
 from rwkv_sweep.report.conclusions import KINDS
 from rwkv_sweep.report.text import counted, escaped, listed, shown
@@ -113,13 +113,7 @@ def _family(results: Sequence[Result], family: Sequence[Comparison]) -> list[str
         f"baseline); {surviving} survive Holm's correction at 0.05, marked (s). Intervals are of one "
         "comparison alone; the best of several arms is chosen after looking, so its own number is optimistic."
     ]
-    resamples = [int(run.params["bootstrap"]) for run in results if str(run.params.get("bootstrap", "")).isdigit()]
-    if resamples and too_few_resamples(family, min(resamples)):
-        needed = 40 * len(family)
-        lines.append(
-            f"With bootstrap={min(resamples)} no p-value can be small enough to survive {len(family)} comparisons; "
-            f"bootstrap={needed} or more can."
-        )
+    lines += filter(None, [limited(family)])
     return lines
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.comparisons import FINAL, comparisons, too_few_resamples
+from rwkv_sweep.comparisons import FINAL, comparisons, limited
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.params import GROUPS
 from rwkv_sweep.report.arms import differing, is_transductive
@@ -138,13 +138,12 @@ def _family(results: Sequence[Result]) -> dict[str, Any]:
     adjusted: dict[str, dict[str, float]] = {}
     for each in family:
         adjusted.setdefault(each.run, {})[each.against] = float(f"{each.adjusted:.3g}")
-    resamples = [int(run.params["bootstrap"]) for run in results if str(run.params.get("bootstrap", "")).isdigit()]
     return {
         "count": len(family),
         "surviving": sum(each.survives for each in family),
         "adjusted": adjusted,
         "final": FINAL,
-        "too_few": bool(resamples) and too_few_resamples(family, min(resamples)),
+        "limited": limited(family),
     }
 
 

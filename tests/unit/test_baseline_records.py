@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwkv_sweep import baselines, preflight
-from rwkv_sweep.baselines import ScorePairs, baseline_deltas, baseline_folder, load_baselines, run_baseline
+from rwkv_sweep import preflight, quality_pass
+from rwkv_sweep.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.config import (
     AggregationConfig,
     DatasetConfig,
@@ -25,7 +25,9 @@ from rwkv_sweep.config import (
     TrackingConfig,
 )
 from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.errors import UndefinedError
 from rwkv_sweep.preflight import Prepared
+from rwkv_sweep.quality_pass import baseline_differences
 from rwkv_sweep.results import FAILED, FINISHED, UNDEFINED, Result
 
 HEADER = "sentence1\tsentence2\tlabel\n"
@@ -91,7 +93,7 @@ def test_splits_that_are_defined_keep_their_figures(
     assert ("quality/spearman" in result.metrics) == bare
     run.dataset.splits = list(splits)
     first = load_splits(run.dataset)
-    deltas, notes = baseline_deltas(run, first, [np.arange(len(split), dtype=float) for split in first], tmp_path)
+    deltas, notes = baseline_differences(run, first[0], np.arange(len(first[0]), dtype=float), tmp_path)
     assert ("baseline/word_overlap/delta" in deltas) == bare and notes == {}
 
 
@@ -104,7 +106,7 @@ def test_whatever_else_goes_wrong_is_a_failure_with_its_reason(
     assert type(error).__name__ in result.error["message"] and "\n" not in result.error["message"]
     assert "Traceback" in result.error["traceback"]
     splits = load_splits(run.dataset)
-    assert baseline_deltas(run, splits, [np.arange(4.0)], tmp_path) == ({}, {})
+    assert baseline_differences(run, splits[0], np.arange(4.0), tmp_path) == ({}, {})
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -162,10 +164,10 @@ def test_a_difference_without_a_resample_is_left_out_and_noted(
     splits = load_splits(run.dataset)
 
     def undefined(*args: object) -> None:
-        raise baselines.UndefinedError("none of 30 resamples has a value")
+        raise UndefinedError("none of 30 resamples has a value")
 
-    monkeypatch.setattr(baselines, "paired_difference", undefined)
-    deltas, notes = baseline_deltas(run, splits, [np.arange(4.0)], tmp_path)
+    monkeypatch.setattr(quality_pass, "paired_differences", undefined)
+    deltas, notes = baseline_differences(run, splits[0], np.arange(4.0), tmp_path)
     assert deltas == {}
     assert notes == {"note.baseline/word_overlap/delta": "undefined: none of 30 resamples has a value"}
 

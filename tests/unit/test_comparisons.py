@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rwkv_sweep.comparisons import comparisons, holm, too_few_resamples
+from rwkv_sweep.bootstrap import least_p
+from rwkv_sweep.comparisons import Comparison, comparisons, holm, limited
 from rwkv_sweep.results import FAILED, FINISHED, Result
 
 
@@ -67,8 +69,23 @@ def test_family_is_every_p_value_of_finished_runs() -> None:
     assert comparisons([]) == []
 
 
-def test_too_few_resamples() -> None:
-    result = Result("x", "model", FINISHED, {}, {f"baseline/{name}/delta_p": 0.5 for name in range(40)})
-    family = comparisons([result])
-    assert len(family) == 40
-    assert too_few_resamples(family, 1000) and not too_few_resamples(family, 2000)
+def family_of(count: int, p: float, **metrics: float) -> list[Comparison]:
+    values = {f"baseline/{name}/delta_p": p if name == 0 else 0.5 for name in range(count)}
+    return comparisons([Result("x", "model", FINISHED, {"bootstrap": 2000}, {**values, **metrics})])
+
+
+def test_the_smallest_p_value_that_does_not_survive_is_said() -> None:
+    told = limited(family_of(115, least_p(2000)))
+    assert told.startswith("1 of 115 comparisons have the smallest p-value that 2000 bootstrap resamples can give")
+    assert "bootstrap=4600 or more could decide them" in told
+    assert least_p(4600) * 115 < 0.05 < least_p(4000) * 115
+    assert limited(family_of(40, least_p(2000))) == "", "it survives"
+    assert limited(family_of(115, 0.01)) == "", "more resamples would not change it"
+    recorded = family_of(115, least_p(9200), **{"comparisons/resamples": 9200.0})
+    assert recorded[0].survives and limited(recorded) == ""
+
+
+@pytest.mark.parametrize("bad", [None, "many", float("inf"), float("nan"), -5])
+def test_a_record_that_does_not_say_its_resamples(bad: Any) -> None:
+    (one,) = comparisons([Result("x", "model", FINISHED, {"bootstrap": bad}, {"final/delta_p": 0.001})])
+    assert one.resamples == 0 and not one.is_limited

@@ -11,13 +11,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from rwkv_sweep import bootstrap
-from rwkv_sweep.bootstrap import bootstrap_spearman, least_p, resampled_counts, two_sided_p
+from rwkv_sweep.bootstrap import Seed, bootstrap_spearman, least_p, resampled_counts, resamples_for, two_sided_p
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.evaluate import (
     best_f1_accuracy,
     cosine,
     median_ratio_interval,
     paired_difference,
+    paired_differences,
     ratio_interval,
     score,
 )
@@ -33,7 +34,7 @@ def made_up(pairs: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return labels + random.normal(size=pairs).round(1), labels  # rounded: some scores tie
 
 
-def drawn(pairs: int, resamples: int, seed: int) -> np.ndarray:
+def drawn(pairs: int, resamples: int, seed: Seed) -> np.ndarray:
     return np.concatenate(list(resampled_counts(pairs, resamples, seed))).astype(int)
 
 
@@ -133,6 +134,48 @@ def test_paired_difference() -> None:
     assert difference.hi - difference.lo < alone.spearman_hi - alone.spearman_lo
     same = paired_difference(a, a, labels, 100, seed=0)
     assert (same.value, same.lo, same.hi, same.p) == (0, 0, 0, 1)
+
+
+def test_several_references_share_the_resamples() -> None:
+    a, labels = made_up(120, "graded")
+    others = [a + np.random.default_rng(seed).normal(size=120) for seed in (1, 2, 3)]
+    together = paired_differences(a, others, labels, 500, seed=3)
+    assert together == [paired_difference(a, other, labels, 500, seed=3) for other in others]
+
+
+def test_a_rare_p_value_comes_from_more_resamples() -> None:
+    """As many as the family needs, where hardly any resample is on the other side; the interval stays as it was."""
+    labels = np.random.default_rng(0).normal(size=60)
+    close, far, same = labels + 0.1 * np.random.default_rng(1).normal(size=60), -labels, labels.copy()
+    first = paired_differences(close, [far, same], labels, 200, seed=5)
+    more = paired_differences(close, [far, same], labels, 200, seed=5, p_resamples=4000)
+    assert first[0].p == least_p(200) and more[0].p == least_p(4000)
+    assert [(each.value, each.lo, each.hi) for each in first] == [(each.value, each.lo, each.hi) for each in more]
+    undecided, none = made_up(60, "graded")[0], np.zeros(60)
+    none[0] = 1
+    by_chance = paired_differences(undecided, [none], labels, 200, seed=5)
+    assert by_chance[0].p > 0.1 and paired_differences(undecided, [none], labels, 200, 5, p_resamples=4000) == by_chance
+
+
+def test_a_rare_p_value_is_the_share_of_all_its_resamples() -> None:
+    a, labels = made_up(80, "graded")
+    b = a + np.random.default_rng(1).normal(size=80) * 0.9
+    (found,) = paired_differences(a, [b], labels, 20, seed=2, p_resamples=300)
+    below = above = 0
+    for row in [*drawn(80, 20, seed=2), *drawn(80, 280, seed=[2, 20])]:
+        sample = np.repeat(labels, row)
+        gap = spearmanr(np.repeat(a, row), sample).statistic - spearmanr(np.repeat(b, row), sample).statistic
+        below += gap <= 1e-12
+        above += gap >= -1e-12
+    assert found.p == pytest.approx(2 * (min(below, above) + 1) / 301, abs=1e-12)
+
+
+@pytest.mark.parametrize("comparisons", [1, 25, 115, 1500])
+def test_resamples_grow_with_the_family_and_are_bounded(comparisons: int) -> None:
+    enough = resamples_for(comparisons, 100, least=2000, alpha=0.05)
+    assert enough >= 2000 and comparisons * 2 * least_p(enough) <= 0.05
+    bounded = resamples_for(comparisons, 1_000_000, least=2000, alpha=0.05)
+    assert bounded == 2000
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.5, 2.0])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rwkv_sweep.bootstrap import least_p
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.report import aggregation, answer, write_report
 from rwkv_sweep.report.arms import groups, is_transductive
@@ -202,8 +203,13 @@ def test_missing_parts_are_told(case: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_notes_warn(tmp_path: Path) -> None:
-    few = [replace(each, params={**each.params, "bootstrap": 100}) for each in sweep()]
-    assert "bootstrap=1520 or more can." in write_report(KIND, few, tmp_path)[0].read_text(encoding="utf-8")
+    least = {"final/delta_p": least_p(100)}
+    few = [
+        replace(each, params={**each.params, "bootstrap": 100}, metrics={**each.metrics, **least}) for each in sweep()
+    ]
+    assert "bootstrap=1640 or more could decide them." in write_report(KIND, few, tmp_path)[0].read_text(
+        encoding="utf-8"
+    )
     unknown = [*sweep()[:13], baseline("word_vectors", 0.4)]
     assert "vectors: not recorded" in write_report(KIND, unknown, tmp_path)[0].read_text(encoding="utf-8")
     disturbed = replace(sweep()[0], metrics={**sweep()[0].metrics, **around("overhead/latency_ratio", 1.2, 0.1)})

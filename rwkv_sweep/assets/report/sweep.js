@@ -168,7 +168,7 @@ function build() {
             "span",
             { class: "small soft" },
             `▲ ▼ survive Holm's correction for ${counted(DATA.family.count, "comparison")}`,
-            DATA.family.too_few ? " (too few bootstrap resamples for any to)" : "",
+            DATA.family.limited ? `. ${DATA.family.limited}` : "",
           )
         : null,
       el("div", { class: "tools" }, saveAs("CSV", csvText), saveAs("Markdown", markdownText)),
