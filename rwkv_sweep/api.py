@@ -22,7 +22,7 @@ from rwkv_sweep.config_store import conf_dir, register_schemas
 from rwkv_sweep.corpus import Corpus, load_corpus
 from rwkv_sweep.devices import resolve_device, set_threads
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.layers import resolve_layers
 from rwkv_sweep.models.hf import HfNetwork
 from rwkv_sweep.models.hf_loading import check_hf_run
@@ -57,7 +57,8 @@ class Encoder:
         self.num_blocks: int = loaded.model.config.num_hidden_layers
         if isinstance(loaded.model, HfNetwork):
             check_hf_run(config, loaded.model.config)
-        self._encoder = RwkvEncoder(loaded, config.prompt, device, config.max_tokens, config.batch_tokens)
+        batch_tokens = tokens_per_batch(config.batch_tokens, device)
+        self._encoder = RwkvEncoder(loaded, config.prompt, device, config.max_tokens, batch_tokens)
         if config.pooling.name == IDF:
             self._encoder = self._encoder.with_idf([_named_corpus(config).texts])
         self._checked(config.layer)

@@ -23,6 +23,10 @@ __all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"
 SENTENCES_AT_A_TIME = 16_384
 """Token ids, and vectors on the device, exist of so many sentences at a time."""
 
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
+"""Tokens per packed batch where the config leaves them open: on a GPU fewer of a small model are done before the host
+has launched what comes next."""
+
 Progress = Callable[[int], None]
 """Told the number of sentences just finished."""
 
@@ -182,6 +186,11 @@ class RwkvEncoder:
                 f"layer {name} of model {self.loaded.name}, pooled by {pooling}, gives NaN or infinity for "
                 f"{int(bad_LS[layer].sum())} of {len(sentences)} sentences, first {sentences[sentence]!r}"
             )
+
+
+def tokens_per_batch(asked: int | None, device: torch.device) -> int:
+    """What `batch_tokens` of the config means on this device."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]) if asked is None else asked
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

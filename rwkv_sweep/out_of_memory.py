@@ -28,26 +28,31 @@ def is_out_of_memory(error: BaseException) -> bool:
 def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result]) -> Result:
     """`measure(run)`; out of memory, again with half the `batch_tokens`, said each time and kept in a tag.
 
+    Args:
+        run: its `batch_tokens` is a number.
+
     Raises:
         what `measure` raises; a lack of memory only once batches are as small as they get.
     """
-    asked = run.batch_tokens
+    asked = size = run.batch_tokens
+    assert asked is not None and size is not None
     while True:
         try:
             result = measure(run)
             break
         except Exception as error:
-            if not is_out_of_memory(error) or run.batch_tokens < 2 * SMALLEST_BATCH_TOKENS:
+            if not is_out_of_memory(error) or size < 2 * SMALLEST_BATCH_TOKENS:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
         # Out here the error is gone, and with it the frames that held the tensors.
         release_memory()
-        run = replace(run, batch_tokens=run.batch_tokens // 2)
-        say(f"out of memory ({reason:.120}): again with batch_tokens={run.batch_tokens}")
-    if run.batch_tokens == asked:
+        size //= 2
+        run = replace(run, batch_tokens=size)
+        say(f"out of memory ({reason:.120}): again with batch_tokens={size}")
+    if size == asked:
         return result
-    note = f"out of memory with {asked} tokens a batch, measured with {run.batch_tokens}"
-    return replace(result, tags={**result.tags, "note.batch_tokens": note, "batch_tokens": str(run.batch_tokens)})
+    note = f"out of memory with {asked} tokens a batch, measured with {size}"
+    return replace(result, tags={**result.tags, "note.batch_tokens": note, "batch_tokens": str(size)})
 
 
 def release_memory() -> None:

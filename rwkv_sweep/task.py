@@ -21,7 +21,7 @@ from rwkv_sweep.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
-from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.failures import failed
 from rwkv_sweep.gpus import own_gpu
 from rwkv_sweep.identity import run_key
@@ -106,6 +106,8 @@ def run_task(cfg: DictConfig) -> float | None:
 def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> Result:
     """Measure, with smaller batches where memory does not suffice; whatever fails becomes a result with its reason."""
     try:
+        run = replace(run, batch_tokens=tokens_per_batch(run.batch_tokens, resolve_device(run.device)))
+        planned = replace(planned, params={**planned.params, "batch_tokens": run.batch_tokens})
         result = with_smaller_batches(run, lambda smaller: measure_run(smaller, planned, place, clock))
     except UnsupportedError as error:
         result = replace(failed(planned, error), status=UNSUPPORTED)
@@ -129,7 +131,8 @@ def _measured(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, d
         splits = load_splits(run.dataset)
         loaded = warm_model(run.model, run.precision, device)
     layers = check_run(run, loaded.model.config)
-    encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, run.batch_tokens)
+    batch_tokens = tokens_per_batch(run.batch_tokens, device)
+    encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, batch_tokens)
     poolings = list(dict.fromkeys([run.pooling.name, *place.record.poolings]))
     from_corpus: dict[str, str] = {}
     corpus_tags: dict[str, str] = {}

@@ -104,7 +104,7 @@ class VectorSource:
             prompt=asdict(self._run.prompt),
             max_tokens=self._run.max_tokens,
             # LLM.int8 chooses its outlier columns over a whole batch.
-            batch_tokens=self._run.batch_tokens,
+            batch_tokens=self._encoder.batch_tokens,
             pooling=pooling,
             idf=self._idf_digest() if pooling == "idf" else None,
             sentences=_digest(sentences),

@@ -57,7 +57,7 @@ def measure_speed(
     tags: dict[str, str] = {}
     pairs = split.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs, run.measure.overhead_pairs))
     timed = pairs[: run.measure.latency_pairs]
-    parts = _timed_batches(embedder, tokenized, run.batch_tokens) if run.measure.throughput else []
+    parts = _timed_batches(embedder, tokenized) if run.measure.throughput else []
     _warm_up(embedder, parts, timed, memory)
     if parts or timed:
         device = embedder.encoder.device
@@ -71,7 +71,7 @@ def measure_speed(
             metrics, tags = metrics | values, tags | notes
     if run.measure.overhead:
         compared = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]
-        batch = _full_batch(tokenized, run.batch_tokens)
+        batch = _full_batch(tokenized, embedder.encoder.batch_tokens)
         ratios, samples_ms = measure_overhead(
             _configurations(embedder), compared, batch, run.measure.overhead_batches, run.seed
         )
@@ -145,7 +145,9 @@ def _time_pairs(
 def speed_sample(embedder: Embedder, run: RunConfig, split: PairSplit) -> tuple[Tokenized, list[tuple[str, str]]]:
     """A full packed batch of a split, and pairs of it, for timing two models against each other."""
     tokenized, _, _ = _read(embedder, split, run.seed)
-    return _full_batch(tokenized, run.batch_tokens), split.first_pairs(run.measure.latency_pairs or len(split))
+    return _full_batch(tokenized, embedder.encoder.batch_tokens), split.first_pairs(
+        run.measure.latency_pairs or len(split)
+    )
 
 
 _last_read: tuple[object, tuple[Tokenized, int, int]] | None = None
@@ -192,9 +194,10 @@ def _configurations(embedder: Embedder) -> dict[str, Embedder]:
     return compared
 
 
-def _timed_batches(embedder: Embedder, tokenized: Tokenized, batch_tokens: int) -> list[Tokenized]:
+def _timed_batches(embedder: Embedder, tokenized: Tokenized) -> list[Tokenized]:
     """The packed batches that are timed: of all lengths on a GPU, of median length on a CPU."""
     on_gpu = embedder.encoder.device.type == "cuda"
+    batch_tokens = embedder.encoder.batch_tokens
     limit = batch_tokens if on_gpu else min(batch_tokens, _cpu_tokens(embedder))
     parts = batches([len(ids) for ids in tokenized.ids], limit)
     filled = [sum(len(tokenized.ids[index]) for index in part) for part in parts]

@@ -17,6 +17,7 @@ from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder
 from rwkv_sweep.pooling import POOLS, STATE, idf_weights
 from rwkv_sweep.postprocess import Postprocess
+from tests.gpu.device import GPU
 from tests.small_models import encoder_of, random_config
 
 pytestmark = pytest.mark.gpu
@@ -27,7 +28,7 @@ PAIRS = [
     ("A rather longer sentence, so that the pair needs another graph than the first." * 2, "And a short one."),
     ("Back to the first size.", "With other words in it."),
 ]
-DEVICE = torch.device("cuda")
+DEVICE = GPU
 NONE, MEAN = AggregationConfig(name="none"), AggregationConfig(name="mean")
 
 

@@ -12,6 +12,7 @@ from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models import fused, paths, rwkv6
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Model
+from tests.gpu.device import GPU
 from tests.small_models import shake, small_model
 
 pytestmark = pytest.mark.gpu
@@ -29,7 +30,7 @@ def shaken_model(head_size: int, dtype: torch.dtype, hidden: int = 128, **sizes:
     shake(model, 0.05)
     for name, parameter in model.named_parameters():
         matrix = sum(size > 1 for size in parameter.shape) > 1 and not name.endswith("time_faaaa")
-        parameter.data = parameter.data.to("cuda", dtype if matrix else torch.float32)
+        parameter.data = parameter.data.to(GPU, dtype if matrix else torch.float32)
     for module in model.modules():
         if isinstance(module, ChannelMix):
             module.matmul_dtype = dtype
@@ -39,13 +40,13 @@ def shaken_model(head_size: int, dtype: torch.dtype, hidden: int = 128, **sizes:
 def run(
     model: Rwkv6Model, lengths: list[int], layers: list[int], states: bool = False
 ) -> tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]]:
-    ids = torch.randint(256, (sum(lengths),), generator=torch.Generator().manual_seed(2)).cuda()
+    ids = torch.randint(256, (sum(lengths),), generator=torch.Generator().manual_seed(2)).to(GPU)
     outputs: dict[int, Tensor] = {}
     found: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.inference_mode():
         model(
             ids,
-            Packed.of(lengths, "cuda"),
+            Packed.of(lengths, GPU),
             layers,
             lambda index, h_TD: outputs.__setitem__(index, h_TD),
             (lambda index, wkv, shift: found.__setitem__(index, (wkv, shift))) if states else None,
@@ -129,21 +130,21 @@ def test_blocks_with_other_linear_layers_equal_the_plain_ones(monkeypatch: pytes
 
 def test_a_sentence_does_not_feel_its_neighbours() -> None:
     model = shaken_model(16, torch.float32)
-    ids = torch.randint(256, (sum(MANY),), generator=torch.Generator().manual_seed(3)).cuda()
+    ids = torch.randint(256, (sum(MANY),), generator=torch.Generator().manual_seed(3)).to(GPU)
     together: list[Tensor] = []
     with torch.inference_mode():
-        model(ids, Packed.of(MANY, "cuda"), [2], lambda _, h_TD: together.append(h_TD))
+        model(ids, Packed.of(MANY, GPU), [2], lambda _, h_TD: together.append(h_TD))
         for start, length in zip(Packed.of(MANY).starts_B.tolist(), MANY, strict=True):
             alone: list[Tensor] = []
             part = ids[start : start + length]
-            model(part, Packed.of([length], "cuda"), [2], lambda _, h_TD, alone=alone: alone.append(h_TD))
+            model(part, Packed.of([length], GPU), [2], lambda _, h_TD, alone=alone: alone.append(h_TD))
             assert_close(together[0][start : start + length], alone[0], TOLERANCE[torch.float32])
 
 
 def test_training_takes_the_plain_blocks() -> None:
     model = shaken_model(16, torch.float32).requires_grad_(True)
     found: list[Tensor] = []
-    ids = torch.arange(20, device="cuda")
-    model(ids, Packed.of([20], "cuda"), [2], lambda _, h_TD: found.append(h_TD))
+    ids = torch.arange(20, device=GPU)
+    model(ids, Packed.of([20], GPU), [2], lambda _, h_TD: found.append(h_TD))
     found[0].square().sum().backward()
     assert model.blocks[0].attention.key.weight.grad is not None

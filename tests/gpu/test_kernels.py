@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.wkv6 import wkv6_reference
+from tests.gpu.device import GPU
 
 pytestmark = pytest.mark.gpu
 
@@ -23,11 +24,11 @@ LONG = [*RAGGED, 4096, 1]
 
 @pytest.fixture
 def random() -> torch.Generator:
-    return torch.Generator("cuda").manual_seed(0)
+    return torch.Generator(GPU).manual_seed(0)
 
 
 def normal(random: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=random, device="cuda").to(dtype)
+    return torch.randn(*shape, generator=random, device=GPU).to(dtype)
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -38,7 +39,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def shaken(norm: nn.Module, random: torch.Generator) -> nn.Module:
     """The norm with weights and biases that matter."""
-    norm.cuda().requires_grad_(False)
+    norm.to(GPU).requires_grad_(False)
     norm.weight.add_(0.3 * normal(random, *norm.weight.shape))
     norm.bias.add_(0.3 * normal(random, *norm.bias.shape))
     return norm
@@ -63,7 +64,7 @@ def assert_time_mix(
 ) -> None:
     from rwkv_sweep.models.kernels.time_mix import time_mix
 
-    packed, width = Packed.of(lengths, "cuda"), heads * size
+    packed, width = Packed.of(lengths, GPU), heads * size
     r, k, v, gate = (normal(random, packed.tokens, width, dtype=dtype) for _ in range(4))
     low = normal(random, packed.tokens, rank, dtype=dtype)
     high = (normal(random, rank, width) / rank**0.5).to(dtype)
@@ -85,12 +86,12 @@ def assert_time_mix(
 def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> None:
     from rwkv_sweep.models.kernels.time_mix import time_mix
 
-    packed = Packed.of([40], "cuda")
+    packed = Packed.of([40], GPU)
     r, k, v, gate = (normal(random, 40, 16) for _ in range(4))
-    low, high = torch.zeros(40, 16, device="cuda"), torch.zeros(16, 16, device="cuda")
+    low, high = torch.zeros(40, 16, device=GPU), torch.zeros(16, 16, device=GPU)
     low[11, 0], high[0, 3] = 20.0, 95.0  # log w = -exp(91), which is below what fp32 can hold
     fixed, u = normal(random, 16) - 4, normal(random, 2, 8)
-    norm = nn.GroupNorm(2, 16, eps=64e-5).cuda().requires_grad_(False)
+    norm = nn.GroupNorm(2, 16, eps=64e-5).to(GPU).requires_grad_(False)
     found, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
     log_w = -torch.exp(fixed.double() + torch.tanh(low.double()) @ high.double())
     heads = [x.double().unflatten(-1, (2, 8)) for x in (r, k, v, log_w)]
@@ -111,7 +112,7 @@ def test_add_norm_mix_equals_pytorch(
     """Batches below and above the size from which programs walk over several rows."""
     from rwkv_sweep.models.kernels.residual import add_norm_mix
 
-    packed = Packed.of(lengths, "cuda")
+    packed = Packed.of(lengths, GPU)
     h = 3 * normal(random, packed.tokens, width) + 1
     value, gate = (normal(random, packed.tokens, width, dtype=dtype) for _ in range(2))
     mixes = [normal(random, width) for _ in range(1 + gated)]
@@ -132,7 +133,7 @@ def test_add_norm_mix_equals_pytorch(
 def test_add_norm_mix_without_value_leaves_the_stream_and_without_norm_only_adds(random: torch.Generator) -> None:
     from rwkv_sweep.models.kernels.residual import add_norm_mix
 
-    packed = Packed.of(RAGGED, "cuda")
+    packed = Packed.of(RAGGED, GPU)
     h, value = normal(random, packed.tokens, 64), normal(random, packed.tokens, 64)
     norm = shaken(nn.LayerNorm(64), random)
     assert isinstance(norm, nn.LayerNorm)
@@ -155,7 +156,7 @@ def test_five_mixes_equal_pytorch(
     from rwkv_sweep.models.kernels.mixes import five_mixes
     from rwkv_sweep.models.kernels.residual import add_norm_mix
 
-    packed = Packed.of(lengths, "cuda")
+    packed = Packed.of(lengths, GPU)
     norm = shaken(nn.LayerNorm(width), random)
     assert isinstance(norm, nn.LayerNorm)
     fixed = [normal(random, width) for _ in range(5)]

@@ -12,10 +12,10 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.precision import apply_precision
 from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, int_product
 from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
+from tests.gpu.device import GPU
 from tests.small_models import all_outputs, small_model
 
 pytestmark = pytest.mark.gpu
-GPU = torch.device("cuda", 0)
 SHAPES = ((1, 16), (7, 128), (33, 896), (300, 2048), (65, 7168))
 
 

@@ -11,11 +11,12 @@ import torch
 from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.extract import RwkvEncoder
+from tests.gpu.device import GPU
 from tests.small_models import CPU, FP32, encoder_of
 
 pytestmark = pytest.mark.gpu
 
-CUDA = torch.device("cuda")
+CUDA = GPU
 NONE = AggregationConfig(name="none")
 PAIRS = [
     ("The cat sat on the mat.", "A cat is sitting on a mat."),

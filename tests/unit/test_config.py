@@ -92,7 +92,7 @@ def test_defaults() -> None:
         },
         "layer": "final",
         "max_tokens": 512,
-        "batch_tokens": 4096,
+        "batch_tokens": None,
         "baselines": ["word_vectors", "word_overlap"],
         "word_vectors": {"path": None},
         "measure": {

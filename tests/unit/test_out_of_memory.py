@@ -46,7 +46,7 @@ def test_batches_are_halved_until_they_fit(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_fits_is_left_alone() -> None:
-    assert with_smaller_batches(RunConfig(), lambda run: DONE) is DONE
+    assert with_smaller_batches(RunConfig(batch_tokens=64), lambda run: DONE) is DONE
 
 
 def test_halving_ends() -> None:
@@ -69,5 +69,5 @@ def test_other_failures_are_not_tried_again() -> None:
         raise RuntimeError("size mismatch")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        with_smaller_batches(RunConfig(), measure)
+        with_smaller_batches(RunConfig(batch_tokens=64), measure)
     assert len(tried) == 1

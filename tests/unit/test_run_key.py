@@ -208,6 +208,7 @@ class Vectors:
     def computes(
         self, run: RunConfig, sentences: Sequence[str] = SENTENCES, pooling: str = "mean", **encoder: Any
     ) -> bool:
+        encoder.setdefault("batch_tokens", run.batch_tokens or 4096)  # what a run's encoder has on a CPU
         source = VectorSource(encoder_of(encoder.pop("model", run.model), **encoder), run, [pooling], self.store)
         source.of(sentences, pooling, [0])
         return source.forwards > 0
