@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 
 VARIABLE = "JITTER_CLOCK"
-SHORTEST_S, LONGEST_S = 1e-5, 0.3
-TIE_S = 1e-3
+SHORTEST_S, LONGEST_S = 0.02, 2.0
+"""Not far below what a pass of measured work takes, or work would be repeated very often to fill it."""
+TIE_S = 0.1
 
 
 def made_up_clock(seed: int) -> Callable[[], float]:
