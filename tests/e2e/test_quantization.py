@@ -61,7 +61,8 @@ def test_every_run_is_audited(swept: Path) -> None:
 def test_the_report_answers(swept: Path) -> None:
     (report,) = swept.glob("multirun/*/*/report/report.md")
     text = report.read_text(encoding="utf-8")
-    assert "times fp32's speed" in text and "Spearman of fp32" in text and "Not supported here: tf32" in text
+    # Which precision was faster is for the machine to say: see test_quantization_report.py.
+    assert "In packed batches" in text and "Spearman of fp32" in text and "Not supported here: tf32" in text
     assert {path.name for path in report.parent.glob("*.svg")} == {"quality_speed.svg", "quality_memory.svg"}
 
 

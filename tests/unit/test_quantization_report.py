@@ -73,6 +73,41 @@ def test_answer() -> None:
         assert part in text
 
 
+SPEEDS = {
+    "all faster": (
+        {"bf16": 1.5, "nf4": 2.0},
+        "In packed batches nf4 is fastest, 2.00 [1.95, 2.05] times fp32's speed (2,000 tokens/s). "
+        "Faster than without quantization: nf4 (1.33 [1.28, 1.39] times bf16's speed).",
+    ),
+    "all slower": (
+        {"bf16": 0.8, "nf4": 0.5},
+        "In packed batches no precision is faster than fp32. "
+        "Quantizing makes it slower, not faster, with nf4 (0.62 [0.55, 0.70] times bf16's speed).",
+    ),
+    "all equal": (
+        {"bf16": 1.0, "nf4": 1.0},
+        "In packed batches no precision is faster than fp32. "
+        "Neither measurably faster nor slower: nf4 (1.00 [0.93, 1.07] times bf16's speed).",
+    ),
+    "one of each": (
+        {"bf16": 2.0, "nf4": 1.0, "int8_dynamic": 2.0, "fp8": 3.0},
+        "In packed batches fp8 is fastest, 3.00 [2.95, 3.05] times fp32's speed (3,000 tokens/s). "
+        "Quantizing makes it slower, not faster, with nf4 (0.50 [0.47, 0.53] times bf16's speed). "
+        "Faster than without quantization: fp8 (1.50 [1.46, 1.55] times bf16's speed). "
+        "Neither measurably faster nor slower: int8_dynamic (1.00 [0.97, 1.04] times bf16's speed).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPEEDS)
+def test_speed_in_words_whatever_was_measured(case: str) -> None:
+    speeds, expected = SPEEDS[case]
+    made_up = [run("fp32", "float32", "none", 1.0, 0.40, 40.0, 1.0)]
+    for name, speed in speeds.items():
+        made_up.append(run(name, "bfloat16", "none" if name == "bf16" else name, speed, 0.40, 20.0, 0.99))
+    assert quantization_answer(made_up).startswith(f"{expected} Of ")
+
+
 def test_ratios_to_the_base_combine_two_intervals() -> None:
     (group,) = precision_groups(sweep())
     int8, full = group.runs[3], group.runs[0]
