@@ -60,6 +60,7 @@ def run(tmp_path: Path) -> RunConfig:
         dataset=DatasetConfig("pairs", "file", str(pairs), splits=["all"]),
         tracking=TrackingConfig(False, "sqlite:///x.db", "x", "x"),
         store=StoreConfig(path="store"),
+        batch_tokens=64,
     )
 
 
@@ -208,7 +209,7 @@ class Vectors:
     def computes(
         self, run: RunConfig, sentences: Sequence[str] = SENTENCES, pooling: str = "mean", **encoder: Any
     ) -> bool:
-        encoder.setdefault("batch_tokens", run.batch_tokens or 4096)  # what a run's encoder has on a CPU
+        encoder.setdefault("batch_tokens", run.batch_tokens)
         source = VectorSource(encoder_of(encoder.pop("model", run.model), **encoder), run, [pooling], self.store)
         source.of(sentences, pooling, [0])
         return source.forwards > 0
