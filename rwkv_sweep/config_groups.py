@@ -152,7 +152,7 @@ class DatasetConfig:
     """Which sentence pairs.
 
     name: the option that was chosen.
-    source: `assets` (shipped with the package), `hub` or `file`; a path, where given, wins.
+    source: `assets` (shipped with the package, no path), `hub` or `file`; a path, where given, wins over the hub.
     path: a folder with one file per split, or one file (TSV, CSV, JSONL, JSON, Parquet), whose split is called `all`.
     id: the hub's dataset.
     subset: its part, where it has several.

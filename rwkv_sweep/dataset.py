@@ -67,7 +67,7 @@ def load_splits(cfg: DatasetConfig, scored: bool = True) -> list[PairSplit]:
     scored: refuse a split whose labels are all the same. What is only fitted on may have such labels: published test
     splits often say -1 throughout.
 
-    `cfg.path`, where set, wins over `cfg.source`. A folder holds one file per split (`train.tsv`, `validation.csv`;
+    `cfg.path`, where set, wins over the hub. A folder holds one file per split (`train.tsv`, `validation.csv`;
     `dev` stands for `validation` where there is none). One file is one split, called `all` or by its own name.
     As in `datasets`, a slice that reaches beyond the last row ends there.
 
@@ -113,6 +113,11 @@ def check_dataset(cfg: DatasetConfig) -> None:
 
 def _root(cfg: DatasetConfig) -> Path | None:
     """The file or folder to read; None for the hub."""
+    if cfg.path is not None and cfg.source == "assets":
+        raise UserError(
+            f"dataset.path={cfg.path} is not read with dataset={cfg.name}, whose pairs come with the package: valid is "
+            f"dataset=pairs dataset.path={cfg.path}"
+        )
     if cfg.path is not None:
         root = Path(cfg.path).expanduser()
         if not root.exists():

@@ -10,6 +10,8 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from rwkv_sweep.errors import UserError
+
 COSTLY = ("device", "model", "precision", "prompt", "dataset")
 """Groups whose change means another model in memory, or another forward pass over the sentences."""
 
@@ -43,6 +45,30 @@ def compose_jobs(config: DictConfig) -> list[DictConfig]:
     """
     loader = GlobalHydra.instance().config_loader()
     return [loader.load_sweep_config(config, job) for job in job_overrides(config)]
+
+
+def require_values(config: DictConfig) -> None:
+    """Raises UserError where a key is swept over no value at all, such as `layer=range(0,0)`."""
+    for override in _overrides(config):
+        discrete = override.is_sweep_override() and override.is_discrete_sweep()
+        if discrete and next(iter(override.sweep_string_iterator()), None) is None:
+            raise UserError(f"{override.input_line} names no value, so there is nothing to run: name at least one")
+
+
+def run_only(config: DictConfig, kept: Sequence[int]) -> None:
+    """Have Hydra's basic sweeper run these of the jobs of this very config alone, by their numbers."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    jobs, split = job_overrides(config), BasicSweeper.split_arguments
+    if len(kept) == len(jobs):
+        return
+
+    def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        if split(overrides, None) != [jobs]:
+            return split(overrides, max_batch_size)
+        return list(BasicSweeper.split_overrides_to_chunks([jobs[number] for number in kept], max_batch_size))
+
+    BasicSweeper.split_arguments = staticmethod(split_arguments)  # type: ignore[method-assign]
 
 
 def compose_once(config: DictConfig, composed: Sequence[DictConfig]) -> None:

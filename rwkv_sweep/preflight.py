@@ -13,7 +13,7 @@ from rwkv_sweep.config import RunConfig
 from rwkv_sweep.corpus import load_corpus
 from rwkv_sweep.dataset import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.devices import resolve_device
-from rwkv_sweep.errors import UnsupportedError
+from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.identity import baseline_key
 from rwkv_sweep.layers import resolve_layers
 from rwkv_sweep.models.hf_loading import check_hf_run
@@ -26,6 +26,9 @@ from rwkv_sweep.results import FINDINGS, FINISHED, Result, write_atomically
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.sweep_record import STOP_FILE
 from rwkv_sweep.terminal import say
+
+READ_FROM_PATH = ("local", "hf")
+"""Sources of a model that read `model.path`."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,22 @@ def _say_unfinished(result: Result, on_error: str, root: Path) -> None:
         write_atomically(root / STOP_FILE, result.name + "\n")
 
 
-def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prepared]:
-    """Check every run's model shape, layers, aggregation, device and data; return what their baselines need.
+@dataclass(frozen=True)
+class Checked:
+    """What came out of the checks of a sweep's runs.
+
+    Attributes:
+        prepared: data and baselines, once for all runs that share them.
+        same_as: of each run the number of the first run that is the same one: its own, unless its layers were named
+            before by another name (`final`, `-1` and `12`) or by the same.
+    """
+
+    prepared: list[Prepared]
+    same_as: list[int]
+
+
+def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
+    """Check every run's model shape, layers, aggregation, device and data.
 
     Args:
         device_here: whether the runs' device is this machine's; a cluster's is known to its nodes alone.
@@ -81,11 +98,16 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
     shapes: dict[str, Shape] = {}
     fits: set[str] = set()
     unsupported: list[UnsupportedError] = []
-    count = 0
-    for run in runs:
+    first_of: dict[str, int] = {}
+    same_as: list[int] = []
+    runs = list(runs)
+    _require_model_path_read(runs)
+    for number, run in enumerate(runs):
         model = repr(run.model)
         if model not in shapes:
             shapes[model] = check_model(run.model)
+        layers = resolve_layers(run.layer, shapes[model].num_hidden_layers)
+        same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
             check_run(run, shapes[model], device_here)
         except UnsupportedError as error:
@@ -98,10 +120,19 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> list[Prep
         if fit not in fits:
             _check_fit(run)
             fits.add(fit)
-        count += 1
-    if unsupported and len(unsupported) == count:
+    if unsupported and len(unsupported) == len(same_as):
         raise unsupported[0]
-    return list(prepared.values())
+    return Checked(list(prepared.values()), same_as)
+
+
+def _require_model_path_read(runs: list[RunConfig]) -> None:
+    """Raises UserError where `model.path` is given, and no run reads it: each would be of another model than asked."""
+    given = [run.model for run in runs if run.model.path is not None]
+    if given and not any(model.source in READ_FROM_PATH for model in given):
+        model = given[0]
+        raise UserError(
+            f"model.path={model.path} is not read with model={model.name}: valid is model=local model.path={model.path}"
+        )
 
 
 def _check_fit(run: RunConfig) -> None:

@@ -23,7 +23,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.errors import ends_the_program, first_line
-from rwkv_sweep.jobs import compose_jobs, compose_once, job_overrides, load_seldom, swept_keys
+from rwkv_sweep.jobs import (
+    compose_jobs,
+    compose_once,
+    job_overrides,
+    load_seldom,
+    require_values,
+    run_only,
+    swept_keys,
+)
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
@@ -83,10 +91,12 @@ class SweepCallback(Callback):
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
         _settle(config)
+        require_values(config)
         announce(len(job_overrides(config)))
         jobs = compose_jobs(config)
-        _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
+        kept = _start(config, Path(config.hydra.sweep.dir), jobs, swept, name, multirun=True)
         compose_once(config, jobs)
+        run_only(config, kept)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -123,7 +133,10 @@ def _name(config: DictConfig) -> str:
     return redact(" ".join(config.hydra.overrides.task)) or "defaults"
 
 
-def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool) -> None:
+def _start(
+    config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[str], name: str, multirun: bool
+) -> list[int]:
+    """Check, claim the folder, open the parent run, run the baselines; return the numbers of the jobs to run."""
     global _current
     quiet_dependencies()
     started = time.time()
@@ -134,7 +147,9 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
 
     root = root.absolute()
     first = runs[0] if runs else run_config(config)
-    prepared = check_runs(runs, runs_here(config))
+    checked = check_runs(runs, runs_here(config))
+    kept = [number for number, first_number in enumerate(checked.same_as) if number == first_number]
+    runs = [runs[number] for number in kept]
     claim(root, first.resume, "hydra.sweep.dir" if multirun else "hydra.run.dir")
     record = _planned(name, first, runs, swept, root, started, multirun)
     if first.resume:
@@ -143,8 +158,24 @@ def _start(config: DictConfig, root: Path, jobs: list[DictConfig], swept: list[s
     record.save(root)
     _current = _Running(root, first.tracking)
     record = _opened(record, first.tracking, root)
-    for each in prepared:
+    _say_repeated(config, checked.same_as, swept)
+    for each in checked.prepared:
         each.run_baselines(root, record.parent)
+    return kept
+
+
+def _say_repeated(config: DictConfig, same_as: list[int], swept: list[str]) -> None:
+    """Which jobs are left out because another one is the same run."""
+    if len(set(same_as)) == len(same_as):
+        return
+    names = [
+        ",".join(override for override in job if override.partition("=")[0].lstrip("+~") in swept)
+        for job in job_overrides(config)
+    ]
+    pairs = [(names[number], names[first]) for number, first in enumerate(same_as) if first != number]
+    repeated = [f"{name} again" if name == other else f"{name} is {other}" for name, other in pairs]
+    shown = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+    say(f"{len(repeated)} of {len(same_as)} runs are left out, as others are the same: {shown}")
 
 
 def _planned(

@@ -68,6 +68,23 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
         ["dataset.path=/nowhere"],
         "dataset.path=/nowhere does not exist: give a file, or a folder with one file per split",
     ),
+    "data set that reads no path": (
+        ["dataset=embedded", "dataset.path=mine.csv"],
+        "dataset.path=mine.csv is not read with dataset=embedded, whose pairs come with the package: valid is "
+        "dataset=pairs dataset.path=mine.csv",
+    ),
+    "model that reads no path": (
+        ["model=tiny", "model.path=mine.pth", "model.tokenizer=null"],
+        "model.path=mine.pth is not read with model=tiny: valid is model=local model.path=mine.pth",
+    ),
+    "no layer at all": (
+        ["-m", "layer=range(0,0)"],
+        "layer=range(0,0) names no value, so there is nothing to run: name ",
+    ),
+    "no value at all in a preset's key": (
+        ["-m", "seed=range(3,3)", "layer=1,3"],
+        "seed=range(3,3) names no value, so there is nothing to run: name at least one",
+    ),
     "column": (
         ["dataset.path={bad}/two_columns.tsv"],
         "dataset.label=label: {bad}/two_columns.tsv has no such column, there are sentence1, sentence2",

@@ -175,6 +175,10 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "are missing" in message(None, "all", source="assets")
     tsv(tmp_path / "pairs.tsv")
     assert len(load(None, "all", source="assets")[0]) == 20
+    assert message(tmp_path, "pairs", source="assets") == (
+        f"dataset.path={tmp_path} is not read with dataset=test, whose pairs come with the package: valid is "
+        f"dataset=pairs dataset.path={tmp_path}"
+    )
     assert len(load(tmp_path, "pairs", source="hub", id="some/where")[0]) == 20  # a path wins
 
 

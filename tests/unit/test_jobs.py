@@ -13,7 +13,17 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.jobs import compose_jobs, compose_once, load_seldom, swept_keys
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.jobs import (
+    _overrides,
+    compose_jobs,
+    compose_once,
+    job_overrides,
+    load_seldom,
+    require_values,
+    run_only,
+    swept_keys,
+)
 
 
 @pytest.fixture
@@ -108,6 +118,32 @@ def test_the_sweeper_tries_only_jobs_that_were_not_composed(hydra: Hydra, monkey
     assert tried(config) == jobs
     compose_once(config, composed)
     assert tried(config) == jobs[2:] and tried(other) == jobs
+
+
+@pytest.mark.parametrize("empty", ["layer=range(0,0)", "seed=range(5,5)", "model=glob(nothing*)"])
+def test_a_key_swept_over_no_value_is_refused(hydra: Hydra, empty: str) -> None:
+    with pytest.raises(UserError) as caught:
+        require_values(multirun(hydra, empty, "bootstrap=50,60"))
+    assert str(caught.value).startswith(f"{empty} names no value")
+    require_values(multirun(hydra, "layer=range(0,1)", "bootstrap=50,60", "pooling=last"))
+
+
+@pytest.mark.parametrize(("size", "batches"), [(None, [[0, 2, 3]]), (2, [[0, 2], [3]])])
+def test_hydra_runs_only_the_jobs_that_are_kept(
+    hydra: Hydra, size: int | None, batches: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    monkeypatch.setattr(BasicSweeper, "split_arguments", staticmethod(BasicSweeper.split_arguments))
+    config, other = multirun(hydra, "layer=final,12,1,2"), multirun(hydra, "layer=5,6,7,8")
+    jobs, overrides, others = job_overrides(config), _overrides(config), _overrides(other)
+    run_only(config, [0, 1, 2, 3])
+    assert BasicSweeper.split_arguments(overrides, None) == [jobs]
+    run_only(config, [0, 2, 3])
+    expected = [[jobs[number] for number in batch] for batch in batches]
+    assert BasicSweeper.split_arguments(overrides, size) == expected
+    unchanged = [job for batch in BasicSweeper.split_arguments(others, size) for job in batch]
+    assert unchanged == [[f"layer={layer}"] for layer in (5, 6, 7, 8)]
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
