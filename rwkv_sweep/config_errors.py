@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -51,8 +52,10 @@ def _unknown_key(text: str) -> str | None:
     schema = getattr(config, found["schema"], None) if found else None
     if found is None or schema is None:
         return None
-    valid = ", ".join(sorted(schema.__dataclass_fields__))
-    return f"{full['key'] if full else found['key']} is not a key: valid are {valid}"
+    valid = sorted(schema.__dataclass_fields__)
+    near = difflib.get_close_matches(found["key"], valid, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{full['key'] if full else found['key']} is not a key: {meant}valid are {', '.join(valid)}"
 
 
 def _wrong_type(text: str) -> str | None:

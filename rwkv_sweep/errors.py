@@ -19,6 +19,18 @@ class UnsupportedError(UserError):
     """
 
 
+class NoTokensError(UserError):
+    """A tokenizer makes nothing of some sentences.
+
+    Attributes:
+        rows: their places, from 0.
+    """
+
+    def __init__(self, message: str, rows: list[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 class NonFiniteError(RuntimeError):
     """A result is NaN or infinite, or would be: the run fails and says why, instead of recording it as a number."""
 

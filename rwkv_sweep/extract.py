@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rwkv_sweep.config import PromptConfig
 from rwkv_sweep.devices import current_device
-from rwkv_sweep.errors import NonFiniteError
+from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.loading import LoadedModel
 from rwkv_sweep.models.packed import Packed, to_device
@@ -73,6 +73,7 @@ class RwkvEncoder:
         max_tokens: longer texts are truncated, see `rwkv_sweep.prompt`.
         batch_tokens: tokens per packed batch; a single longer sentence makes a batch of its own.
         idf_V: for the pooling `idf`, see `idf_weights`.
+        batch_size: sentences per packed batch at most; None sets no limit.
     """
 
     loaded: LoadedModel
@@ -81,6 +82,7 @@ class RwkvEncoder:
     max_tokens: int
     batch_tokens: int
     idf_V: Tensor | None = None
+    batch_size: int | None = None
 
     def tokenize(self, sentences: Sequence[str]) -> Tokenized:
         """See `rwkv_sweep.prompt.tokenize`."""
@@ -103,7 +105,7 @@ class RwkvEncoder:
         from the same forward passes. D' is the hidden size, for `state` see `vector_size`.
 
         Raises:
-            UserError: see `tokenize`.
+            NoTokensError, UserError: see `tokenize`.
             NonFiniteError: a vector holds NaN or infinity.
             ValueError: `idf` without `idf_V`.
         """
@@ -111,7 +113,11 @@ class RwkvEncoder:
         found = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
         for first in range(0, count, SENTENCES_AT_A_TIME):
             rows = slice(first, first + SENTENCES_AT_A_TIME)
-            for name, part in self.encode_tokens(self.tokenize(sentences[rows]), layers, poolings, progress).items():
+            try:
+                tokenized = self.tokenize(sentences[rows])
+            except NoTokensError as error:
+                raise NoTokensError(str(error), [first + row for row in error.rows]) from error
+            for name, part in self.encode_tokens(tokenized, layers, poolings, progress).items():
                 found[name][:, rows] = part
         for name, vectors_LSD in found.items():
             self._check_finite(vectors_LSD, sentences, layers, name)
@@ -125,7 +131,7 @@ class RwkvEncoder:
         shape, count = self.loaded.model.config, len(tokenized.ids)
         out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
         with current_device(self.device):
-            for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens):
+            for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens, self.batch_size):
                 rows_B = to_device(torch.tensor(rows), self.device)
                 pooled = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
                 for name, vectors in pooled.items():
@@ -193,13 +199,13 @@ def tokens_per_batch(asked: int | None, device: torch.device) -> int:
     return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]) if asked is None else asked
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Sentence numbers of each batch: longest first, as many as fit into `batch_tokens`, at least one."""
+def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     found: list[list[int]] = []
     room = 0
     for index in order:
-        if not found or lengths[index] > room:
+        if not found or lengths[index] > room or len(found[-1]) == batch_size:
             found.append([])
             room = batch_tokens
         found[-1].append(index)

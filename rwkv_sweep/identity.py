@@ -19,6 +19,7 @@ from rwkv_sweep.pooling import IDF
 
 NOT_DECIDING = (
     "__main__.py",
+    "api/",
     "comparisons.py",
     "config_errors.py",
     "failures.py",

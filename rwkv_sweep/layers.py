@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from rwkv_sweep.errors import UserError
 
@@ -21,7 +22,8 @@ def resolve_layers(spec: object, num_blocks: int) -> tuple[int, ...]:
     """Indices of the layers that `spec` names, in the order given.
 
     Args:
-        spec: an int, a word (`final`, `embedding`, `all`, `first4`, `last4`), or a list of ints and words.
+        spec: an int, a word (`final`, `embedding`, `all`, `first4`, `last4`), a range, or a list of ints and words;
+            NumPy's integers and arrays too.
         num_blocks: number of blocks L of the model.
 
     Returns:
@@ -30,7 +32,8 @@ def resolve_layers(spec: object, num_blocks: int) -> tuple[int, ...]:
     Raises:
         UserError: a layer that the model does not have, a repeated layer, or an empty list.
     """
-    parts: Sequence[object] = spec if isinstance(spec, (list, tuple)) else [spec]
+    spec = _plain(spec)
+    parts: Sequence[object] = spec if isinstance(spec, (list, tuple, range)) else [spec]
     found = [index for part in parts for index in _resolve_one(part, num_blocks)]
     if not found:
         raise UserError(f"layer={_shown(spec)} is an empty list: {_valid(num_blocks)}")
@@ -55,7 +58,13 @@ def layers_name(indices: Sequence[int], num_blocks: int) -> str:
     return "+".join(layer_name(index, num_blocks) for index in indices)
 
 
+def _plain(value: Any) -> object:
+    """Python's own numbers and lists in place of NumPy's."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _resolve_one(part: object, num_blocks: int) -> list[int]:
+    part = _plain(part)
     if isinstance(part, str) and re.fullmatch(r"-?\d+", part):
         part = int(part)
     if isinstance(part, int) and not isinstance(part, bool):
@@ -77,7 +86,7 @@ def _resolve_one(part: object, num_blocks: int) -> list[int]:
 
 
 def _shown(spec: object) -> str:
-    if isinstance(spec, (list, tuple)):
+    if isinstance(spec, (list, tuple, range)):
         return "[" + ",".join(str(part) for part in spec) + "]"
     return str(spec)
 

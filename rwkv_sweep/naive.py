@@ -26,7 +26,7 @@ def encode_tokens_naive(encoder: RwkvEncoder, tokenized: Tokenized, layers: Sequ
         raise ValueError("pooling=state reads no tokens, so there is nothing to keep of them")
     size = encoder.loaded.model.config.hidden_size
     out_LSD = torch.empty(len(layers), len(tokenized.ids), size, device=encoder.device)
-    for rows in batches([len(ids) for ids in tokenized.ids], encoder.batch_tokens):
+    for rows in batches([len(ids) for ids in tokenized.ids], encoder.batch_tokens, encoder.batch_size):
         batch = encoder.batch(tokenized, rows, [pooling])
         out_LSD[:, rows] = encode_batch_naive(encoder, batch, layers, pooling)
     return out_LSD

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rwkv_sweep.config import PromptConfig
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import NoTokensError, UserError
 from rwkv_sweep.models.tokenizer import Tokenizer
 
 SLOT = "{sentence}"
@@ -49,7 +49,8 @@ def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str
     What the tokenizer puts around every text (`prefix`, `suffix`) survives truncation, and is pooled with span `all`.
 
     Raises:
-        UserError: the tokenizer makes nothing of a sentence, or the template leaves no token for it.
+        NoTokensError: the tokenizer makes nothing of a sentence.
+        UserError: the template leaves no token for a sentence.
     """
     around = len(tokenizer.prefix) + len(tokenizer.suffix)
     if not around:
@@ -73,9 +74,9 @@ def _tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[st
     if prompt.span == "second":
         return _apart(prompt, tokenizer, sentences, max_tokens)
     ids = tokenizer.encode([prompt.template.replace(SLOT, sentence) for sentence in sentences])
-    for sentence, found in zip(sentences, ids, strict=True):
-        if not sentence or not found:
-            raise _nothing_of(sentence, tokenizer)
+    _check_some(
+        sentences, [found if sentence else [] for sentence, found in zip(sentences, ids, strict=True)], tokenizer
+    )
     long = [row for row, found in enumerate(ids) if len(found) > max_tokens]
     truncated = len(long)
     if prompt.template == SLOT:
@@ -98,10 +99,10 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
             f"max_tokens={max_tokens} leaves no room for a sentence beside the {own} tokens of "
             f"prompt.template={prompt.template}: valid is {own + copies} or more"
         )
+    own_ids = tokenizer.encode(sentences)
+    _check_some(sentences, own_ids, tokenizer)
     ids, spans, truncated = [], [], 0
-    for sentence, found in zip(sentences, tokenizer.encode(sentences), strict=True):
-        if not found:
-            raise _nothing_of(sentence, tokenizer)
+    for found in own_ids:
         kept = found[:room]
         truncated += len(found) > room
         ids.append(pieces[0] + [token for piece in pieces[1:] for token in kept + piece])
@@ -110,5 +111,7 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
     return Tokenized(ids, spans, truncated)
 
 
-def _nothing_of(sentence: str, tokenizer: Tokenizer) -> UserError:
-    return UserError(f"sentence {sentence!r} has no tokens in tokenizer {tokenizer.name}")
+def _check_some(sentences: Sequence[str], ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> None:
+    """Raises NoTokensError where a sentence has no ids."""
+    if rows := [row for row, found in enumerate(ids) if not found]:
+        raise NoTokensError(f"sentence {sentences[rows[0]]!r} has no tokens in tokenizer {tokenizer.name}", rows)

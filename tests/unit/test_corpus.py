@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_sweep.api.composing import composed
 from rwkv_sweep.config import DatasetConfig, PoolingConfig, RunConfig
 from rwkv_sweep.corpus import TRANSDUCTIVE, Corpus, load_corpus, scored_corpus
 from rwkv_sweep.dataset import load_fit_split, load_splits
@@ -14,12 +15,10 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.identity import baseline_key, run_key
 from rwkv_sweep.preflight import check_runs
 from rwkv_sweep.texts import Texts
-from tests.unit import test_resume
 
 ROWS = ["a b\tc d\t1", "e f\tg h\t0", "i j\tk l\t1", "a b\tm n\t0"]
 IDF = PoolingConfig("idf")
-run = test_resume.run
-"""The fixture: a random model of one block, and three pairs."""
+SMALL = ("model=random", "model.tokenizer=bytes", "model.hidden_size=16", "model.num_blocks=1", "model.head_size=8")
 
 
 @pytest.fixture
@@ -27,6 +26,14 @@ def dataset(tmp_path: Path) -> DatasetConfig:
     path = tmp_path / "pairs.tsv"
     path.write_text("sentence1\tsentence2\tlabel\n" + "\n".join(ROWS) + "\n")
     return DatasetConfig("pairs", "file", str(path), splits=["all[:2]"])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunConfig:
+    """A random model of one block, and three pairs."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("sentence1\tsentence2\tlabel\n" + "\n".join(ROWS[:3]) + "\n")
+    return composed((*SMALL, "model.vocab_size=256", "device=cpu", "dataset=pairs", f"dataset.path={path}", "layer=0"))
 
 
 def write(path: Path, content: str | bytes) -> str:

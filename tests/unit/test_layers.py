@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import EMBEDDING, layer_name, layers_name, resolve_layers
@@ -30,6 +32,14 @@ VALID = (
         ([1, 3, 5], (1, 3, 5)),
         ((5, 1), (5, 1)),
         (["embedding", "first2", "7", -1], (EMBEDDING, 0, 1, 7, 12)),
+        (range(1, 6, 2), (1, 3, 5)),
+        (np.int64(5), (5,)),
+        (np.uint8(12), (12,)),
+        (np.arange(3), (0, 1, 2)),
+        (np.array([-1, 3]), (12, 3)),
+        ([np.int32(1), "final"], (1, 12)),
+        (np.array(["first2", "final"]), (0, 1, 12)),
+        (torch.tensor([2, 1]), (2, 1)),
     ],
 )
 def test_layers_named(spec: object, expected: tuple[int, ...]) -> None:
@@ -37,7 +47,24 @@ def test_layers_named(spec: object, expected: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [13, -2, "99", "last", "first0", "last13", "Final", "", None, True, 1.5, "1.5", "first-1"]
+    "spec",
+    [
+        13,
+        -2,
+        "99",
+        "last",
+        "first0",
+        "last13",
+        "Final",
+        "",
+        None,
+        True,
+        1.5,
+        "1.5",
+        "first-1",
+        np.float64(3),
+        np.bool_(True),
+    ],
 )
 def test_layers_that_are_not_there(spec: object) -> None:
     with pytest.raises(UserError) as caught:
@@ -48,6 +75,10 @@ def test_layers_that_are_not_there(spec: object) -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
+        (range(0), f"layer=[] is an empty list: {VALID}"),
+        (np.arange(0), f"layer=[] is an empty list: {VALID}"),
+        (np.array([[1, 2]]), f"layer=[1,2] is not a layer of this model: {VALID}"),
+        (range(11, 14), f"layer=13 is not a layer of this model: {VALID}"),
         ([], f"layer=[] is an empty list: {VALID}"),
         ([1, 40], f"layer=40 is not a layer of this model: {VALID}"),
         ([[1, 2]], f"layer=[1,2] is not a layer of this model: {VALID}"),

@@ -1,0 +1,277 @@
+"""The public class: a model, a choice of layers, pooling and aggregation, and the methods of sentence-transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwkv_sweep.aggregation import check_aggregation
+from rwkv_sweep.api import similarity
+from rwkv_sweep.api.composing import EXAMPLE, composed
+from rwkv_sweep.api.fitting import Fitted, check_fit, dimension, given_corpus
+from rwkv_sweep.api.inputs import as_texts, refuse_unknown, require_count
+from rwkv_sweep.api.outputs import NEED_RANGES, PRECISIONS, finished, quantized, ranges
+from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
+from rwkv_sweep.config import RunConfig, require_one_of
+from rwkv_sweep.devices import resolve_device, set_threads
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
+from rwkv_sweep.layers import layers_name, resolve_layers
+from rwkv_sweep.models.hf import HfNetwork
+from rwkv_sweep.models.hf_loading import check_hf_run
+from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.pooling import check_pooling
+
+
+class Encoder:
+    """A loaded model and a choice of layers, pooling and aggregation.
+
+    A vector depends on its own text and on nothing else in the call, as far as rounding goes; with LLM.int8, which
+    chooses its outlier columns over a whole batch, a little on the others.
+
+    Attributes:
+        config: all of it, as on the command line.
+        prompts: texts to put before others, by name.
+        num_blocks: L; `layer` is 0 to L - 1, `final`, `embedding`, `all`, or a list.
+        device: where the model is.
+    """
+
+    def __init__(
+        self, config: RunConfig, *, corpus: Iterable[str] | None = None, prompts: Mapping[str, str] | None = None
+    ) -> None:
+        """Load the model, and fit what is fitted.
+
+        Args:
+            config: of a run; `from_config` makes it from overrides.
+            corpus: texts that the weights of `pooling=idf`, post-processing, and `precision="int8"` of `encode` are
+                fitted on, in place of `pooling.fit`, `pooling.corpus` and `postprocess.fit`.
+            prompts: by name, such as `{"query": "Question: "}`; see `encode_query`.
+
+        Raises:
+            UserError: a model, precision, device, layer, pooling or aggregation that cannot be; or nothing to fit
+                pooling or post-processing on.
+        """
+        if not isinstance(config, RunConfig):
+            raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
+        self.config, self.prompts = config, check_prompts(prompts or {})
+        texts = given_corpus(corpus)
+        counted = check_fit(config, texts)
+        set_threads(config.device)
+        self.device: torch.device = resolve_device(config.device)
+        loaded = load_model(config.model, config.precision, self.device)
+        self.num_blocks: int = loaded.model.config.num_hidden_layers
+        if isinstance(loaded.model, HfNetwork):
+            check_hf_run(config, loaded.model.config)
+        self._layers = self._checked(config.layer)
+        batch_tokens = tokens_per_batch(config.batch_tokens, self.device)
+        encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, batch_tokens)
+        self._fitted = Fitted(encoder if counted is None else encoder.with_idf([counted]), config, texts)
+        self._dimension = dimension(self._fitted.embedder(self._layers))
+        self._ranges: dict[object, np.ndarray] = {}
+
+    @classmethod
+    def from_config(
+        cls,
+        *overrides: str,
+        corpus: Iterable[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> Encoder:
+        """The encoder of a run with these overrides, written as on the command line: `"layer=5"`, `"precision=fp16"`.
+
+        Args:
+            overrides: each an argument of its own.
+            corpus, prompts: as of `Encoder`.
+
+        Raises:
+            TypeError: overrides in another form.
+            UserError: what the command line would refuse, or `Encoder`.
+        """
+        for name, value in unknown.items():
+            raise TypeError(f'from_config takes overrides as text: write "{name}={value}" for {name}={value!r}')
+        return cls(composed(overrides), corpus=corpus, prompts=prompts)
+
+    def encode(
+        self,
+        sentences: str | Iterable[str] | Iterable[Mapping[str, Any]],
+        layers: Any = None,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        prompt_type: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: str = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        on_empty: str = "error",
+        task_metadata: Any = None,
+        hf_split: Any = None,
+        hf_subset: Any = None,
+        **unknown: Any,
+    ) -> Any:
+        """One vector a sentence.
+
+        Args:
+            sentences: texts; a single one; or batches with a list of texts under `text`, as `mteb` gives them.
+            layers: as `layer` in the config, in place of the configured ones.
+            prompt: put before each text.
+            prompt_name: that of `prompts`, in place of `prompt`.
+            prompt_type: `query` or `document`: the prompt for these, where there is one; see `encode_query`.
+            batch_size: texts per batch at most. A batch holds no more than `batch_tokens` tokens all the same.
+            show_progress_bar: on stderr.
+            precision: number format of the vectors, see `rwkv_sweep.api.outputs.quantized`; that of the model is the
+                key `precision`. `int8` and `uint8` need the encoder's `corpus`.
+            convert_to_numpy: False gives a list of tensors.
+            convert_to_tensor: True gives one tensor, on the encoder's device.
+            normalize_embeddings: scale each to length 1.
+            truncate_dim: keep the first so many dimensions.
+            on_empty: what becomes of a text without tokens: `error`, or `zero` for a vector of zeros.
+            task_metadata, hf_split, hf_subset: what `mteb` says of its task; nothing depends on them.
+
+        Returns:
+            float32 [S, D'], of a single text [D'], D' as `get_sentence_embedding_dimension` tells for the configured
+            layers.
+
+        Raises:
+            TypeError: an argument that does not exist, or a sentence that is no text.
+            UserError: a value that cannot be, or a text without tokens.
+            NonFiniteError: NaN or infinity in a vector.
+        """
+        refuse_unknown("encode", unknown, _arguments(Encoder.encode))
+        require_one_of("precision", precision, PRECISIONS)
+        before = chosen_prompt(self.prompts, prompt, prompt_name, prompt_type)
+        reading = Reading(before, batch_size, bool(show_progress_bar), on_empty)
+        chosen = self._layers if layers is None else self._checked(layers)
+        require_count("truncate_dim", truncate_dim, dimension(self._fitted.embedder(chosen)))
+        texts, single = as_texts(sentences)
+
+        def embed(some: Sequence[str], how: Reading) -> np.ndarray:
+            return finished(self._embed(some, chosen, how), truncate_dim, normalize_embeddings)
+
+        limits_2D = None
+        if precision in NEED_RANGES:
+            key = (chosen, before, truncate_dim, normalize_embeddings)
+            if key not in self._ranges:
+                self._ranges[key] = ranges(embed(self._calibration(precision), replace(reading, on_empty="error")))
+            limits_2D = self._ranges[key]
+        vectors_SD = quantized(embed(texts, reading), precision, limits_2D)
+        if convert_to_tensor or not convert_to_numpy:
+            tensor_SD = torch.from_numpy(vectors_SD).to(self.device)
+            parts = tensor_SD if convert_to_tensor else list(tensor_SD)
+            return parts[0] if single else parts
+        return vectors_SD[0] if single else vectors_SD
+
+    def encode_query(self, sentences: Any, layers: Any = None, **arguments: Any) -> Any:
+        """As `encode`, with the prompt named `query`, where there is one and no other is given."""
+        return self._encode_as("query", sentences, layers, arguments)
+
+    def encode_document(self, sentences: Any, layers: Any = None, **arguments: Any) -> Any:
+        """As `encode`, with the prompt named `document`, `passage` or `corpus`, where there is one and no other is
+        given."""
+        return self._encode_as("document", sentences, layers, arguments)
+
+    def encode_layers(
+        self,
+        sentences: str | Iterable[str] | Iterable[Mapping[str, Any]],
+        layers: Any = "all",
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        on_empty: str = "error",
+        **unknown: Any,
+    ) -> np.ndarray:
+        """Pooled vectors of each layer, before aggregation and post-processing, all from one pass.
+
+        Args:
+            layers: as `layer` in the config.
+            sentences, prompt, prompt_name, batch_size, show_progress_bar, on_empty: as in `encode`; errors too.
+
+        Returns:
+            float32 [layers, S, D], of a single text [layers, 1, D].
+        """
+        refuse_unknown("encode_layers", unknown, _arguments(Encoder.encode_layers))
+        chosen = resolve_layers(layers, self.num_blocks)
+        check_pooling(self.config.pooling.name, chosen, self.num_blocks)
+        before = chosen_prompt(self.prompts, prompt, prompt_name, None)
+        texts, _ = as_texts(sentences)
+        pooled_LKD, rows = self._pooled(texts, chosen, Reading(before, batch_size, bool(show_progress_bar), on_empty))
+        return spread(pooled_LKD.numpy(), rows, len(texts), axis=1)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """See `rwkv_sweep.api.similarity.similarity`: cosines [A, B]."""
+        return similarity.similarity(embeddings1, embeddings2, packed=-(-self._dimension // 8))
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """See `rwkv_sweep.api.similarity.similarity_pairwise`: cosines [A]."""
+        return similarity.similarity_pairwise(embeddings1, embeddings2, packed=-(-self._dimension // 8))
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Length of the vectors that `encode` gives for the configured layers."""
+        return self._dimension
+
+    get_embedding_dimension = get_sentence_embedding_dimension
+
+    def __repr__(self) -> str:
+        config = self.config
+        shown = {"model": config.model.name, "layer": layers_name(self._layers, self.num_blocks)}
+        for group in ("pooling", "aggregation", "postprocess", "prompt", "precision"):
+            name = getattr(config, group).name
+            if name != "none":
+                shown[group] = name
+        shown |= {"device": str(self.device), "dimension": str(self._dimension)}
+        return f"Encoder({', '.join(f'{key}={value}' for key, value in shown.items())})"
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """What `mteb` files results under; needs `mteb`."""
+        from mteb.models import ModelMeta
+
+        name = f"rwkv_sweep/{self.config.model.name}-layer-{str(self.config.layer).replace(' ', '')}"
+        return ModelMeta.create_empty({"name": name, "revision": self._fitted.encoder.loaded.fingerprint})
+
+    def _encode_as(self, kind: str, sentences: Any, layers: Any, arguments: dict[str, Any]) -> Any:
+        known = _arguments(Encoder.encode)
+        refuse_unknown(f"encode_{kind}", [name for name in arguments if name not in known], known)
+        return self.encode(sentences, layers, **{"prompt_type": kind, **arguments})
+
+    def _checked(self, spec: object) -> tuple[int, ...]:
+        chosen = resolve_layers(spec, self.num_blocks)
+        check_pooling(self.config.pooling.name, chosen, self.num_blocks)
+        check_aggregation(self.config.aggregation, chosen)
+        return chosen
+
+    def _calibration(self, precision: str) -> Sequence[str]:
+        if self._fitted.corpus is None:
+            raise UserError(
+                f"precision={precision} needs texts that show each dimension's range: give the encoder a list of them, "
+                "Encoder.from_config(..., corpus=TEXTS), or take binary or ubinary; the range of the sentences of a "
+                "call would make their vectors depend on each other"
+            )
+        return list(self._fitted.corpus)
+
+    def _embed(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> np.ndarray:
+        """[S, D'], post-processed; zeros for texts without tokens."""
+        pooled_LKD, rows = self._pooled(texts, layers, reading)
+        return spread(self._fitted.embedder(layers).combine(pooled_LKD).numpy(), rows, len(texts), axis=0)
+
+    def _pooled(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> tuple[Tensor, list[int]]:
+        return pooled(self._fitted.encoder, texts, layers, self.config.pooling.name, reading)
+
+
+def _arguments(method: Callable[..., Any]) -> list[str]:
+    """Names of what a method takes beside the sentences."""
+    parameters = inspect.signature(method).parameters.values()
+    return [
+        each.name for each in parameters if each.name not in ("self", "sentences") and each.kind != each.VAR_KEYWORD
+    ]

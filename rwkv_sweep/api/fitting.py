@@ -1,0 +1,107 @@
+"""What an encoder in Python is fitted on: never on the sentences of a call, which would decide each other's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from rwkv_sweep.api.inputs import as_texts
+from rwkv_sweep.config import RunConfig
+from rwkv_sweep.corpus import load_corpus
+from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.pooling import IDF, vector_size
+from rwkv_sweep.postprocess import Postprocess, fit
+from rwkv_sweep.quality_pass import fitted_postprocess, sentence_vectors
+from rwkv_sweep.texts import Texts
+from rwkv_sweep.vectors import VectorSource
+
+
+def given_corpus(corpus: Iterable[str] | None) -> Texts | None:
+    """The texts that a caller gave to fit on.
+
+    Raises:
+        TypeError, UserError: see `as_texts`; or no text at all.
+    """
+    if corpus is None:
+        return None
+    texts, _ = as_texts(corpus)
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise UserError("corpus holds no text: valid are the texts to fit on")
+    return Texts.of(texts)
+
+
+def check_fit(config: RunConfig, corpus: Texts | None) -> Texts | None:
+    """The texts in which `pooling=idf` counts tokens; None for other poolings.
+
+    Raises:
+        UserError: nothing to fit pooling or post-processing on, or two things; a split or file that cannot be read.
+    """
+    named = {"postprocess.fit": config.postprocess.fit} if config.postprocess.name != "none" else {}
+    if config.pooling.name == IDF:
+        named |= {"pooling.fit": config.pooling.fit, "pooling.corpus": config.pooling.corpus}
+    if corpus is not None:
+        for key, value in named.items():
+            if value is not None:
+                raise UserError(f"{key}={value} and the argument corpus: valid is one of the two")
+        return corpus if config.pooling.name == IDF else None
+    split = f"a split of dataset={config.dataset.name} such as {config.dataset.splits[0]}"
+    if config.postprocess.name != "none" and config.postprocess.fit is None:
+        raise UserError(
+            f"postprocess={config.postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, "
+            f"{split}, or the argument corpus, a list of texts"
+        )
+    if config.pooling.name != IDF:
+        return None
+    counted = load_corpus(config.pooling, config.dataset)
+    if counted is None:
+        raise UserError(
+            f"pooling=idf needs texts in which to count tokens: valid are pooling.fit=SPLIT, {split}, "
+            "pooling.corpus=FILE with one text a line, or the argument corpus, a list of texts"
+        )
+    return counted.texts
+
+
+class Fitted:
+    """Embedders for any layers of one encoder, each with its post-processing, which is fitted once."""
+
+    def __init__(self, encoder: RwkvEncoder, config: RunConfig, corpus: Texts | None) -> None:
+        """corpus: what `given_corpus` gives."""
+        self.encoder, self.corpus = encoder, corpus
+        self._config = config
+        self._embedders: dict[tuple[int, ...], Embedder] = {}
+
+    def embedder(self, layers: Sequence[int]) -> Embedder:
+        """For these layers.
+
+        Raises:
+            UserError: the split to fit on holds scored sentences alone, or has too few directions.
+        """
+        key = tuple(layers)
+        if key not in self._embedders:
+            plain = Embedder(self.encoder, key, self._config.pooling.name, self._config.aggregation)
+            self._embedders[key] = replace(plain, postprocess=self._postprocess(plain))
+        return self._embedders[key]
+
+    def _postprocess(self, plain: Embedder) -> Postprocess | None:
+        config = self._config.postprocess
+        if config.name == "none":
+            return None
+        source = VectorSource(self.encoder, self._config, [], store=None)
+        if self.corpus is not None:
+            return fit(config.name, sentence_vectors(source, plain, self.corpus), config.components)
+        # As in a run of this config: without the sentences that it scores.
+        splits = load_splits(self._config.dataset)
+        return fitted_postprocess(source, plain, self._config, splits, raw=())[0]
+
+
+def dimension(embedder: Embedder) -> int:
+    """Length of a finished vector."""
+    post = embedder.postprocess
+    if post is not None and post.whitening_DR is not None:
+        return int(post.whitening_DR.shape[1])
+    size = vector_size(embedder.pooling, embedder.encoder.loaded.model.config)
+    return size * len(embedder.layers) if embedder.aggregation.name == "concat" else size
