@@ -182,8 +182,8 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("++nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         (
             "precision.bse=float32",
-            "precision.bse is not a key: did you mean base? valid are base, blocks, double_quantization, modules, name, "
-            "quantization",
+            "precision.bse is not a key: did you mean base? valid are base, blocks, double_quantization, modules, "
+            "name, quantization",
         ),
         ("layers=3", f"layers is not a key: did you mean layer? valid are {KEYS}"),
         ("+model.foo=1", f"model.foo is not a key: valid are {MODEL_KEYS}"),
