@@ -36,9 +36,11 @@ from tests.small_models import encoder_of, random_config, small_lm
 
 HOW_IT_IS_RUN = {"report", "resume", "isolate", "timeout_s", "on_error"}
 """What a run's numbers do not depend on."""
-KNOWN_BY_CONTENT = {"model.path", "model.tokenizer", "model.foreign_tokenizer", "dataset.path", "word_vectors.path"}
-KNOWN_BY_CONTENT |= {"pooling.corpus"}
-"""What counts is what lies there: see the tests of contents below, and test_corpus.py."""
+KNOWN_BY_CONTENT = {
+    *("model.path", "model.tokenizer", "model.foreign_tokenizer"),
+    *("dataset.path", "word_vectors.path", "pooling.corpus"),
+}
+"""What counts is what lies there: see the tests of contents below."""
 NOT_DECIDING_A_RUN = HOW_IT_IS_RUN | KNOWN_BY_CONTENT | {"tracking", "store", "device.name", "device.index"}
 DECIDING_A_BASELINE = {"dataset", "bootstrap", "seed", "measure"}
 DECIDING_VECTORS = {"precision", "prompt", "max_tokens", "batch_tokens"}
@@ -110,7 +112,7 @@ def test_all_fields_are_walked_over() -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_is_in_the_keys_of_what_it_decides(run: RunConfig, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "resolve_device", lambda device: SimpleNamespace(type=device.type))
-    for content in ("identify_model", "data_content", "word_vectors_content"):
+    for content in ["identify_model", *(name for name in vars(identity) if name.endswith("_content"))]:
         monkeypatch.setattr(identity, content, lambda _: "the same content")
     other = changed(run, field)
     assert other != run
@@ -142,6 +144,17 @@ def test_a_split_to_fit_on_is_known_by_content(run: RunConfig, tmp_path: Path) -
     before = run_key(fitted), run_key(plain)
     (folder / "train.tsv").write_text("sentence1\tsentence2\tlabel\nx\ty\t1\nc\td\t0\ne\tf\t1\n")
     assert run_key(fitted) != before[0] and run_key(plain) == before[1]
+
+
+def test_a_corpus_is_known_by_content(run: RunConfig, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    for path in (one, two):
+        path.write_text("a text\nanother\n")
+    idf = [replace(run, pooling=PoolingConfig("idf", corpus=str(path))) for path in (one, two)]
+    mean = [replace(run, pooling=PoolingConfig("mean", corpus=str(path))) for path in (one, two)]
+    assert run_key(idf[0]) == run_key(idf[1]) and run_key(mean[0]) == run_key(mean[1])
+    two.write_text("a text\nand others\n")
+    assert run_key(idf[0]) != run_key(idf[1]) and run_key(mean[0]) == run_key(mean[1])
 
 
 def test_word_vectors_are_known_by_content(run: RunConfig, tmp_path: Path) -> None:
