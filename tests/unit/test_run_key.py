@@ -40,7 +40,7 @@ KNOWN_BY_CONTENT = {
     *("model.path", "model.tokenizer", "model.foreign_tokenizer"),
     *("dataset.path", "word_vectors.path", "pooling.corpus"),
 }
-"""What counts is what lies there: see the tests of contents below."""
+"""What counts is what lies there: see the tests of contents below, and test_corpus.py."""
 NOT_DECIDING_A_RUN = HOW_IT_IS_RUN | KNOWN_BY_CONTENT | {"tracking", "store", "device.name", "device.index"}
 DECIDING_A_BASELINE = {"dataset", "bootstrap", "seed", "measure"}
 DECIDING_VECTORS = {"precision", "prompt", "max_tokens", "batch_tokens"}
