@@ -70,13 +70,13 @@ def require_count(name: str, value: Any, most: int | None = None) -> None:
 def _ordered(sentences: Any) -> Iterable[Any]:
     kind = type(sentences).__name__
     if isinstance(sentences, (bytes, bytearray, memoryview)):
-        raise TypeError(f"sentences is {kind}, not text: decode it, such as sentences.decode()")
+        raise TypeError(f"sentences is of type {kind}, not text: decode it, such as sentences.decode()")
     if isinstance(sentences, Set):
-        raise TypeError(f"sentences is a {kind}, whose order is not defined: {VALID}")
+        raise TypeError(f"sentences is of type {kind}, whose order is not defined: {VALID}")
     if hasattr(sentences, "columns") and not hasattr(sentences, "column_names"):
-        raise TypeError(f"sentences is a {kind} with several columns: give the one that holds the texts")
+        raise TypeError(f"sentences is of type {kind}, with several columns: give the one that holds the texts")
     if not isinstance(sentences, Iterable):
-        raise TypeError(f"sentences={reprlib.repr(sentences)} is a {kind}: {VALID}")
+        raise TypeError(f"sentences={reprlib.repr(sentences)} is of type {kind}: {VALID}")
     return sentences
 
 
