@@ -51,6 +51,19 @@ sweep: setup ## Run the headline sweep: six layers, two precisions
 test: setup ## Run the tests (ARGS="-k pooling" narrows them; WORKERS=2 processes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
+# First without what this processor has beyond the oldest of its kind, all that is timed taking equally long; then without
+# AVX-512 and AMX, all that is timed taking a random time.
+OLDEST := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2
+COMMON := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+ifeq ($(shell uname -m),x86_64)
+OLDEST += ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic
+COMMON += ONEDNN_MAX_CPU_ISA=AVX2 NUMBA_CPU_NAME=haswell
+endif
+
+test-portable: setup ## Run the tests as on two lesser processors, with made-up times (twice as long as make test)
+	$(OLDEST) $(MAKE) test ARGS='--jitter-clock 0 $(ARGS)'
+	$(COMMON) $(MAKE) test ARGS='--jitter-clock 1 $(ARGS)'
+
 test-browser: setup ## Run the tests of the report and of MLflow's UI in a headless Chromium (needs chromium and chromedriver)
 	@$(PIP_INSTALL) selenium==4.51.0
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
@@ -74,13 +87,29 @@ test-gpu: setup ## Run all that needs an NVIDIA GPU: kernels, and the real comma
 test-faults: setup ## Kill, crowd, damage and fuzz sweeps (a quarter of an hour; ARGS="-k kills" narrows it)
 	$(BIN)/python -m pytest -q -s -m "faults or not faults" tests/faults $(ARGS)
 
-# Ray wants older packages than the rest, so it gets an environment of its own that looks into .venv for everything else.
-test-ray: setup ## Run a sweep on a simulated Ray cluster that loses a machine
-	@$(PYTHON) -m venv .venv-ray
-	@.venv-ray/bin/python -m pip install -qq --disable-pip-version-check --progress-bar off hydra-ray-launcher ray
+# Environments of their own that look into .venv for everything else. Ray wants older packages than the rest; MLflow would
+# import one of mteb's, which takes half a second of every command; nothing but mutants needs mutmut.
+.venv-%: $(STAMP)
+	@$(BIN)/python -m venv $@
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-	  "$$(.venv-ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_shared.pth"
+	  "$$($@/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_shared.pth"
+	@$@/bin/python -m pip install -qq --disable-pip-version-check --progress-bar off $(OWN_$*) \
+	  || { rm -rf $@; exit 1; }
+	@touch $@
+
+OWN_ray := --ignore-installed hydra-ray-launcher ray
+OWN_mteb := -c $(LOCK) 'mteb>=2.20'
+OWN_mutants := -c $(LOCK) mutmut==3.8.1
+
+test-ray: setup .venv-ray ## Run a sweep on a simulated Ray cluster that loses a machine
 	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py $(ARGS)
+
+test-mteb: setup .venv-mteb ## Score a task of mteb with the encoder, as mteb does it
+	.venv-mteb/bin/python -m pytest -q tests/unit/test_mteb.py $(ARGS)
+
+mutants: setup .venv-mutants ## Break what decides results in 2,000 ways, and count what no test sees (an hour; ARGS="rwkv_sweep.layers*")
+	OMP_NUM_THREADS=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS) $(ARGS)
+	@.venv-mutants/bin/python -m tests.mutants
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check -q .
@@ -136,5 +165,5 @@ docs-lock: setup ## Write docs/requirements.txt anew; after make lock
 	@cp .venv/docs.lock docs/requirements.txt
 
 clean: ## Remove .venv, caches and builds; results stay
-	rm -rf .venv .venv-ray dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* mutants dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
     "rwkv_sweep/assets/README.md": "model_card.md",
     "pretraining/README.md": "pretraining.md",
 }

@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rwkv_sweep.params import GROUPS
 
-SOURCES = ("README.md", "docs/*.md", "pretraining/README.md", "rwkv_sweep/assets/README.md")
+SOURCES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "pretraining/README.md", "rwkv_sweep/assets/README.md")
 COMMAND = re.compile(
     r"(?:\.venv/bin/)?(?:python |pip |make\b|mlflow |rwkv-sweep)|ray |source |\w+=\S+ python |[a-z]+=[a-z]"
 )

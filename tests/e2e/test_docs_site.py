@@ -38,7 +38,15 @@ def test_the_site_builds_without_warnings_and_asks_nothing_of_a_network(tmp_path
 
 
 def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
-    for name in ("README.md", "mkdocs.yml", "docs", "examples", "pretraining/README.md", "rwkv_sweep/assets/README.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "mkdocs.yml",
+        "docs",
+        "examples",
+        "pretraining/README.md",
+        "rwkv_sweep/assets/README.md",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     with (tmp_path / "README.md").open("a") as file:

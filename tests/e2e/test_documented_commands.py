@@ -225,7 +225,7 @@ def insert(text: str, line: str, above: str, behind: str, here: str) -> str:
 
 def test_make_targets() -> None:
     """Those in blocks and those in running text; that of the first result runs the very command that is shown."""
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    texts = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))]
     targets = {name for text in texts for name in re.findall(r"(?:`|^ {4,})make ([a-z-]+)", text, re.MULTILINE)}
     assert targets >= {"sweep", "ui", "test", "docs", "bench", "server"}
     for target in targets:
@@ -236,7 +236,7 @@ def test_make_targets() -> None:
 
 
 def test_modules_exist() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    texts = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))]
     names = {
         name for text in texts for name in re.findall(r"python -m ((?:rwkv_sweep|benchmarks|pretraining)[\w.]*)", text)
     }
