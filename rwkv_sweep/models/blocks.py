@@ -50,6 +50,8 @@ class TimeMix(nn.Module):
         self.chunk: int | None = None
         # The weights of key, value, receptance and gate in one piece, where they lie so: see `fused`.
         self.stack_4ED: Tensor | None = None
+        # The same of LLM.int8's weights, with the maxima of their rows.
+        self.stack_int8: tuple[Tensor, Tensor] | None = None
         # What `fused` finds out about the mixes where the four projections take fp8.
         self.bounds_4: Tensor | None = None
         for name in ("x", "w", "k", "v", "r", "g"):

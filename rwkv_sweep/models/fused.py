@@ -32,6 +32,10 @@ def stack_projections(blocks: Sequence[Block]) -> None:
     for block in blocks:
         mix = block.attention
         linears = [mix.key, mix.value, mix.receptance, mix.gate]
+        if all(hasattr(linear, "stays_on_device") for linear in linears):
+            from rwkv_sweep.models.precision.llm_int8_gpu import stacked  # imports bitsandbytes
+
+            mix.stack_int8 = stacked(linears)
         if any(type(linear) is not nn.Linear for linear in linears):
             continue
         stack_4ED = torch.stack([linear.weight.data for linear in linears])
@@ -132,6 +136,10 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D]."""
     if mix.stack_4ED is not None:
         return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
+    if mix.stack_int8 is not None:
+        from rwkv_sweep.models.kernels.llm_int8 import llm_int8_product
+
+        return llm_int8_product(x_4TD, *mix.stack_int8, x_4TD.dtype).unbind()
     linears = (mix.key, mix.value, mix.receptance, mix.gate)
     if row_dtype(*linears) is not None:
         # One launch for the inputs of all four.
@@ -173,7 +181,10 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float
         value_TD, scale = rows.product(*rows.quantize(k_TF, square=True)), 1.0
     else:
         scale = FP16_SQUARE_SCALE if mix.matmul_dtype == torch.float16 else 1.0
-        value_TD = mix.value(relu_square(k_TF, mix.matmul_dtype, scale)).contiguous()
+        if hasattr(mix.value, "of_squares"):
+            value_TD = cast(Any, mix.value).of_squares(k_TF, 1.0 / scale, mix.matmul_dtype)
+        else:
+            value_TD = mix.value(relu_square(k_TF, mix.matmul_dtype, scale)).contiguous()
     beside.join()
     return value_TD, gate_TD, scale**2
 

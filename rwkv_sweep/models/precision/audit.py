@@ -15,6 +15,7 @@ from rwkv_sweep.models.precision.bitsandbytes_layers import (
     OUTLIER_THRESHOLD,
     FourBitLinear,
     is_llm_int8,
+    runs_own_int8,
     state_tensors,
 )
 from rwkv_sweep.models.precision.dtypes import is_matrix
@@ -120,7 +121,8 @@ def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
     kind, dtype = precision.quantization, precision.base
     if kind == "int8":
         outliers = "fp32" if device.type == "cpu" else "fp16"
-        return f"bitsandbytes LLM.int8, inputs of {OUTLIER_THRESHOLD} and more in {outliers}"
+        by = ", Triton products" if device.type == "cuda" and runs_own_int8(device) else ""
+        return f"bitsandbytes LLM.int8{by}, inputs of {OUTLIER_THRESHOLD} and more in {outliers}"
     if kind in ("nf4", "fp4"):
         scales = "8-bit scales" if precision.double_quantization else "fp32 scales"
         if device.type == "cpu":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rwkv_sweep.errors import UnsupportedError
 from rwkv_sweep.models.precision import onednn
 from rwkv_sweep.models.precision.dtypes import check_fits
+from rwkv_sweep.models.rows import triton_missing
 
 OUTLIER_THRESHOLD = 6.0
 """LLM.int8: input columns with an entry of at least this size are multiplied in fp16."""
@@ -69,6 +70,8 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
     kind = modules.Linear8bitLt
     if device.type == "cpu":
         from rwkv_sweep.models.precision.llm_int8_cpu import CpuLinear8bit as kind  # imports the library
+    elif runs_own_int8(device):
+        from rwkv_sweep.models.precision.llm_int8_gpu import GpuLinear8bit as kind
     int8 = kind(
         linear.in_features,
         linear.out_features,
@@ -101,10 +104,15 @@ def is_llm_int8(module: nn.Module) -> bool:
     return any(kind.__name__ == "Linear8bitLt" and kind.__module__.startswith("bitsandbytes.") for kind in kinds)
 
 
+def runs_own_int8(device: torch.device) -> bool:
+    """Whether LLM.int8 runs in our kernels on this GPU, and not in the library's."""
+    return torch.cuda.get_device_capability(device) >= (8, 0) and triton_missing() is None
+
+
 def needs_host(model: nn.Module) -> str | None:
     """Which layers of `model` make the host wait for the device in a forward, so that no CUDA graph can hold it, in a
     few words; None where there are none."""
-    if any(is_llm_int8(module) for module in model.modules()):
+    if any(is_llm_int8(module) and not hasattr(module, "stays_on_device") for module in model.modules()):
         return "LLM.int8 of bitsandbytes reads its outlier columns on the host"
     return None
 
