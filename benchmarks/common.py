@@ -72,7 +72,7 @@ def load_encoder(
 
 def embedded_pairs() -> list[tuple[str, str]]:
     """The pairs that come with the package."""
-    return [(record["sentence1"], record["sentence2"]) for _, record in read_records(ASSET)]
+    return [(record["sentence1"], record["sentence2"]) for _, record in read_records(ASSET, ("sentence1", "sentence2"))]
 
 
 def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> list[float]:

@@ -16,7 +16,7 @@ from rwkv_sweep.dataset import PairSplit
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import UndefinedError, ends_the_program
 from rwkv_sweep.evaluate import cosine
-from rwkv_sweep.failures import failed
+from rwkv_sweep.failures import failed, without_non_finite
 from rwkv_sweep.models.word_overlap import word_overlap
 from rwkv_sweep.models.word_vectors import load_word_vectors
 from rwkv_sweep.params import data_key
@@ -73,7 +73,7 @@ def run_baseline(
     folder = baseline_folder(root, name, run)
     planned = Result(name, "baseline", FINISHED, _params(name, run), started=time.time())
     try:
-        result = _measured(planned, scorer, run, splits, folder)
+        result = without_non_finite(_measured(planned, scorer, run, splits, folder))
     except BaseException as error:
         if ends_the_program(error):
             raise

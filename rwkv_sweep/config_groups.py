@@ -153,7 +153,8 @@ class DatasetConfig:
 
     name: the option that was chosen.
     source: `assets` (shipped with the package, no path), `hub` or `file`; a path, where given, wins over the hub.
-    path: a folder with one file per split, or one file (TSV, CSV, JSONL, JSON, Parquet), whose split is called `all`.
+    path: a folder with one file per split or its shards as the hub names them, or one file, whose split is called
+    `all`; TSV, CSV, JSONL, JSON (each also `.gz`) or Parquet.
     id: the hub's dataset.
     subset: its part, where it has several.
     revision: commit that the dataset is pinned to.

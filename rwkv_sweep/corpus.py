@@ -10,7 +10,7 @@ from pathlib import Path
 from rwkv_sweep.config import DatasetConfig, PoolingConfig
 from rwkv_sweep.dataset import PairSplit, load_fit_split
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.records import SUFFIXES
+from rwkv_sweep.records import split_suffix
 from rwkv_sweep.texts import Texts
 
 TRANSDUCTIVE = "transductive"
@@ -76,7 +76,7 @@ def _read(path: str) -> Texts:
 def _lines(path: str) -> Iterator[str]:
     """The lines of a file that are not blank, at least one."""
     where = f"pooling.corpus={path}"
-    if Path(path).suffix.lower() in SUFFIXES:
+    if split_suffix(Path(path))[1]:
         raise UserError(f"{where} is a file of records: valid is a text file with one text a line, such as corpus.txt")
     number, texts = 0, 0
     try:

@@ -19,7 +19,8 @@ import numpy as np
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.pairs import Pairs, checked_pairs, hub_records, require_columns
-from rwkv_sweep.records import SUFFIXES, read_records
+from rwkv_sweep.records import VALID_SUFFIXES, split_suffix
+from rwkv_sweep.split_files import files_of_split, records_of_split
 from rwkv_sweep.texts import Texts
 
 ASSET = Path(__file__).parent / "assets" / "pairs.tsv"
@@ -68,7 +69,8 @@ def load_splits(cfg: DatasetConfig, scored: bool = True) -> list[PairSplit]:
     splits often say -1 throughout.
 
     `cfg.path`, where set, wins over the hub. A folder holds one file per split (`train.tsv`, `validation.csv`;
-    `dev` stands for `validation` where there is none). One file is one split, called `all` or by its own name.
+    `dev` stands for `validation` where there is none) or its shards (`train-00000-of-00002.parquet`, ...). One file is
+    one split, called `all` or by its own name.
     As in `datasets`, a slice that reaches beyond the last row ends there.
 
     Raises:
@@ -81,10 +83,10 @@ def load_splits(cfg: DatasetConfig, scored: bool = True) -> list[PairSplit]:
         return [_split(spec, pairs, scored) for spec, pairs in zip(cfg.splits, hub, strict=True)]
 
     @cache
-    def read(path: Path) -> Pairs:
-        return checked_pairs(read_records(path), cfg, str(path))
+    def read(name: str) -> Pairs:
+        return checked_pairs(records_of_split(root, name, _columns(cfg)), cfg, _source(root, name))
 
-    return [_split(spec, _sliced(spec, root, read), scored) for spec in cfg.splits]
+    return [_split(spec, _sliced(spec, read), scored) for spec in cfg.splits]
 
 
 def load_fit_split(cfg: DatasetConfig, spec: str) -> PairSplit:
@@ -105,10 +107,19 @@ def check_dataset(cfg: DatasetConfig) -> None:
     for spec in cfg.splits:
         for name in _split_names(spec):
             if root is not None:
-                path = _file_of_split(root, name)
-                for _, record in read_records(path):
-                    require_columns(record, cfg, str(path))
+                for _, record in records_of_split(root, name, _columns(cfg)):
+                    require_columns(record, cfg, _source(root, name))
                     break
+
+
+def _columns(cfg: DatasetConfig) -> tuple[str, ...]:
+    return (cfg.sentence1, cfg.sentence2, cfg.label)
+
+
+def _source(root: Path, name: str) -> str:
+    """Where a split is read from, for messages: its file, or the folder of its shards."""
+    files = files_of_split(root, name)
+    return str(files[0] if len(files) == 1 else files[0].parent)
 
 
 def _root(cfg: DatasetConfig) -> Path | None:
@@ -122,8 +133,8 @@ def _root(cfg: DatasetConfig) -> Path | None:
         root = Path(cfg.path).expanduser()
         if not root.exists():
             raise UserError(f"dataset.path={cfg.path} does not exist: give a file, or a folder with one file per split")
-        if root.is_file() and root.suffix.lower() not in SUFFIXES:
-            raise UserError(f"dataset.path={cfg.path} is of an unknown kind: valid are {', '.join(SUFFIXES)}")
+        if root.is_file() and not split_suffix(root)[1]:
+            raise UserError(f"dataset.path={cfg.path} is of an unknown kind: valid are {VALID_SUFFIXES}")
         return root
     if cfg.source == "hub":
         if cfg.id is None:
@@ -155,25 +166,8 @@ def _instruction(spec: str) -> Any:
         ) from error
 
 
-def _file_of_split(root: Path, name: str) -> Path:
-    if root.is_file():
-        if name not in ("all", root.stem):
-            raise UserError(f"dataset.splits names {name}, but the one file {root} is the split all (or {root.stem})")
-        return root
-    files = [path for path in sorted(root.iterdir()) if path.is_file() and path.suffix.lower() in SUFFIXES]
-    found = [path for path in files if path.stem == name]
-    if not found and name == "validation":
-        found = [path for path in files if path.stem == "dev"]
-    if not found:
-        there = ", ".join(dict.fromkeys(path.stem for path in files)) or f"no file of {', '.join(SUFFIXES)}"
-        raise UserError(f"dataset.splits names {name}, which the folder {root} does not have: there is {there}")
-    if len(found) > 1:
-        raise UserError(f"split {name} is ambiguous: {root} holds {' and '.join(path.name for path in found)}")
-    return found[0]
-
-
-def _sliced(spec: str, root: Path, read: Callable[[Path], Pairs]) -> Pairs:
-    pairs = {name: read(_file_of_split(root, name)) for name in _split_names(spec)}
+def _sliced(spec: str, read: Callable[[str], Pairs]) -> Pairs:
+    pairs = {name: read(name) for name in _split_names(spec)}
     rows_of = {name: len(found.labels) for name, found in pairs.items()}
     try:
         parts = _instruction(spec).to_absolute(rows_of)

@@ -1,4 +1,18 @@
-"""Errors a user can act on."""
+"""Errors a user can act on, and what is shown of the values in them."""
+
+from __future__ import annotations
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+_REPR.maxlong = 40
+_REPR.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """A value in Python's notation for a message, shortened in its middle however long or deep it is."""
+    return _REPR.repr(value)
 
 
 class UserError(ValueError):

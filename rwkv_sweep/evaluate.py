@@ -119,7 +119,7 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
         spearman=_spearman(scores, labels),
         spearman_lo=lo,
         spearman_hi=hi,
-        pearson=float(pearsonr(scores, labels).statistic),
+        pearson=float(pearsonr(_scaled(scores), _scaled(labels)).statistic),
         average_precision=float(average_precision_score(labels, scores)) if binary else None,
         auc=float(roc_auc_score(labels, scores)) if binary else None,
         f1=f1,
@@ -253,6 +253,13 @@ def _checked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
             shown = f"all {len(values)} {name} are {values[0]:g}" if len(values) else f"there are no {name}"
             raise UndefinedError(f"{shown}: Spearman is undefined (NaN), no quality can be given")
     return scores, labels
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """The values times the power of two that puts the largest between 0.5 and 1: no correlation changes, and squares
+    and sums of labels such as 5e-324 or 1e308 neither vanish nor overflow. The product is exact."""
+    _, exponent = np.frexp(np.abs(values).max())
+    return np.ldexp(values, -exponent)
 
 
 def _spearman(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from dataclasses import replace
@@ -10,6 +11,16 @@ from rwkv_sweep.errors import NonFiniteError, UserError, first_line
 from rwkv_sweep.out_of_memory import is_out_of_memory
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.results import FAILED, Result
+
+
+def without_non_finite(result: Result) -> Result:
+    """The record without metrics that are NaN or infinite, which JSON cannot hold; a tag says of each that it was."""
+    bad = {key: value for key, value in result.metrics.items() if not math.isfinite(value)}
+    if not bad:
+        return result
+    metrics = {key: value for key, value in result.metrics.items() if key not in bad}
+    notes = {f"note.{key}": f"left out: it was {value}" for key, value in bad.items()}
+    return replace(result, metrics=metrics, tags={**result.tags, **notes})
 
 
 def failed(planned: Result, error: BaseException) -> Result:

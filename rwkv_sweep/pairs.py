@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 
 import numpy as np
 
 from rwkv_sweep.config import DatasetConfig
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.records import Record, Records
 from rwkv_sweep.texts import ROWS_AT_A_TIME, Texts
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""A number as JSON, CSV and every other program write it. Python's own reading takes `1_0` for 10, and digits of any
+script."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +69,26 @@ def _checked_rows(records: Records, cfg: DatasetConfig, source: str, labels: arr
         for column in (cfg.sentence1, cfg.sentence2):
             text = record[column]
             if not isinstance(text, str) or not text.strip():
-                raise UserError(f"{source}, {place}: {column} is {text!r}, valid is text that is not blank")
+                raise UserError(f"{source}, {place}: {column} is {shown(text)}, valid is text that is not blank")
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise UserError(f"{source}, {place}: {column} is not valid Unicode: {text!r:.80} ({error})") from error
+                raise UserError(f"{source}, {place}: {column} is not valid Unicode: {shown(text)} ({error})") from error
             texts.append(text)
         labels.append(_number(record[cfg.label], f"{source}, {place}: {cfg.label}"))
         yield texts[0], texts[1]
 
 
 def _number(value: object, what: str) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
+    """A label as a float. Blanks around a number in text mean nothing; a comma, `_`, `0x` and words are refused."""
+    number = math.nan
+    if isinstance(value, (bool, int, float, Decimal)):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    elif isinstance(value, str) and _NUMBER.fullmatch(value.strip(" \t")):
+        number = float(value)
     if not math.isfinite(number):
-        raise UserError(f"{what} is {value!r}, valid is a finite number")
+        raise UserError(f"{what} is {shown(value)}, valid is a finite number")
     return number
 
 
@@ -97,6 +107,7 @@ def hub_records(cfg: DatasetConfig, spec: str) -> Records:
     """
     import datasets
 
+    wanted = {cfg.sentence1, cfg.sentence2, cfg.label}
     try:
         data = datasets.load_dataset(cfg.id, cfg.subset, revision=cfg.revision, split=spec)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -106,4 +117,6 @@ def hub_records(cfg: DatasetConfig, spec: str) -> Records:
             f"({reason}): offline, set dataset.path to a folder with one file per split, such as "
             "validation.tsv, or take dataset=embedded"
         ) from error
+    if wanted <= set(data.column_names):  # what nobody asked for may not even be readable
+        data = data.select_columns(sorted(wanted))
     yield from ((f"row {index}", row) for index, row in enumerate(data, 1))

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.json_records import json_records
+from rwkv_sweep.parquet_records import parquet_records
+from rwkv_sweep.text_lines import GZIP, text_lines
 
-SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+TEXT_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
+VALID_SUFFIXES = f"{', '.join(SUFFIXES)}, and but for the last the same with {GZIP}"
+"""For messages."""
+
+_LONGEST_FIELD = 2**31 - 1
+"""Characters of a field in a CSV or TSV file; Python's own limit is 131,072, and no other format has one."""
 
 Record = dict[str, Any]
 Records = Iterator[tuple[str, Record]]
 """Each record after its place for messages, such as `line 7`."""
 
 
-def read_records(path: Path) -> Records:
+def split_suffix(path: Path) -> tuple[str, str]:
+    """Name and format of a file, as `("test", ".jsonl")` of `test.jsonl.gz`; the format is empty for unknown kinds."""
+    plain = Path(path.name[: -len(GZIP)]) if path.name.lower().endswith(GZIP) else Path(path.name)
+    valid = SUFFIXES if plain.name == path.name else TEXT_SUFFIXES
+    kind = plain.suffix.lower()
+    return (plain.stem, kind) if kind in valid else (path.stem, "")
+
+
+def read_records(path: Path, columns: Sequence[str]) -> Records:
     """Records of a file, one at a time; the suffix says the format.
 
     TSV: UTF-8, a header line, no quoting. CSV: UTF-8, a header line, double quotes. JSONL: an object a line. JSON: a
-    list of objects, or as JSONL. A byte order mark and blank lines are passed over.
+    list of objects, or as JSONL. All of these may be compressed (`.gz`). A byte order mark and blank lines are passed
+    over. No format may name a column twice.
+
+    Args:
+        path: the file.
+        columns: those that will be used; records of Parquet hold no others.
 
     Raises:
         UserError: (while iterating) a file that cannot be read or is malformed, with the line.
     """
-    kind = path.suffix.lower()
+    _, kind = split_suffix(path)
     if kind == ".parquet":
-        return _parquet_records(path)
-    return _delimited_records(path) if kind in (".tsv", ".csv") else _json_records(path)
+        return parquet_records(path, columns)
+    if kind in (".tsv", ".csv"):
+        return _delimited_records(path, tabs=kind == ".tsv")
+    return json_records(path, lines_only=kind == ".jsonl")
 
 
-def _delimited_records(path: Path) -> Records:
+def _delimited_records(path: Path, tabs: bool) -> Records:
     # TSV knows no quoting: a double quote there is a character like any other, however unpaired.
-    tabs = path.suffix.lower() == ".tsv"
-    lines = _lines(path)
+    csv.field_size_limit(_LONGEST_FIELD)
+    lines = text_lines(path)
     rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.reader(lines, strict=True)
     header: list[str] = []
     try:
@@ -52,52 +75,7 @@ def _delimited_records(path: Path) -> Records:
                 raise UserError(f"{path}, line {rows.line_num}: {shown}")
             yield f"line {rows.line_num}", dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: not valid {'TSV' if tabs else 'CSV'}: {error}") from error
-
-
-def _json_records(path: Path) -> Records:
-    text = "".join(_lines(path)) if path.suffix.lower() == ".json" else ""
-    items: Iterable[tuple[str, Any]]
-    if text.lstrip().startswith("["):
-        items = ((f"item {number}", item) for number, item in enumerate(_json(text, str(path)), 1))
-    else:
-        lines = enumerate(text.split("\n") if text else _lines(path), 1)
-        items = ((f"line {n}", _json(line, f"{path}, line {n}")) for n, line in lines if line.strip())
-    for place, item in items:
-        if not isinstance(item, dict):
-            raise UserError(f"{path}, {place}: {str(item)[:60]!r} is not an object with named fields")
-        yield place, item
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from error
-
-
-def _parquet_records(path: Path) -> Records:
-    import pyarrow  # comes with datasets; needed for this one format
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        rows = (row for batch in ParquetFile(path).iter_batches() for row in batch.to_pylist())
-        yield from ((f"row {index}", row) for index, row in enumerate(rows, 1))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a readable Parquet file: {error}") from error
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark, split at line feeds only."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    bad = line[error.start : error.start + 4]
-                    raise UserError(
-                        f"{path}, line {number}: {bad!r} is not UTF-8, which the file must be in"
-                    ) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        reason = str(error)
+        if reason.startswith("new-line character"):
+            reason = "a carriage return within a field; lines must end in LF or CR LF, or all of them in CR"
+        raise UserError(f"{path}, line {rows.line_num}: not valid {'TSV' if tabs else 'CSV'}: {reason}") from error

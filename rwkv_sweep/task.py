@@ -22,7 +22,7 @@ from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
-from rwkv_sweep.failures import failed
+from rwkv_sweep.failures import failed, without_non_finite
 from rwkv_sweep.gpus import own_gpu
 from rwkv_sweep.identity import run_key
 from rwkv_sweep.interrupts import interrupts_wait
@@ -115,7 +115,7 @@ def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> 
         if ends_the_program(error):
             raise
         result = failed(planned, error)
-    return replace(result, metrics={**result.metrics, **clock.metrics()})
+    return without_non_finite(replace(result, metrics={**result.metrics, **clock.metrics()}))
 
 
 def measure_run(run: RunConfig, planned: Result, place: Place, clock: Stopwatch) -> Result:

@@ -17,15 +17,39 @@ quietly = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
+ODD_NUMBERS = [
+    *(
+        "1_0",
+        "0x1",
+        " 1 ",
+        "+1.",
+        ".5",
+        "1e-400",
+        "5e-324",
+        "1e308",
+        "-1.7e308",
+        "1,5",
+        "True",
+        "1e",
+        "\u0661",
+        "\uff11",
+    ),
+    *("9" * 309, "9" * 400, "9" * 5000, "0." + "0" * 400 + "1"),
+]
+"""Numbers as text that some program reads and another does not, or that no float holds."""
+
 CELL = st.one_of(
     st.text(max_size=12),
     st.sampled_from(
         ["", " ", "NA", "nan", "inf", "1e400", "0", "1", "-1", "0.5", '"', "\t", "\r", "\x00", "\ud7ff", "a\nb"]
     ),
+    st.sampled_from(ODD_NUMBERS),
 )
 
 VALUE = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), CELL),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), CELL, st.sampled_from([10**400, -(10**309), 2**53 + 1])
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(CELL, inner, max_size=2)),
     max_leaves=4,
 )

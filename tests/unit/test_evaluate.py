@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from rwkv_sweep import bootstrap
@@ -93,6 +95,40 @@ def test_score(kind: str) -> None:
     else:
         assert quality.average_precision == average_precision_score(labels, scores)
         assert quality.auc == roc_auc_score(labels, scores)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-160, 1e160, 1e307])
+def test_pearson_of_labels_at_the_ends_of_the_number_range(scale: float) -> None:
+    """Against Fractions, which neither vanish nor overflow."""
+    scores, _ = made_up(40, "graded")
+    labels = np.random.default_rng(1).integers(-6, 7, 40) * scale
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quality = score(scores, labels, 50, seed=0)
+    assert quality.pearson == pytest.approx(exact_pearson(scores, labels), abs=1e-12)
+    assert score(labels, scores, 50, seed=0).pearson == pytest.approx(quality.pearson, abs=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[1e308, -1.7e308, 9e307, -1e308], [5e-324, 0, 5e-324, 0], [0, 5e-324, 1e308, 1]])
+def test_pearson_of_a_few_extreme_labels(labels: list[float]) -> None:
+    scores = np.array([0.9, 0.1, 0.8, 0.3])
+    quality = score(scores, np.array(labels), 50, seed=0)
+    assert quality.pearson == pytest.approx(exact_pearson(scores, np.array(labels)), abs=1e-12)
+
+
+def exact_pearson(a: np.ndarray, b: np.ndarray) -> float:
+    x, y = ([Fraction(float(value)) for value in values] for values in (a, b))
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    product = sum((p - mean_x) * (q - mean_y) for p, q in zip(x, y, strict=True))
+    squares = sum((p - mean_x) ** 2 for p in x) * sum((q - mean_y) ** 2 for q in y)
+    ratio = product**2 / squares
+    return math.sqrt(ratio) * (1 if product > 0 else -1)
+
+
+@pytest.mark.parametrize("kind", ["binary", "graded", "continuous"])
+def test_scaling_leaves_ordinary_figures_to_the_last_bit(kind: str) -> None:
+    scores, labels = made_up(300, kind)
+    assert score(scores, labels, 50, seed=0).pearson == pearsonr(scores, labels).statistic
 
 
 def test_interval_covers_the_usual_width() -> None:
