@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.interrupts import Terminated, heed_sigterm
+from rwkv_sweep.output_guard import guard_command
 from rwkv_sweep.redaction import redact
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -31,6 +32,7 @@ def main() -> None:
     # Before anything loads OpenMP: threads that spin long while they wait take cores from whatever else runs; on a busy
     # machine of two cores a forward pass then took 0.4 to 3 s in place of 0.04 (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    guard_command(sys.argv[1:])
     register_schemas()
     share_config_store()
     sys.argv[1:] = modes_first(sys.argv[1:])

@@ -30,6 +30,7 @@ NOT_DECIDING = (
     "isolated_job.py",
     "jobs.py",
     "launchers.py",
+    "output_guard.py",
     "preflight.py",
     "processes.py",
     "redaction.py",
@@ -43,6 +44,7 @@ NOT_DECIDING = (
     "sweep_record.py",
     "terminal.py",
     "tracking/",
+    "uri_secrets.py",
 )
 """Sources that cannot change a result; a change of any other makes every finished run one of another program."""
 

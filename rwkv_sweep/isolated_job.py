@@ -12,6 +12,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from rwkv_sweep.isolate import CRASH_FILE
+from rwkv_sweep.output_guard import guard_command
+from rwkv_sweep.redaction import remember_uri
 from rwkv_sweep.results import Result
 from rwkv_sweep.stopwatch import Stopwatch
 from rwkv_sweep.sweep_record import SweepRecord
@@ -22,6 +24,8 @@ from rwkv_sweep.validation import run_config
 
 def main() -> None:
     request = json.loads(sys.stdin.readline())
+    remember_uri(request["run"]["tracking"]["uri"])
+    guard_command([])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quiet_dependencies()
     folder, root = Path(request["folder"]), Path(request["root"])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.redaction import redact_all
 
 RESULT_FILE = "result.json"
 PAIRS_FILE = "pairs.csv"
@@ -72,7 +73,11 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `result.json` into `folder`, whole or not at all."""
-        write_atomically(folder / RESULT_FILE, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+        write_atomically(folder / RESULT_FILE, json.dumps(self._without_secrets(), indent=2, sort_keys=True) + "\n")
+
+    def _without_secrets(self) -> dict[str, Any]:
+        texts = {"name": self.name, "params": self.params, "tags": self.tags, "error": self.error}
+        return {**asdict(self), **redact_all(texts)}
 
     @classmethod
     def load(cls, folder: Path) -> Result:

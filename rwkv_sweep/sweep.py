@@ -33,7 +33,8 @@ from rwkv_sweep.jobs import (
     swept_keys,
 )
 from rwkv_sweep.launchers import runs_here
-from rwkv_sweep.redaction import redact
+from rwkv_sweep.output_guard import guard_output, remember_config
+from rwkv_sweep.redaction import redact, remember, remembered
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import announce, quiet_dependencies, say
 from rwkv_sweep.validation import run_config
@@ -81,13 +82,23 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
 class SweepCallback(Callback):
     """Hydra calls this around each run and multirun."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"secrets": remembered()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a launcher's worker: Hydra there writes the config's files before any code of a job runs."""
+        remember(state["secrets"])
+        guard_output()
+
     @_not_swallowed
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        remember_config(config)
         announce(1)
         _start(config, Path(config.hydra.run.dir), [config], [], _name(config), multirun=False)
 
     @_not_swallowed
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        remember_config(config)
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
         _settle(config)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.redaction import redact_all
 
 SWEEP_FILE = "sweep.json"
 STOP_FILE = "stopped"
@@ -58,4 +59,4 @@ class SweepRecord:
         """Write `sweep.json`, whole or not at all."""
         from rwkv_sweep.results import write_atomically
 
-        write_atomically(root / SWEEP_FILE, json.dumps(asdict(self), indent=2) + "\n")
+        write_atomically(root / SWEEP_FILE, json.dumps(redact_all(asdict(self)), indent=2) + "\n")

@@ -31,6 +31,7 @@ from rwkv_sweep.layers import layers_name
 from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.out_of_memory import with_smaller_batches
+from rwkv_sweep.output_guard import guard_output
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
@@ -40,7 +41,7 @@ from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.speed import measure_speed, speed_sample
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.quality_pass import measure_quality
-from rwkv_sweep.redaction import redact_files
+from rwkv_sweep.redaction import redact_files, remember_uri
 from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.stopwatch import Stopwatch
@@ -70,7 +71,7 @@ def run_task(cfg: DictConfig) -> float | None:
     quiet_dependencies()
     run = run_config(cfg)
     place = _place(run)
-    _forget_secrets(place)
+    _forget_secrets(run, place)
     if (place.root / STOP_FILE).exists():
         return None
     say(place.name)
@@ -200,9 +201,12 @@ def _launcher() -> str:
     return str(HydraConfig.get().runtime.choices.get("hydra/launcher", "basic"))
 
 
-def _forget_secrets(place: Place) -> None:
-    """Hydra has just written the whole config, a password in the tracking URI with it."""
-    redact_files([*(place.folder / ".hydra").glob("*.yaml"), place.root / "multirun.yaml"])
+def _forget_secrets(run: RunConfig, place: Place) -> None:
+    """Hydra may have written the whole config in a launcher's worker that knew no secrets yet."""
+    remember_uri(run.tracking.uri)
+    guard_output()
+    hydra_files = (place.folder / (HydraConfig.get().output_subdir or ".hydra")).glob("*.yaml")
+    redact_files([*hydra_files, place.root / "multirun.yaml"])
 
 
 def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
+from rwkv_sweep.redaction import redact
+
 LOCK_SECONDS = 120.0
 
 
@@ -35,4 +37,4 @@ def turns(path: Path) -> Iterator[None]:
 def lock_of(uri: str) -> Path:
     """Stands for a server in this user's temporary folder."""
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-{hashlib.sha256(redact(uri).encode()).hexdigest()[:16]}"
