@@ -14,16 +14,22 @@ from __future__ import annotations
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from rwkv_sweep.models.kernels.launching import on_device_of_input
+from rwkv_sweep.models.kernels.llm_int8_kernels import (
+    few_rows_kernel,
+    gather_kernel,
+    index_kernel,
+    many_rows_kernel,
+    rows_kernel,
+)
 
-THRESHOLD = tl.constexpr(6.0)
 FEW = 128
 """Up to so many rows one program sees all of them, and finds the columns by itself."""
-OUTLIER = tl.constexpr(-128)
-"""Stands in q for an entry that reaches the threshold; all others lie between -127 and 127."""
+FEW_DEPTH = 256
+"""Slice of the inner dimension where there are few rows; which slices have outliers is one bit each of a number."""
+MOST_SLICES = 62
 STEP = 64
 """Columns of O that the second product takes at once."""
 ROWS, COLUMNS, DEPTH, BAND = 128, 256, 128, 8
@@ -54,40 +60,47 @@ def llm_int8_product(
     x_GTK = x_GTK.contiguous()
     q_GTK = torch.empty(x_GTK.shape, dtype=torch.int8, device=device)
     amax_GT = torch.empty(groups, tokens, device=device)
-    few = tokens <= FEW
-    flags_GK = amax_GT if few else torch.zeros(groups, inner, dtype=torch.int32, device=device)
+    slices = triton.cdiv(inner, FEW_DEPTH)
+    few = tokens <= FEW and slices <= MOST_SLICES
+    if few:
+        flags = torch.empty(groups, tokens, slices, dtype=torch.int8, device=device)
+    else:
+        flags = torch.zeros(groups, inner, dtype=torch.int32, device=device)
     square = {"factor": 1.0 if square_factor is None else square_factor, "square": square_factor is not None}
     block = triton.next_power_of_2(inner)
     rows_kernel[(groups * tokens,)](
         x_GTK,
         q_GTK,
         amax_GT,
-        flags_GK,
+        flags,
         tokens,
         **square,
         width=inner,
-        block=block,
-        flag=not few,
+        block=max(block, FEW_DEPTH),
+        depth=FEW_DEPTH,
+        few=few,
         num_warps=min(16, max(1, block // 512)),
     )
     arguments = (x_GTK, q_GTK, amax_GT, weight_GNK, amax_GN, out_GTN)
     if few:
-        rows = max(16, triton.next_power_of_2(tokens))
-        columns, depth = (32, 128) if rows <= 64 else (64, 128)
+        columns = 32
         few_rows_kernel[(triton.cdiv(outputs, columns), groups)](
             *arguments,
+            flags,
             tokens,
             **square,
             outputs=outputs,
             inner=inner,
-            rows=rows,
+            rows=max(16, triton.next_power_of_2(tokens)),
             columns=columns,
-            depth=depth,
+            depth=FEW_DEPTH,
+            slices=slices,
+            block=triton.next_power_of_2(slices),
             num_warps=4,
             num_stages=4,
         )
         return out_GTN
-    _many_rows(arguments, flags_GK, square)
+    _many_rows(arguments, flags, square)
     return out_GTN
 
 
@@ -136,211 +149,3 @@ def _many_rows(arguments: tuple[Tensor, ...], flags_GK: Tensor, square: dict[str
         num_warps=8,
         num_stages=3,
     )
-
-
-@triton.jit
-def as_input(x, factor, square: tl.constexpr):
-    """What the layer reads, rounded to fp16, as fp32."""
-    x = x.to(tl.float32)
-    if square:
-        x = tl.maximum(x, 0.0) * factor
-        x = x * x
-    return x.to(tl.float16).to(tl.float32)
-
-
-@triton.jit(do_not_specialize=["tokens"])
-def rows_kernel(
-    x_ptr,
-    q_ptr,
-    amax_ptr,
-    flags_ptr,
-    tokens,
-    factor,
-    square: tl.constexpr,
-    width: tl.constexpr,
-    block: tl.constexpr,
-    flag: tl.constexpr,
-):
-    """x [G * T, K] to q (int8, `OUTLIER` where an entry reaches the threshold) and amax [G * T] over the others; where
-    `flag`, also 1 in flags [G, K] (int32, zeros before) for each column with such an entry. One program a row."""
-    row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, block)
-    mask = cols < width
-    x = as_input(tl.load(x_ptr + row * width + cols, mask=mask, other=0.0), factor, square)
-    # Written so that NaN counts as an outlier, and is not lost.
-    inside = tl.abs(x) < THRESHOLD
-    kept = tl.where(inside, x, 0.0)
-    amax = tl.max(tl.abs(kept), 0)
-    scaled = kept * tl.where(amax == 0.0, 0.0, tl.div_rn(127.0, amax))
-    q = (scaled + 12582912.0) - 12582912.0
-    tl.store(q_ptr + row * width + cols, tl.where(inside, q, -128.0).to(tl.int8), mask=mask)
-    tl.store(amax_ptr + row, amax)
-    if flag:
-        group = row // tokens
-        tl.store(flags_ptr + group * width + cols, 1, mask=mask & (inside == 0))
-
-
-@triton.jit
-def index_kernel(flags_ptr, index_ptr, count_ptr, width: tl.constexpr, block: tl.constexpr):
-    """The flagged columns of a group in order, and their number. One program a group."""
-    group = tl.program_id(0)
-    cols = tl.arange(0, block)
-    flags = tl.load(flags_ptr + group * width + cols, mask=cols < width, other=0)
-    place = tl.cumsum(flags, 0) - 1
-    tl.store(index_ptr + group * width + place, cols, mask=flags != 0)
-    tl.store(count_ptr + group, tl.sum(flags, 0))
-
-
-@triton.jit(do_not_specialize=["tokens", "tiles_x"])
-def gather_kernel(
-    x_ptr,
-    q_ptr,
-    amax_ptr,
-    weight_ptr,
-    column_amax_ptr,
-    index_ptr,
-    count_ptr,
-    left_ptr,
-    gathered_ptr,
-    tokens,
-    tiles_x,
-    factor,
-    square: tl.constexpr,
-    outputs: tl.constexpr,
-    inner: tl.constexpr,
-    space: tl.constexpr,
-    rows: tl.constexpr,
-    step: tl.constexpr,
-):
-    """Of the columns O: x - q * amax / 127 as left [G, T, C] and weight * amax / 127 as gathered [G, N, C], both fp16,
-    zeros up to the next multiple of `step`. One program for `rows` rows of one of the two and `step` columns."""
-    group = tl.program_id(2).to(tl.int64)
-    count = tl.load(count_ptr + group)
-    place = tl.program_id(1) * step + tl.arange(0, step)
-    if tl.program_id(1) * step < count:
-        column = tl.load(index_ptr + group * inner + place, mask=place < count, other=0)
-        tile = tl.program_id(0)
-        if tile < tiles_x:
-            row = tile * rows + tl.arange(0, rows)
-            mask = (row < tokens)[:, None] & (place < count)[None, :]
-            at = (group * tokens + row)[:, None] * inner + column[None, :]
-            x = as_input(tl.load(x_ptr + at, mask=mask, other=0.0), factor, square)
-            q = tl.load(q_ptr + at, mask=mask, other=0).to(tl.float32)
-            amax = tl.load(amax_ptr + group * tokens + row, mask=row < tokens, other=0.0)
-            left = x - tl.where(q == OUTLIER, 0.0, q) * (amax[:, None] * (1.0 / 127.0))
-            to = (group * tokens + row)[:, None] * space + place[None, :]
-            tl.store(left_ptr + to, tl.where(mask, left, 0.0).to(tl.float16), mask=(row < tokens)[:, None])
-        else:
-            row = (tile - tiles_x) * rows + tl.arange(0, rows)
-            mask = (row < outputs)[:, None] & (place < count)[None, :]
-            at = (group * outputs + row)[:, None] * inner + column[None, :]
-            weight = tl.load(weight_ptr + at, mask=mask, other=0).to(tl.float32)
-            amax = tl.load(column_amax_ptr + group * outputs + row, mask=row < outputs, other=0.0)
-            to = (group * outputs + row)[:, None] * space + place[None, :]
-            weight = weight * (amax[:, None] * (1.0 / 127.0))
-            tl.store(gathered_ptr + to, weight.to(tl.float16), mask=(row < outputs)[:, None])
-
-
-@triton.jit(do_not_specialize=["tokens"])
-def many_rows_kernel(
-    q_ptr,
-    amax_ptr,
-    weight_ptr,
-    column_amax_ptr,
-    out_ptr,
-    left_ptr,
-    gathered_ptr,
-    count_ptr,
-    tokens,
-    outputs: tl.constexpr,
-    inner: tl.constexpr,
-    space: tl.constexpr,
-    rows: tl.constexpr,
-    columns: tl.constexpr,
-    depth: tl.constexpr,
-    step: tl.constexpr,
-    band: tl.constexpr,
-):
-    """See the module; one program a tile of out [G, T, N]. Tiles go in bands of rows, so that neighbours in time share
-    weights and inputs in the L2 cache."""
-    group = tl.program_id(1).to(tl.int64)
-    tile = tl.program_id(0)
-    tiles_down, tiles_across = tl.cdiv(tokens, rows), tl.cdiv(outputs, columns)
-    first = tile // (band * tiles_across) * band
-    height = tl.minimum(tiles_down - first, band)
-    row = (first + tile % (band * tiles_across) % height) * rows + tl.arange(0, rows)
-    column = tile % (band * tiles_across) // height * columns + tl.arange(0, columns)
-    # Rows and columns beyond the end read the last one again; their results are not stored.
-    from_row = group * tokens + tl.minimum(row, tokens - 1)
-    from_column = group * outputs + tl.minimum(column, outputs - 1)
-    k = tl.arange(0, depth)
-    q_at = q_ptr + from_row[:, None] * inner + k[None, :]
-    weight_at = weight_ptr + from_column[None, :] * inner + k[:, None]
-    total = tl.zeros([rows, columns], tl.int32)
-    for start in range(0, inner, depth):
-        left = k < inner - start
-        q = tl.load(q_at + start, mask=left[None, :], other=0)
-        q = tl.where(q == OUTLIER, 0, q).to(tl.int8)
-        weight = tl.load(weight_at + start, mask=left[:, None], other=0)
-        total = tl.dot(q, weight, total, out_dtype=tl.int32)
-    amax = tl.load(amax_ptr + from_row) * (1.0 / 127.0)
-    column_amax = tl.load(column_amax_ptr + from_column) * (1.0 / 127.0)
-    out = total.to(tl.float32) * amax[:, None] * column_amax[None, :]
-    steps = tl.arange(0, step)
-    left_at = left_ptr + from_row[:, None] * space + steps[None, :]
-    gathered_at = gathered_ptr + from_column[None, :] * space + steps[:, None]
-    count = tl.load(count_ptr + group)
-    for start in range(0, count, step):
-        out = tl.dot(tl.load(left_at + start), tl.load(gathered_at + start), out)
-    out_at = out_ptr + (group * tokens + row)[:, None] * outputs + column[None, :]
-    tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=(row < tokens)[:, None] & (column < outputs)[None, :])
-
-
-@triton.jit(do_not_specialize=["tokens"])
-def few_rows_kernel(
-    x_ptr,
-    q_ptr,
-    amax_ptr,
-    weight_ptr,
-    column_amax_ptr,
-    out_ptr,
-    tokens,
-    factor,
-    square: tl.constexpr,
-    outputs: tl.constexpr,
-    inner: tl.constexpr,
-    rows: tl.constexpr,
-    columns: tl.constexpr,
-    depth: tl.constexpr,
-):
-    """As `many_rows_kernel` where one tile has all rows of a group: a column is in O if q says so in any of them."""
-    group = tl.program_id(1).to(tl.int64)
-    row = tl.arange(0, rows)
-    column = tl.program_id(0) * columns + tl.arange(0, columns)
-    there = row < tokens
-    from_row = group * tokens + tl.minimum(row, tokens - 1)
-    from_column = group * outputs + tl.minimum(column, outputs - 1)
-    k = tl.arange(0, depth)
-    q_at = q_ptr + from_row[:, None] * inner + k[None, :]
-    x_at = x_ptr + from_row[:, None] * inner + k[None, :]
-    weight_at = weight_ptr + from_column[None, :] * inner + k[:, None]
-    amax = tl.load(amax_ptr + from_row) * (1.0 / 127.0)
-    total = tl.zeros([rows, columns], tl.int32)
-    beside = tl.zeros([rows, columns], tl.float32)
-    for start in range(0, inner, depth):
-        inside = k < inner - start
-        q = tl.load(q_at + start, mask=there[:, None] & inside[None, :], other=0)
-        weight = tl.load(weight_at + start, mask=inside[:, None], other=0)
-        outlier = q == OUTLIER
-        column_has = tl.max(outlier.to(tl.int32), 0)
-        q = tl.where(outlier, 0, q).to(tl.int8)
-        total = tl.dot(q, weight, total, out_dtype=tl.int32)
-        if tl.max(column_has, 0) != 0:
-            mask = there[:, None] & (inside & (column_has != 0))[None, :]
-            x = as_input(tl.load(x_at + start, mask=mask, other=0.0), factor, square)
-            left = tl.where(mask, x - q.to(tl.float32) * amax[:, None], 0.0)
-            beside = tl.dot(left.to(tl.float16), weight.to(tl.float16), beside)
-    column_amax = tl.load(column_amax_ptr + from_column) * (1.0 / 127.0)
-    out = (total.to(tl.float32) * amax[:, None] + beside) * column_amax[None, :]
-    out_at = out_ptr + (group * tokens + row)[:, None] * outputs + column[None, :]
-    tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=there[:, None] & (column < outputs)[None, :])
