@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from rwkv_sweep.params import data_key
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.quality import quality_metrics
 from rwkv_sweep.results import FINISHED, RESULT_FILE, UNDEFINED, Result, read_scores, write_latency, write_pairs
+from rwkv_sweep.terminal import say
 
 ScorePairs = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
@@ -52,7 +54,11 @@ def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]
         def by_vectors(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
             return cosine(vectors.encode(first), vectors.encode(second))
 
-        found["word_vectors"] = (by_vectors, {"vectors": vectors.name, "model_fingerprint": vectors.fingerprint})
+        tags = {"vectors": vectors.name, "model_fingerprint": vectors.fingerprint}
+        if vectors.note:
+            _say_once(f"{run.word_vectors.path}: {vectors.note}")
+            tags["note.word_vectors"] = vectors.note
+        found["word_vectors"] = (by_vectors, tags)
     if "word_overlap" in run.baselines:
 
         def by_overlap(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
@@ -60,6 +66,12 @@ def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]
 
         found["word_overlap"] = (by_overlap, {"word_split": run.dataset.word_split})
     return found
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    """A sweep over data sets loads one file several times."""
+    say(message)
 
 
 def run_baseline(

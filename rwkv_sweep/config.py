@@ -67,7 +67,8 @@ QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
 class WordVectorsConfig:
     """The vectors of the baseline `word_vectors`.
 
-    path: a file in GloVe or word2vec text format; null takes the vectors shipped with the package.
+    path: a file in GloVe's or word2vec's text format or word2vec's binary one, also compressed; null takes the vectors
+    shipped with the package.
     """
 
     path: str | None = None
