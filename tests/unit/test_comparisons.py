@@ -19,6 +19,7 @@ def test_hand_example() -> None:
     assert holm([]) == []
     assert holm([0.2]) == [0.2]
     assert holm([0.9, 0.6]) == [1, 1]
+    assert holm([1.0, 0.0]) == [1, 0]
     assert holm([0.01, 0.01]) == [0.02, 0.02]
 
 
@@ -83,6 +84,12 @@ def test_the_smallest_p_value_that_does_not_survive_is_said() -> None:
     assert limited(family_of(115, 0.01)) == "", "more resamples would not change it"
     recorded = family_of(115, least_p(9200), **{"comparisons/resamples": 9200.0})
     assert recorded[0].survives and limited(recorded) == ""
+
+
+def test_resamples_are_those_that_p_values_come_from() -> None:
+    assert [each.resamples for each in family_of(2, 0.1)] == [2000, 2000]
+    assert [each.resamples for each in family_of(1, 0.1, **{"comparisons/resamples": 9200.0})] == [9200]
+    assert [each.resamples for each in comparisons([Result("x", "model", FINISHED, {}, {"final/delta_p": 0.1})])] == [0]
 
 
 @pytest.mark.parametrize("bad", [None, "many", float("inf"), float("nan"), -5])

@@ -16,8 +16,11 @@ from rwkv_sweep import bootstrap
 from rwkv_sweep.bootstrap import Seed, bootstrap_spearman, least_p, resampled_counts, resamples_for, two_sided_p
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.evaluate import (
+    Difference,
+    Interval,
     best_f1_accuracy,
     cosine,
+    median_interval,
     median_ratio_interval,
     paired_difference,
     paired_differences,
@@ -268,6 +271,19 @@ def test_median_ratio_interval(pairs: int) -> None:
     each = [np.median(np.repeat(a / b, row)) for row in drawn(pairs, 200, seed=3)]
     assert ratio.value == pytest.approx(np.median(a / b))
     assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+
+
+def test_median_interval() -> None:
+    values = np.random.default_rng(0).lognormal(1, 0.5, 30)
+    found = median_interval(values, 200, seed=3)
+    each = [np.median(np.repeat(values, row)) for row in drawn(30, 200, seed=3)]
+    assert found.value == np.median(values)
+    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+
+
+def test_metrics_of_intervals_and_differences() -> None:
+    assert Interval(1.0, 0.5, 2.0).metrics("a/b") == {"a/b": 1.0, "a/b_lo": 0.5, "a/b_hi": 2.0}
+    assert Difference(1.0, 0.5, 2.0, 0.3).metrics("d") == {"d": 1.0, "d_lo": 0.5, "d_hi": 2.0, "d_p": 0.3}
 
 
 def test_median_ratio_is_not_moved_by_a_few_slow_turns() -> None:
