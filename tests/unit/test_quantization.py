@@ -16,8 +16,10 @@ from rwkv_sweep.models.precision import (
     apply_precision,
     audit,
     check_precision,
+    native,
     weights_bytes,
 )
+from rwkv_sweep.models.precision.native import int_mm_is_exact
 from rwkv_sweep.models.precision.selection import resolve_blocks, resolve_modules
 from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
 from rwkv_sweep.models.rwkv6 import Rwkv6Model
@@ -128,6 +130,36 @@ def test_int8_products_are_those_of_the_dequantized_factors() -> None:
     assert (layer.dequantized() - linear.weight).abs().max() <= 0.501 * linear.weight.abs().max() / 127
     x[1, 3, 5] = torch.nan
     assert torch.isfinite(layer(x)).all(-1).sum() == 13
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_int8_products_are_exact_whatever_the_processor(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without VNNI instructions oneDNN saturates where both factors are large."""
+    generator = torch.Generator().manual_seed(0)
+    q_TK, weight_NK = (torch.randint(-127, 128, (n, 2100), generator=generator, dtype=torch.int8) for n in (40, 24))
+    q_TK[0], weight_NK[0] = 127, 127
+    monkeypatch.setattr(native, "int_mm_is_exact", lambda: exact and int_mm_is_exact())
+    expected = q_TK.numpy().astype(np.int64) @ weight_NK.numpy().astype(np.int64).T
+    np.testing.assert_array_equal(native.int_product(q_TK, weight_NK).numpy(), expected)
+
+
+def test_a_saturating_product_is_found_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As oneDNN adds without VNNI: one factor is made unsigned, and the sum of two products has 16 bits."""
+
+    def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        a, b = a.long() + 128, b.long()
+        pairs = [(a[:, k : k + 2] @ b[k : k + 2]).clamp(-(2**15), 2**15 - 1) for k in range(0, a.shape[1], 2)]
+        return torch.stack(pairs).sum(0) - 128 * b.sum(0)
+
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    int_mm_is_exact.cache_clear()
+    try:
+        assert not int_mm_is_exact() and not int_mm_is_exact()
+        assert native.native_kernel("int8_dynamic", CPU) == "int8 rows, products in fp64, inputs by Numba"
+        (record,) = caplog.records
+        assert "int8 multiplies in fp64" in record.getMessage()
+    finally:
+        int_mm_is_exact.cache_clear()
 
 
 def test_sizes() -> None:

@@ -9,6 +9,7 @@ from bitsandbytes.nn.modules import Linear8bitLt
 from torch import Tensor
 
 from rwkv_sweep.models.loops.int8 import dequantized, quantize_llm_int8
+from rwkv_sweep.models.precision.native import int_mm_is_exact
 
 LARGEST = 127
 """What the largest size in a row of either factor becomes."""
@@ -37,7 +38,7 @@ class CpuLinear8bit(Linear8bitLt):
 
 def _int_product(q_TK: Tensor, weight_NK: Tensor) -> Tensor:
     """32-bit integers [T, N]."""
-    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and int_mm_is_exact():
         return torch._int_mm(q_TK, weight_NK.t())
     # Elsewhere PyTorch's product of integers is slower than one of fp32 numbers, which the library takes then.
     found: Tensor = torch.ops.bitsandbytes.int8_linear_matmul(q_TK, weight_NK)

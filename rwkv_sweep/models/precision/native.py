@@ -6,12 +6,16 @@ Weights have one scale per output channel, inputs one per token; both are symmet
 
 from __future__ import annotations
 
+import functools
+import logging
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.models.rows import FP8, quantize_rows, quantize_rows_reference, triton_missing
+
+log = logging.getLogger(__name__)
 
 MULTIPLE = 16
 """Both sizes of a weight must be multiples of this for the 8-bit products of a GPU."""
@@ -95,13 +99,29 @@ class Fp8Linear(RowwiseLinear):
 
 
 def int_product(q_TK: Tensor, weight_NK: Tensor) -> Tensor:
-    """int8 [T, K] and int8 [N, K] to 32-bit integers [T, N], by PyTorch's own kernel."""
+    """int8 [T, K] and int8 [N, K] to 32-bit integers [T, N], by PyTorch's own kernel where that is exact."""
     rows = len(q_TK)
     if q_TK.is_cuda and rows < LEAST_ROWS:
         padded = q_TK.new_zeros(LEAST_ROWS, q_TK.shape[1])
         padded[:rows] = q_TK
         return torch._int_mm(padded, weight_NK.t())[:rows]
-    return torch._int_mm(q_TK, weight_NK.t())
+    if q_TK.is_cuda or int_mm_is_exact():
+        return torch._int_mm(q_TK, weight_NK.t())
+    return (q_TK.double() @ weight_NK.t().double()).int()
+
+
+@functools.cache
+def int_mm_is_exact() -> bool:
+    """Whether PyTorch's int8 product on this CPU adds in 32 bits; said once in the log where not.
+
+    Without VNNI instructions oneDNN adds two products in 16 bits, which is too few for the largest. PyTorch does not
+    call it on processors without them, but does where a variable such as ONEDNN_MAX_CPU_ISA hides them from oneDNN.
+    """
+    largest = torch.full((LEAST_ROWS, LEAST_ROWS), 127, dtype=torch.int8)
+    if bool((torch._int_mm(largest, largest.t()) == LEAST_ROWS * 127**2).all()):
+        return True
+    log.warning("torch._int_mm overflows on this CPU as it is set up (ONEDNN_MAX_CPU_ISA?): int8 multiplies in fp64")
+    return False
 
 
 def native_kernel(quantization: str, device: torch.device) -> str:
@@ -113,7 +133,8 @@ def native_kernel(quantization: str, device: torch.device) -> str:
         return "int8 rows, Triton product with scaled epilogue, inputs by Triton"
     if device.type == "cuda":
         return "int8 rows, torch._int_mm, inputs by PyTorch"
-    return f"int8 rows, torch._int_mm ({torch.backends.cpu.get_cpu_capability()}), inputs by Numba"
+    by = f"torch._int_mm ({torch.backends.cpu.get_cpu_capability()})" if int_mm_is_exact() else "products in fp64"
+    return f"int8 rows, {by}, inputs by Numba"
 
 
 def unfit_shape(linear: nn.Linear, device: torch.device) -> str | None:
