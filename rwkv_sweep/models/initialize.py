@@ -20,10 +20,11 @@ def initialize(model: nn.Module, seed: int, zero_outputs: bool) -> None:
 
     Args:
         model: an `Rwkv6Model`, or a language model around one with a head, on any device.
-        seed: seed of the generator; the weights are drawn on the CPU, so they do not depend on the device.
+        seed: seed of the generator of the model's device, where the weights are drawn; another kind of device draws
+            others.
         zero_outputs: start each block as the identity (for training). A random model for timing needs False.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     rwkv = model if isinstance(model, Rwkv6Model) else cast(Rwkv6Model, model.rwkv)
     for module in model.modules():
         if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
@@ -77,4 +78,4 @@ def _channel_mix(mix: ChannelMix, remaining: float, zero_outputs: bool) -> None:
 
 
 def _normal(weight: Tensor, std: float, random: torch.Generator) -> None:
-    weight.copy_(torch.randn(weight.shape, generator=random) * std)
+    weight.copy_(torch.randn(weight.shape, generator=random, device=weight.device).mul_(std))
