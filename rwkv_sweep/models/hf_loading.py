@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rwkv_sweep.config import ModelConfig, PrecisionConfig, RunConfig
-from rwkv_sweep.errors import UnsupportedError, UserError
+from rwkv_sweep.errors import UnsupportedError, UserError, ends_the_program
 from rwkv_sweep.models.hf import HfNetwork
 from rwkv_sweep.models.locate import hub_folder
 from rwkv_sweep.models.precision import check_precision
@@ -49,7 +49,9 @@ class HfTokenizer:
 
         try:
             self._inner: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except Exception as error:  # each kind of tokenizer has errors of its own
+        except BaseException as error:  # each kind of tokenizer has errors of its own, a panic is not even an Exception
+            if ends_the_program(error):
+                raise
             raise UserError(f"{folder} holds no tokenizer that transformers can read ({_line(error)})") from error
         self.name, self.vocab_size = name, len(self._inner)
         self.longest: int | None = self._inner.model_max_length if self._inner.model_max_length < UNLIMITED else None
@@ -202,5 +204,5 @@ def _shape(folder: Path, tokenizer: HfTokenizer) -> EncoderShape:
     return EncoderShape(*sizes, longest=min((each for each in known if each and each > 0), default=None))
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]:.160}"

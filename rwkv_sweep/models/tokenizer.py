@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UserError, ends_the_program
 
 TOKENIZER_FILE = "tokenizer.json"
 FEW = 8
@@ -100,7 +100,9 @@ class JsonTokenizer:
             raise UserError(f"model.tokenizer={path} is not a file: valid are world, bytes, or a tokenizer.json")
         try:
             self._backend: Any = Backend.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
+        except BaseException as error:  # the library raises plain Exception, and its panics are not even that
+            if ends_the_program(error):
+                raise
             raise UserError(f"{path} is not a tokenizer.json that can be read: {error}") from error
         self._backend.no_padding()
         self._backend.no_truncation()
