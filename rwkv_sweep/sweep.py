@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import shlex
 import sys
 import time
 import traceback
@@ -35,6 +37,7 @@ from rwkv_sweep.jobs import (
 from rwkv_sweep.launchers import runs_here
 from rwkv_sweep.output_guard import guard_output, remember_config
 from rwkv_sweep.redaction import redact, remember, remembered
+from rwkv_sweep.results import KILLED
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import announce, quiet_dependencies, say
 from rwkv_sweep.validation import run_config
@@ -118,7 +121,7 @@ class SweepCallback(Callback):
         _end(Path(config.hydra.sweep.dir).absolute())
 
 
-def abandon_sweep(status: str = "KILLED") -> None:
+def abandon_sweep(status: str = KILLED) -> None:
     """Close the parent run of a sweep that was interrupted, or whose launcher failed; what finished stays."""
     if _current is not None and (_current.root / SWEEP_FILE).exists():
         _close(SweepRecord.load(_current.root), _current.tracking, status, [])
@@ -155,9 +158,12 @@ def _start(
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
     from rwkv_sweep.sweep_folder import claim, prepare_resume
+    from rwkv_sweep.tracking import check_tracking, unused_variable
 
     root = root.absolute()
     first = runs[0] if runs else run_config(config)
+    for tracking in {repr(run.tracking): run.tracking for run in [*runs, first]}.values():
+        check_tracking(tracking)
     checked = check_runs(runs, runs_here(config))
     kept = [number for number, first_number in enumerate(checked.same_as) if number == first_number]
     runs = [runs[number] for number in kept]
@@ -168,6 +174,8 @@ def _start(
         prepare_resume(root, _keys(runs) if runs_here(config) else {})
     record.save(root)
     _current = _Running(root, first.tracking)
+    if ignored := unused_variable(first.tracking, config.hydra.overrides.task, os.environ):
+        say(ignored)
     record = _opened(record, first.tracking, root)
     _say_repeated(config, checked.same_as, swept)
     for each in checked.prepared:
@@ -273,7 +281,10 @@ def _page(root: Path) -> list[Path]:
     try:
         return [write_page(root)]
     except Exception as error:
-        say(f"no report.html: {one_line(error)}; to try again: python -m rwkv_sweep.report {root}", error=True)
+        say(
+            f"no report.html: {one_line(error)}; to try again: python -m rwkv_sweep.report {shlex.quote(str(root))}",
+            error=True,
+        )
         return []
 
 
@@ -286,9 +297,11 @@ def _close(record: SweepRecord, tracking: TrackingConfig, status: str, artifacts
     """Bring in what the server did not take when it happened, then give the parent run its last state."""
     if not tracking.enabled or _current is None:
         return
-    from rwkv_sweep.tracking import Tracker, end_parent, import_folder, tracked
+    from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, tracked
 
     root = _current.root
+    if status == KILLED:
+        hurry()
 
     def close(tracker: Tracker) -> bool:
         import_folder(tracker, root)
@@ -297,4 +310,4 @@ def _close(record: SweepRecord, tracking: TrackingConfig, status: str, artifacts
         return True
 
     if tracked(tracking, close, retry=True) is None:
-        say(f"to track them later: python -m rwkv_sweep.tracking import {root}")
+        say(f"to track them later: python -m rwkv_sweep.tracking import {shlex.quote(str(root))}")

@@ -91,15 +91,14 @@ def run_task(cfg: DictConfig) -> float | None:
             result = isolated() if run.isolate else attempt(settled, planned, place, clock)
         result = replace(result, tags={**result.tags, "launcher": _launcher(), "isolated": str(run.isolate).lower()})
     except KeyboardInterrupt:
-        with interrupts_wait():
-            _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
+        _hurry(run)
+        _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
         raise
     except BaseException as error:  # before anything was measured: model or data are gone
         if ends_the_program(error):
             raise
         result = failed(planned, error)
-    with interrupts_wait():
-        _keep(result, run, place, clock)
+    _keep(result, run, place, clock)
     _tell(result, run, place)
     return result.metrics.get("quality/spearman")
 
@@ -210,18 +209,30 @@ def _forget_secrets(run: RunConfig, place: Place) -> None:
 
 
 def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:
-    """Record first, MLflow second; then the record once more, with how long that took."""
+    """Record first, MLflow second; then the record once more, with how long that took.
+
+    An interrupt waits for the record, not for the server, which may take long: what that has in part is completed from
+    the record at the sweep's end.
+    """
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
     with clock.stage("tracking"):
         try:
-            result.save(place.folder)
+            with interrupts_wait():
+                result.save(place.folder)
         except OSError as error:
             say(f"{place.name}: its record cannot be written to {place.folder} ({error.strerror})", error=True)
             return
         _track(result, run, place)
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
-    with contextlib.suppress(OSError):  # without this one figure the record is still whole
+    with interrupts_wait(), contextlib.suppress(OSError):  # without this one figure the record is still whole
         result.save(place.folder)
+
+
+def _hurry(run: RunConfig) -> None:
+    if run.tracking.enabled:
+        from rwkv_sweep.tracking import hurry
+
+        hurry()
 
 
 def _track(result: Result, run: RunConfig, place: Place, again: bool = False) -> None:

@@ -1,20 +1,29 @@
-"""MLflow: the only package that knows it."""
+"""MLflow: the only package that knows it. What loads it is imported when it is first asked for."""
 
 from __future__ import annotations
 
-from rwkv_sweep.tracking.client import MlflowClient as MlflowClient
-from rwkv_sweep.tracking.client import Tracker
-from rwkv_sweep.tracking.guarded import track_result, tracked
-from rwkv_sweep.tracking.importing import bring_in, close_imported, end_parent, import_folder, mend, open_parent
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rwkv_sweep.tracking.checks import check_tracking as check_tracking
+from rwkv_sweep.tracking.checks import unused_variable as unused_variable
 from rwkv_sweep.tracking.uris import absolute_uri, lasting, ui_command
+
+if TYPE_CHECKING:
+    from rwkv_sweep.tracking.client import MlflowClient as MlflowClient
+    from rwkv_sweep.tracking.client import Tracker, hurry
+    from rwkv_sweep.tracking.guarded import track_result, tracked
+    from rwkv_sweep.tracking.importing import bring_in, close_imported, end_parent, import_folder, mend, open_parent
 
 __all__ = [
     "MlflowClient",
     "Tracker",
     "absolute_uri",
     "bring_in",
+    "check_tracking",
     "close_imported",
     "end_parent",
+    "hurry",
     "import_folder",
     "lasting",
     "mend",
@@ -22,4 +31,18 @@ __all__ = [
     "track_result",
     "tracked",
     "ui_command",
+    "unused_variable",
 ]
+
+_LOADS_MLFLOW = {
+    "client": ("MlflowClient", "Tracker", "hurry"),
+    "guarded": ("track_result", "tracked"),
+    "importing": ("bring_in", "close_imported", "end_parent", "import_folder", "mend", "open_parent"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LOADS_MLFLOW.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

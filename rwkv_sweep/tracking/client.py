@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.errors import UserError
 from rwkv_sweep.processes import is_dead, this_process
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
@@ -19,8 +21,9 @@ from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
 # Set before MLflow is imported: nothing here may call out, and a server that is down must not hold up a sweep for long.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 with warnings.catch_warnings():
@@ -31,7 +34,7 @@ with warnings.catch_warnings():
     from mlflow.tracking import MlflowClient as MlflowClient
 
     from rwkv_sweep.tracking import entities
-    from rwkv_sweep.tracking.database import create, lock_of, turns
+    from rwkv_sweep.tracking.database import create, lock_of, schema_explained, turns
     from rwkv_sweep.tracking.views import experiment_tags
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
@@ -45,6 +48,8 @@ MAX_PARAM = 6000
 PARAMS_PER_CALL = 100
 """MLflow's limit on the parameters of one call."""
 RUNS_PER_PAGE = 1000
+DATABASE_TRIES = 3
+"""The waits between them are 0.1 and 0.3 s."""
 
 KIND, STATUS, RECORD, KEY = "rwkv_sweep.kind", "rwkv_sweep.status", "rwkv_sweep.record", "rwkv_sweep.key"
 FINGERPRINT = "rwkv_sweep.model_fingerprint"
@@ -62,14 +67,15 @@ class Tracker:
     def __init__(self, config: TrackingConfig) -> None:
         """Open the server, creating the database and the experiment if need be."""
         uri = absolute_uri(config.uri)
-        self._database = sqlite_path(uri)
+        self._uri, self._database = uri, sqlite_path(uri)
+        _wait_less()
         # Two processes that create one database both fail, so even its first opening is by turns.
-        with turns(self._database or lock_of(uri)):
+        self._models: dict[str, str] = {}
+        with turns(self._database or lock_of(uri)), schema_explained():
             if self._database is not None and not self._database.exists():
                 create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiment = self._experiment_id(config, uri)
-            self._models: dict[str, str] = {}
+            self._experiment = self._experiment_id(config)
 
     def start_run(
         self,
@@ -103,8 +109,10 @@ class Tracker:
         run_id = self.start_run(result.name, tags, parent, result.started, result.id, folder)
         try:
             self.fill_run(run_id, result, folder)
-        except BaseException:
+        except BaseException as error:
             # Interrupted or refused half-way: no run stays RUNNING. The whole record lies in the run's folder.
+            if not isinstance(error, Exception):
+                hurry()
             with contextlib.suppress(Exception):
                 self.close_run(run_id, "KILLED")
             raise
@@ -219,8 +227,14 @@ class Tracker:
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
         return turns(self._database) if self._database is not None else contextlib.nullcontext()
 
-    def _experiment_id(self, config: TrackingConfig, uri: str) -> str:
+    def _experiment_id(self, config: TrackingConfig) -> str:
         found = self._client.get_experiment_by_name(config.experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"the experiment {config.experiment} was deleted: MLFLOW_TRACKING_URI={shlex.quote(redact(self._uri))} "
+                f"mlflow experiments restore --experiment-id {found.experiment_id} brings it back; or take another "
+                "tracking.experiment"
+            )
         if found is not None:
             # Of an experiment that others made, or an older version; what its users wrote stays.
             for key, value in experiment_tags().items():
@@ -228,7 +242,7 @@ class Tracker:
                     self._client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
         # A server keeps its own artifacts; a local database needs to be told where.
-        location = Path(config.artifacts).absolute().as_uri() if uri.startswith("sqlite:") else None
+        location = Path(config.artifacts).absolute().as_uri() if self._database is not None else None
         try:
             tags = experiment_tags()
             return str(self._client.create_experiment(config.experiment, artifact_location=location, tags=tags))
@@ -238,6 +252,19 @@ class Tracker:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def hurry() -> None:
+    """From now on wait 5 s for a server, once: this process was asked to end."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
+
+
+def _wait_less() -> None:
+    """MLflow tries ten times to open a database, 100 s in all; a sweep has a second try of its own, at its end."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = DATABASE_TRIES
 
 
 def mlflow_status(status: str) -> str:

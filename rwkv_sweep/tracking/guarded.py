@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.errors import UserError
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.results import Result
 from rwkv_sweep.terminal import say
@@ -48,5 +49,7 @@ def track_result(config: TrackingConfig, result: Result, folder: Path, parent: s
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return redact(str(error))
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__

@@ -26,7 +26,7 @@ def load_everything() -> None:
     import rwkv_sweep.compare
     import rwkv_sweep.sweep
     import rwkv_sweep.task
-    import rwkv_sweep.tracking  # noqa: F401
+    import rwkv_sweep.tracking.importing  # noqa: F401
 
     # Modules that are run as programs are to be read anew by runpy, as python -m does.
     sys.modules.pop("rwkv_sweep.compare")

@@ -1,8 +1,9 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
 It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null
-for never), and after_records, how many records it adds before these seconds count. It answers with a line: code
-(negative for a signal), seconds, and what the child wrote.
+for never), after_records, how many records it adds before these seconds count, environment, further variables, and
+module, what `python -m` would start. It answers with a line: code (negative for a signal), seconds, and what the child
+wrote.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 
@@ -29,15 +32,23 @@ def load_everything() -> None:
     import rwkv_sweep.__main__
     import rwkv_sweep.summary
     import rwkv_sweep.task
-    import rwkv_sweep.tracking  # noqa: F401
+    import rwkv_sweep.tracking.importing  # noqa: F401
 
 
-def carry_out(arguments: list[str], cwd: str, kill_after: float | None, after_records: int) -> dict[str, object]:
+def carry_out(
+    arguments: list[str],
+    cwd: str,
+    kill_after: float | None,
+    after_records: int,
+    environment: dict[str, str],
+    module: str,
+) -> dict[str, object]:
     log = Path(cwd) / "output.txt"
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        run_command(arguments, cwd, log)
+        os.environ.update(environment)
+        run_command(arguments, cwd, log, module)
     killed = kill_after is not None and outlives(child, kill_after, Path(cwd), after_records)
     if killed:
         os.kill(child, signal.SIGKILL)
@@ -67,10 +78,8 @@ def count_records(cwd: Path) -> int:
     return found
 
 
-def run_command(arguments: list[str], cwd: str, log: Path) -> None:
+def run_command(arguments: list[str], cwd: str, log: Path, module: str) -> None:
     """In the child: the command line as a shell would start it, and the end of this process."""
-    from rwkv_sweep.__main__ import main
-
     code = 70
     try:
         os.setsid()
@@ -79,11 +88,19 @@ def run_command(arguments: list[str], cwd: str, log: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.argv = ["rwkv_sweep", *arguments]
-        main()
+        sys.argv = [module, *arguments]
+        if module == "rwkv_sweep":
+            from rwkv_sweep.__main__ import main
+
+            main()
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

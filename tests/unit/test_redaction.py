@@ -62,7 +62,7 @@ def test_what_lies_on_disk_and_is_printed_has_no_secret(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     config = TrackingConfig(True, "postgresql://u:p@h/d", "artifacts", "e")
     assert lasting(config)["uri"] == "postgresql://***@h/d" and lasting(config)["artifacts"] == f"{tmp_path}/artifacts"
-    assert ui_command(config) == "mlflow ui --backend-store-uri postgresql://***@h/d"
+    assert ui_command(config) == "mlflow ui --backend-store-uri 'postgresql://***@h/d'"
     local = TrackingConfig(True, "sqlite:///a/mlflow.db", "artifacts", "e")
     assert lasting(local)["uri"] == f"sqlite:///{tmp_path}/a/mlflow.db"
     assert ui_command(TrackingConfig(True, "http://u:p@server:5000", "x", "e")) == "http://***@server:5000"
