@@ -14,9 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.params import GROUPS
+from rwkv_sweep.report.answers import Answer
+from rwkv_sweep.report.speeds import BATCHES, PAIRS
+from rwkv_sweep.report.splits import spearman_key, split_names
 from rwkv_sweep.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result, write_atomically
 from rwkv_sweep.stopwatch import STAGES
 
@@ -25,9 +29,11 @@ if TYPE_CHECKING:
 
 WIDE = 200
 """Columns of the table where the output is a file or a pipe."""
-NUMBERS = {"Spearman [95 %]", "ms/pair", "p99 ms", "tokens/s", "weights MiB", "peak MiB"}
-DROPPED_FIRST = ("p99 ms", "weights MiB", "vs word_overlap", "vs word_vectors")
-"""What a narrow terminal leaves out; summary.csv has it all."""
+MOST_SECTIONS = 3
+"""Sections of an answer that the terminal shows; the page has all."""
+TEXT = ("layer", "precision")
+DROPPED_FIRST = ("p99 ms", "weights MiB", "peak MiB", "process MiB", "vs word_overlap", "vs word_vectors")
+"""What a narrow terminal leaves out, by the start of the name; summary.csv has it all."""
 
 Cell = Callable[[Result], str]
 
@@ -53,50 +59,81 @@ def summary_rows(results: Sequence[Result], swept: Sequence[str]) -> tuple[list[
     return [name for name, _ in columns], [[cell(result) for _, cell in columns] for result in results]
 
 
-def print_summary(results: Sequence[Result], record: SweepRecord, root: Path) -> None:
-    """One line a run, then what failed and why, where all of it lies, and how to look at it."""
+def print_summary(results: Sequence[Result], record: SweepRecord, root: Path, answer: Answer | None = None) -> None:
+    """One line a run, the answer, then what failed and why, where all of it lies, and how to look at it."""
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
     columns = _columns(results, record.swept)
     table = _table(results, columns)
-    for name in DROPPED_FIRST:
-        # Measured with room to spare: the terminal's own width would cap what the table asks for.
+    for start in DROPPED_FIRST:
+        # Measured as if there were no edge: the terminal's own width would limit what the table asks for.
         if Measurement.get(console, console.options.update_width(10 * WIDE), table).maximum <= console.width:
             break
-        columns = [column for column in columns if column[0] != name]
+        columns = [column for column in columns if not column[0].startswith(start)]
         table = _table(results, columns)
     console.print(record.name, style="bold", markup=False, highlight=False)
     console.print(table)
+    if answer is not None and results:
+        _print_answer(console, answer)
     for result in results:
         if result.error is not None:
             console.print(f"{result.status} {result.name}: {result.error['message']}", style="red", markup=False)
+
+    def line(name: str, text: object) -> None:
+        console.print(f"{name:<9}{text}", markup=False, highlight=False)
+
     if record.started:
-        spent = where_time_went(results, time.time() - record.started)
-        console.print(f"time     {spent}", markup=False, highlight=False)
-    console.print(f"results  {root}", markup=False, highlight=False)
+        line("time", where_time_went(results, record.started, time.time()))
+    line("results", root)
     if (root / PAGE_FILE).exists():
-        console.print(f"report   {root / PAGE_FILE}", markup=False, highlight=False)
+        line("report", root / PAGE_FILE)
     tracking = TrackingConfig(**record.tracking)
     if tracking.enabled:
         from rwkv_sweep.tracking import ui_command
 
-        console.print(f"look     {ui_command(tracking)}", markup=False, highlight=False)
+        line("look", ui_command(tracking))
 
 
-def where_time_went(results: Sequence[Result], total_s: float) -> str:
-    """Seconds of the sweep by stage, summed over its runs; `rest` is what no run accounts for (start, baselines,
-    report)."""
-    sums = {name: sum(result.metrics.get(f"time/{name}_s", 0.0) for result in results) for name in STAGES}
+def _print_answer(console: Console, answer: Answer) -> None:
+    console.print(answer.question, style="bold", markup=False, highlight=False)
+    sections = answer.bullets()
+    for name, sentences in sections[:MOST_SECTIONS]:
+        if name:
+            console.print(f"{name}:", markup=False, highlight=False)
+        for sentence in sentences:
+            lines = Text(sentence).wrap(console, max(20, console.width - 2)) if console.is_terminal else [sentence]
+            for number, line in enumerate(lines):
+                console.print(f"{'  ' if number else '- '}{line}", markup=False, highlight=False, soft_wrap=True)
+    if len(sections) > MOST_SECTIONS:
+        console.print(f"... and {len(sections) - MOST_SECTIONS} more groups of runs, on the page", markup=False)
+    console.print()
+
+
+def where_time_went(results: Sequence[Result], started: float, now: float) -> str:
+    """Seconds of this start of the sweep by stage, summed over the runs that it ran itself.
+
+    `rest` is what no run accounts for: start, baselines, report. What an earlier start of a resumed sweep ran is not
+    in its time. Runs side by side add up to more than the time that passed; then there is no rest to tell.
+    """
+    own = [result for result in results if result.started >= started]
+    before = sum(result.kind == "model" and result.started < started for result in results)
+    sums = {name: sum(result.metrics.get(f"time/{name}_s", 0.0) for result in own) for name in STAGES}
+    total, accounted = now - started, sum(sums.values())
     parts = [f"{name} {seconds:.1f}" for name, seconds in sums.items() if seconds]
-    return f"{total_s:.1f} s: {', '.join([*parts, f'rest {max(0.0, total_s - sum(sums.values())):.1f}'])}"
+    if accounted <= total:
+        parts.append(f"rest {total - accounted:.1f}")
+    else:
+        parts.append(f"of runs side by side, {accounted:.1f} together")
+    text = f"{total:.1f} s: {', '.join(parts)}"
+    return text + (f"; {before} run{'s' * (before != 1)} finished before" if before else "")
 
 
 def _table(results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    numbers = {name for name, _ in columns} & NUMBERS
+    keys = {key for result in results for key in result.params} | {*TEXT}
     for name, _ in columns:
-        table.add_column(name, justify="right" if name in numbers or name.startswith("vs ") else "left", no_wrap=True)
+        table.add_column(name, justify="left" if name in keys else "right", no_wrap=True)
     for result in results:
         cells = [escape(cell(result)) for _, cell in columns]
         table.add_row(*cells, style=None if result.status == FINISHED else "red")
@@ -110,19 +147,40 @@ def _columns(results: Sequence[Result], swept: Sequence[str]) -> list[tuple[str,
     # A baseline has no layer; its name stands in that place.
     columns: list[tuple[str, Cell]] = [(key, _param(key)) for key in shown]
     columns[0] = ("layer", lambda result: str(result.params.get("layer", result.name)))
-    columns.append(("Spearman [95 %]", _interval("quality/spearman")))
+    return [*columns, *_quality_columns(results), *_cost_columns(results)]
+
+
+def _quality_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
+    """Spearman of each split, under its name where there are several, and the differences, which are of the first."""
+    splits = split_names(results)
+    columns = [(f"Spearman {name} [95 %]", _interval(spearman_key(name))) for name in splits]
+    if len(splits) < 2:
+        columns = [("Spearman [95 %]", _interval("quality/spearman"))]
+    where = f", {splits[0]}" if len(splits) > 1 else ""
     baselines = dict.fromkeys(
         key for result in results for key in result.metrics if key.startswith("baseline/") and key.endswith("/delta")
     )
-    columns += [(f"vs {key.split('/')[1]}", _metric(key, "+.4f")) for key in baselines]
-    columns += [
-        ("ms/pair", _metric("latency/mean_ms", ".2f")),
-        ("p99 ms", _metric("latency/p99_ms", ".2f")),
-        ("tokens/s", _metric("throughput/tokens_per_s", ",.0f")),
-        ("weights MiB", _metric("memory/weights_mib", ",.1f")),
-        ("peak MiB", _peak),
-    ]
-    return columns
+    return columns + [(f"vs {key.split('/')[1]}{where}", _metric(key, "+.4f")) for key in baselines]
+
+
+def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
+    """Speed and memory. What was timed interleaved, where a sweep has that, stands in place of times that were taken
+    one run after another: beside each other these would look as if they could be compared."""
+    models = [result for result in results if _is_model(result)]
+    columns: list[tuple[str, Cell]] = []
+    for regime in (PAIRS, BATCHES):
+        kind = "pair" if regime is PAIRS else "batch"
+        for key, over in ((regime.overhead, f"{kind} time / final"), (regime.over_fp32, f"{kind} speed / fp32")):
+            if any(key in result.metrics for result in models):
+                columns.append((f"{over} [95 %]", _ratio(key)))
+    if not any(regime.overhead in result.metrics for result in models for regime in (PAIRS, BATCHES)):
+        columns.append(("ms/pair", _metric("latency/mean_ms", ".2f")))
+        if not columns[:-1]:
+            columns.append(("p99 ms", _metric("latency/p99_ms", ".2f")))
+        columns.append(("tokens/s", _metric("throughput/tokens_per_s", ",.0f")))
+    columns.append(("weights MiB", _metric("memory/weights_mib", ",.1f")))
+    device = any("memory/peak_allocated_mib" in result.metrics for result in models)
+    return [*columns, ("peak MiB" if device else "process MiB", _peak)]
 
 
 def _is_model(result: Result) -> bool:
@@ -141,8 +199,20 @@ def _interval(key: str) -> Cell:
     def cell(result: Result) -> str:
         if key not in result.metrics:
             return "" if result.status == FINISHED else result.status
+        value, low, high = (result.metrics.get(f"{key}{suffix}") for suffix in ("", "_lo", "_hi"))
+        return f"{value:.4f}" if low is None or high is None else f"{value:.4f} [{low:.3f}, {high:.3f}]"
+
+    return cell
+
+
+def _ratio(key: str) -> Cell:
+    """A ratio of interleaved times with its interval; 1 is the reference itself."""
+
+    def cell(result: Result) -> str:
+        if not all(f"{key}{suffix}" in result.metrics for suffix in ("", "_lo", "_hi")):
+            return ""
         low, high = result.metrics[f"{key}_lo"], result.metrics[f"{key}_hi"]
-        return f"{result.metrics[key]:.4f} [{low:.3f}, {high:.3f}]"
+        return f"{result.metrics[key]:.2f} [{low:.2f}, {high:.2f}]"
 
     return cell
 

@@ -245,10 +245,11 @@ def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepR
 
 def _end(root: Path) -> None:
     global _current
+    from rwkv_sweep.report.findings import find
     from rwkv_sweep.report.tables import write_summary_table
     from rwkv_sweep.results import FAILED, FINDINGS, FINISHED
     from rwkv_sweep.summary import print_summary, write_summary
-    from rwkv_sweep.sweep_folder import release, sweep_results
+    from rwkv_sweep.sweep_folder import release, result_folders, sweep_results
 
     assert _current is not None
     tracking = _current.tracking
@@ -257,14 +258,15 @@ def _end(root: Path) -> None:
     missing = _missing(record, results)
     # What this machine cannot run is a result; a command that asks for nothing else was refused before it began.
     failed = bool(missing) or any(result.status not in FINDINGS for result in results)
-    artifacts = [write_summary(results, root), write_summary_table(results, record, root)]
+    findings = find(record, results, result_folders(root))
+    artifacts = [write_summary(results, root), write_summary_table(findings, record, root)]
     if record.report is not None:
         from rwkv_sweep.report import write_report
 
         artifacts += write_report(record.report, results, root)
-    artifacts += _page(root)
+    artifacts += _page(root, findings)
     _close(record, tracking, FAILED if failed else FINISHED, artifacts)
-    print_summary(results, replace(record, tracking=asdict(tracking)), root)
+    print_summary(results, replace(record, tracking=asdict(tracking)), root, findings.answer)
     if missing:
         stopped = " after a failure (on_error=stop)" if (root / STOP_FILE).exists() else ""
         say(f"{missing} of {record.jobs} jobs left no record{stopped}: the same command with resume=true runs them")
@@ -274,12 +276,12 @@ def _end(root: Path) -> None:
         raise SystemExit(SOME_FAILED)
 
 
-def _page(root: Path) -> list[Path]:
+def _page(root: Path, findings: Any) -> list[Path]:
     """report.html; whatever hinders it must not keep the sweep from its end."""
     from rwkv_sweep.report.page import write_page
 
     try:
-        return [write_page(root)]
+        return [write_page(root, findings)]
     except Exception as error:
         say(
             f"no report.html: {one_line(error)}; to try again: python -m rwkv_sweep.report {shlex.quote(str(root))}",

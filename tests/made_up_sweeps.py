@@ -45,21 +45,35 @@ class SweepWriter:
 
     def __init__(self, root: Path, pairs: int = PAIRS, report: str | None = None, jobs: int | None = None) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self.count = root, 0
+        self.root, self.count, self.pairs = root, 0, pairs
         file = write_pairs_file(root / "pairs.tsv", pairs)
         self.config = DatasetConfig(name="pairs", source="file", path=str(file), splits=["all"])
         (self.split,) = load_splits(self.config)
         record = SweepRecord("layer=1,3 precision=fp32,bf16", None, ["layer", "precision"], ["mean"], report, {})
         SweepRecord(**{**asdict(record), "started": 1.8e9, "multirun": True, "jobs": jobs, "cwd": str(root)}).save(root)
 
-    def run(self, spearman: float, ms: float, seed: int = 0, tags: dict[str, str] | None = None, **params: Any) -> Path:
-        """A finished run: its Spearman, its time of a pair, params by name (`aggregation_normalize` has a dot)."""
+    def run(
+        self,
+        spearman: float,
+        ms: float,
+        seed: int = 0,
+        tags: dict[str, str] | None = None,
+        compared: bool = True,
+        **params: Any,
+    ) -> Path:
+        """A finished run: its Spearman, its time of a pair, params by name (`aggregation_normalize` has a dot).
+
+        compared: whether it was timed against final-layer inference, interleaved.
+        """
         given = {**SHARED, "layer": "final", "depth": 12, "precision": "fp32", **_dotted(params)}
         layer = str(given["layer"])
         given["depth"] = int(layer) + 1 if layer.isdigit() else 12
         metrics = {
             **around("quality/spearman", spearman, 0.05),
-            **around("overhead/latency_ratio", ms / 10, 0.03),
+            **around("quality/all/spearman", spearman, 0.05),
+            **{"quality/pairs": self.pairs, "quality/all/pairs": self.pairs},
+            **(around("overhead/latency_ratio", ms / 10, 0.03) if compared else {}),
+            **(around("overhead/batch_ratio", ms / 10, 0.03) if compared else {}),
             **around("baseline/word_overlap/delta", spearman - 0.2, 0.02),
             "baseline/word_overlap/delta_p": 0.001,
             **{"latency/mean_ms": ms, "latency/p99_ms": 1.5 * ms, "throughput/tokens_per_s": 90_000 / ms},
@@ -78,6 +92,7 @@ class SweepWriter:
     def baseline(self, name: str = "word_overlap", spearman: float = 0.2, ms: float = 0.1, seed: int = 0) -> Path:
         params = {"model": name, "dataset": "pairs", "dataset.splits": "all"}
         metrics = {**around("quality/spearman", spearman, 0.05), "latency/mean_ms": ms}
+        metrics |= around("quality/all/spearman", spearman, 0.05)
         result = Result(name, "baseline", FINISHED, params, metrics, self._tags(None))
         return self._write(result, ms, seed, folder=self.root / "baselines" / f"{name}-1")
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rwkv_sweep.config import REPORTS, require_one_of
-from rwkv_sweep.report.conclusions import answer
 from rwkv_sweep.results import Result
 
-__all__ = ["answer", "write_report"]
+__all__ = ["write_report"]
 
 
 def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]:

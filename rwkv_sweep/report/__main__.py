@@ -44,17 +44,19 @@ def _write(root: Path) -> list[Path]:
 
     record = SweepRecord.load(root)
     quiet_dependencies()
+    from rwkv_sweep.report.findings import find
     from rwkv_sweep.report.overview import write_overview
     from rwkv_sweep.report.page import write_page
     from rwkv_sweep.report.tables import write_summary_table
     from rwkv_sweep.summary import write_summary
-    from rwkv_sweep.sweep_folder import sweep_results
+    from rwkv_sweep.sweep_folder import result_folders, sweep_results
 
     results = sweep_results(root)
-    written = [write_page(root), write_summary(results, root), write_summary_table(results, record, root)]
+    findings = find(record, results, result_folders(root))
+    written = [write_page(root, findings), write_summary(results, root), write_summary_table(findings, record, root)]
     if record.report is not None:
         written += write_report(record.report, results, root)
-    return written + write_overview(results, root / "report")
+    return written + write_overview(findings, root / "report")
 
 
 if __name__ == "__main__":

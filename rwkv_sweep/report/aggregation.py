@@ -6,34 +6,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rwkv_sweep.comparisons import FINAL, Comparison, comparisons
+from rwkv_sweep.report.aggregation_answer import QUESTION, aggregation_answer
 from rwkv_sweep.report.arms import Group, depth, groups, interval, metric
-from rwkv_sweep.report.conclusions import answer
 from rwkv_sweep.report.figures import write_figures
 from rwkv_sweep.report.notes import failures, missing, notes
-from rwkv_sweep.report.text import ABSENT, csv_text, escaped, number, paragraphs, shown, table
+from rwkv_sweep.report.text import ABSENT, bullets, csv_text, escaped, number, paragraphs, shown, table
 from rwkv_sweep.results import Result, write_atomically
 
-QUESTION = (
-    "How does the overhead of aggregating intermediate RWKV layers compare with the latency of plain final-layer "
-    "inference, and what does aggregation do to quality?"
-)
 CAPTIONS = {
-    "latency_ratio": "Time of each arm over that of final-layer inference, 95 % intervals.",
+    "latency_ratio": "Time of each configuration over that of final-layer inference, 95 % intervals.",
     "quality": "Spearman by layer and by aggregation, 95 % intervals.",
 }
 COST = (
-    "arm",
+    "layers",
     "blocks run",
     "time ratio, single pairs",
-    "median of turns",
+    "median of rounds",
     "time ratio, full batches",
-    "median of turns",
+    "median of rounds",
     "kept layers, single pairs",
     "kept layers, full batches",
     "peak MiB",
     "kept layers, peak MiB",
-    "ms per pair",
-    "tokens/s",
+    "ms per pair alone",
+    "tokens/s alone",
 )
 RATIOS = (
     "latency_ratio",
@@ -43,7 +39,7 @@ RATIOS = (
     "naive_latency_ratio",
     "naive_batch_ratio",
 )
-QUALITY = ("arm", "Spearman [95 %]", "less final layer [95 %]", "p", "p, Holm")
+QUALITY = ("layers", "Spearman [95 %]", "less final layer [95 %]", "p", "p, Holm")
 SURVIVES = " (s)"
 
 
@@ -59,7 +55,7 @@ def write_aggregation_report(results: Sequence[Result], folder: Path) -> list[Pa
 def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
     family, found = comparisons(results), groups(results)
     parts = ["# What aggregating layers costs, and what it brings", QUESTION, "## Answer"]
-    parts += [escaped(each) for each in answer(results).split("\n\n")]
+    parts += bullets(aggregation_answer(results))
     parts += [f"- {line}" for line in missing(results)]
     for group in found:
         suffix = f": {escaped(group.name)}" if group.name else ""

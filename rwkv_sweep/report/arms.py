@@ -58,7 +58,7 @@ class Group:
             weights = run.params.get("aggregation.weights")
             if how == "weighted" and weights is not None:
                 how += f" ({weights})"
-            text = f"{how} of {_short(layer(run))}"
+            text = f"{how} of {short_layers(layer(run))}"
             if self.normalizes:
                 text += f", norm {run.params.get('aggregation.normalize')}"
         return text + (f" ({TRANSDUCTIVE})" if is_transductive(run) else "")
@@ -122,7 +122,7 @@ def differing(runs: Sequence[Result], own: Sequence[str]) -> list[str]:
     return [key for key in found if key.split(".")[0] not in found or "." not in key]
 
 
-def _short(name: str) -> str:
+def short_layers(name: str) -> str:
     """`8+9+10+11` as `8-11`: several layers that follow each other, by the first and the last."""
     parts = name.split("+")
     if len(parts) > 2 and all(part.isdigit() for part in parts):

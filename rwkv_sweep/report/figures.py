@@ -12,12 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import Group, depth, groups, interval, layer
-from rwkv_sweep.report.conclusions import KINDS
 from rwkv_sweep.report.drawing import BLUE, GREY, LOOKS, ORANGE, draw_all, points
 from rwkv_sweep.results import FINISHED, Result
 
 WAYS = (("", "pooled as blocks run", (BLUE, "o"), BLUE, -0.14), ("naive_", "layers kept", (ORANGE, "s"), "white", 0.14))
 """Prefix of the overhead metrics, words, look, fill and place within the row."""
+KINDS = (("latency", "single pairs"), ("batch", "full batches"))
+"""Of overhead metrics, with what they time."""
 DASHES = ("--", ":", "-.")
 
 

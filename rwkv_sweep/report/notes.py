@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from rwkv_sweep.comparisons import Comparison, limited
 from rwkv_sweep.report.arms import TRANSDUCTIVE, groups, interval, is_transductive
-from rwkv_sweep.report.conclusions import KINDS
 from rwkv_sweep.report.text import counted, escaped, listed, shown
 from rwkv_sweep.results import FINISHED, Result
 
 MACHINE_TAGS = ("device_name", "threads", "cuda", "wkv", "matmul", "version.torch", "version.rwkv_sweep", "commit")
 RATIO = (
-    "A time ratio is that of mean times, measured turn by turn in one process on the same sentences, with a percentile "
-    "bootstrap interval over turns; an interval that holds 1 shows no measurable overhead. Median of turns: of each "
-    "turn's own ratio, which a few turns slowed by something else hardly move. Kept layers: the same arm, "
-    "but with every layer's tokens held to the end and pooled then. Peak MiB: of a full batch, less that of "
-    "final-layer inference."
+    "A time ratio is that of mean times, measured interleaved in one process on the same sentences, with a percentile "
+    "bootstrap interval over rounds. An interval that holds 1 does not show that there is no overhead: its upper bound "
+    "is what can be excluded. Median of rounds: of each round's own ratio, which a few rounds slowed by something else "
+    "hardly move. Kept layers: the same layers, but with every layer's tokens held to the end and pooled then. Peak "
+    "MiB: of a full batch, less that of final-layer inference. Alone: measured one configuration after another, so "
+    "that it also shows what else the machine did meanwhile, and cannot be compared."
 )
 
 
@@ -47,11 +47,11 @@ def missing(results: Sequence[Result]) -> list[str]:
 def notes(results: Sequence[Result], family: Sequence[Comparison]) -> list[str]:
     """How the numbers came about, each as a line of Markdown."""
     runs = [run for group in groups(results) for run in group.runs]
-    lines = [RATIO, *_control(results), *_baselines(results), *_family(results, family)]
+    lines = [RATIO, *_baselines(results), *_family(results, family)]
     if any(is_transductive(run) for run in runs):
         lines.append(
-            f"Arms marked {TRANSDUCTIVE} were post-processed, or weighted by document frequency, with figures of the "
-            "very sentences they are scored on: not comparable with the others."
+            f"Configurations marked {TRANSDUCTIVE} were post-processed, or weighted by document frequency, with "
+            "figures of the very sentences they are scored on: not comparable with the others."
         )
     for key in ("model", "dataset", "dataset.splits", "pooling", "prompt", "precision", "postprocess"):
         lines += values_told(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
@@ -72,20 +72,6 @@ def failures(results: Sequence[Result]) -> list[str]:
             reason = error.get("message", "no reason was recorded")
             status = f"{result.status} ({error['kind']})" if "kind" in error else result.status
             lines.append(f"{escaped(result.name)}, {escaped(status)}: {escaped(reason)}")
-    return lines
-
-
-def _control(results: Sequence[Result]) -> list[str]:
-    """Final-layer inference timed against itself: what the ratios would be were there no difference."""
-    lines = []
-    for group in groups(results):
-        for kind, of in KINDS:
-            ratio = interval(group.final, f"overhead/{kind}_ratio") if group.final else None
-            if ratio is None:
-                continue
-            off = "" if ratio.lo <= 1 <= ratio.hi else ": it does not hold 1, so differences of this size mean nothing"
-            where = f" with {escaped(group.name)}" if group.name else ""
-            lines.append(f"Control: final-layer inference against itself{where}, {of}: ratio {shown(ratio)}{off}.")
     return lines
 
 
@@ -111,7 +97,7 @@ def _family(results: Sequence[Result], family: Sequence[Comparison]) -> list[str
     lines = [
         f"The sweep made {counted(len(family), 'comparison')} (each run against final-layer inference and each "
         f"baseline); {surviving} survive Holm's correction at 0.05, marked (s). Intervals are of one "
-        "comparison alone; the best of several arms is chosen after looking, so its own number is optimistic."
+        "comparison alone; the best of several is chosen after looking, so its own number is optimistic."
     ]
     lines += filter(None, [limited(family)])
     return lines

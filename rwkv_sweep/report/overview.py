@@ -2,82 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import Group, groups, interval, metric
-from rwkv_sweep.report.drawing import GREY, LOOKS, draw_all, points
+from rwkv_sweep.report.drawing import LOOKS, STYLE, points, save
 from rwkv_sweep.report.figures import quality_figure, reference_lines
+from rwkv_sweep.report.findings import Findings
+from rwkv_sweep.report.pareto import unbeaten
+from rwkv_sweep.report.ranking import Ranking
+from rwkv_sweep.report.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.results import Result
 
-SPEEDS = (("throughput/tokens_per_s", "tokens/s"), ("latency/mean_ms", "ms per pair"))
-"""What speed is told in: the first that any run has. More is better in the first, less in the second."""
+UNITS = {"throughput/tokens_per_s": "tokens/s", "latency/mean_ms": "ms per pair"}
 NAMED = 8
-"""Runs on the front that are named."""
+"""Runs that are not beaten and named."""
 WIDE = 4.0
 """Largest over smallest speed from which the axis is logarithmic."""
+Placed = tuple[Interval, Interval, str, Result]
+"""Speed, Spearman, label and run."""
 
 
-def write_overview(results: Sequence[Result], folder: Path) -> list[Path]:
+def write_overview(findings: Findings, folder: Path) -> list[Path]:
     """Draw what there is to draw into `folder`, as SVG and PNG; return the paths, none where no run has a Spearman."""
-    drawings = {"spearman_by_layer": quality_figure, "quality_against_speed": speed_figure}
-    return draw_all(drawings, results, folder)
+    paths = []
+    with matplotlib.rc_context(STYLE):
+        drawn = {"spearman_by_layer": quality_figure(findings.records.results)}
+        drawn["quality_against_speed"] = speed_figure(findings)
+        for name, figure in drawn.items():
+            paths += save(figure, folder / name) if figure is not None else []
+    return paths
 
 
-def speed_figure(results: Sequence[Result]) -> Figure | None:
-    """Spearman over speed, with what no other run beats in both joined; None where no run has both."""
-    found = groups(results)
-    timed = [key for key, _ in SPEEDS if any(_placed(group, key) for group in found)]
-    if not timed:
+def speed_figure(findings: Findings) -> Figure | None:
+    """Spearman over speed, with the runs named that no other is shown to beat; None where no run has both.
+
+    Speed is that of packed batches, or of single pairs where no batches were timed: on one scale where runs can be
+    compared, else their own figures, of which none is called the best.
+    """
+    found = groups(findings.records.results)
+    runs = [run for group in found for run in group.runs]
+    regime = next((each for each in REGIMES if any(metric(run, each.raw) is not None for run in runs)), None)
+    if regime is None:
         return None
-    key = timed[0]
+    compared = speeds(runs, regime)
+    placed = [_placed(group, compared) for group in found]
+    everywhere = [point for points_ in placed for point in points_]
+    if not everywhere:
+        return None
     figure = Figure(figsize=(8.5, 4.2))
     axes = figure.subplots()
-    everywhere: list[tuple[float, Interval, str]] = []
-    for number, group in enumerate(found):
-        placed = _placed(group, key)
-        if placed:
+    for number, (group, points_) in enumerate(zip(found, placed, strict=True)):
+        if points_:
             look, name = LOOKS[number % len(LOOKS)], group.name or None
-            points(axes, [x for x, _, _ in placed], [value for _, value, _ in placed], look, name)
-        everywhere += placed
-    speeds = [x for x, _, _ in everywhere]
-    if max(speeds) > WIDE * min(speeds):
+            points(axes, [x.value for x, *_ in points_], [value for _, value, *_ in points_], look, name)
+    values = [x.value for x, *_ in everywhere]
+    if max(values) > WIDE * min(values):
         axes.set_xscale("log")
-    axes.set(xlabel=f"{dict(SPEEDS)[key]} ({'more' if key == SPEEDS[0][0] else 'less'} is better)")
+    alone = f"{UNITS[regime.raw]}, timed one after another"
+    axes.set_xlabel(f"speed for {regime.name} over {compared.reference}" if compared.of else alone)
     axes.set_ylabel("Spearman, 95 % interval")
-    _front(axes, everywhere, more=key == SPEEDS[0][0])
-    reference_lines([axes], results, found)
+    _name_unbeaten(axes, everywhere, compared, findings.ranked)
+    reference_lines([axes], findings.records.results, found)
     if len(found) > 1:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
-def _placed(group: Group, key: str) -> list[tuple[float, Interval, str]]:
-    """Speed, Spearman and label of each run that has both."""
-    return [
-        (speed, value, group.label(run))
-        for run in group.runs
-        if (speed := metric(run, key)) and (value := interval(run, "quality/spearman"))
-    ]
+def _placed(group: Group, compared: Speeds) -> list[Placed]:
+    """Each run that has a speed and a Spearman."""
+    found: list[Placed] = []
+    for run in group.runs:
+        raw = metric(run, compared.regime.raw)
+        own = Interval(raw, raw, raw) if raw else None
+        speed = compared.of.get(run.name) if compared.of else own
+        value = interval(run, "quality/spearman")
+        if speed is not None and value is not None:
+            found.append((speed, value, group.label(run), run))
+    return found
 
 
-def pareto_front(places: Sequence[tuple[float, float]], more: bool) -> list[int]:
-    """Indices of what no other beats in both, from the fastest: x is speed (more: or time), y quality."""
-    order = sorted(range(len(places)), key=lambda i: ((-1 if more else 1) * places[i][0], -places[i][1]))
-    front: list[int] = []
-    for i in order:
-        if not front or places[i][1] > places[front[-1]][1]:
-            front.append(i)
-    return front
+def _name_unbeaten(axes: Axes, placed: list[Placed], compared: Speeds, ranked: list[Ranking]) -> None:
+    if not compared.of:
+        return
+    runs = [run for *_, run in placed]
+    shown = better_than(ranked)
+    left = unbeaten(
+        len(runs),
+        lambda i, j: shown.get((id(runs[i]), id(runs[j])), 0),
+        lambda i, j: compared.sign(runs[i].name, runs[j].name),
+    )
+    for x, value, name, _ in sorted((placed[i] for i in left), key=lambda point: -point[0].value)[:NAMED]:
+        axes.annotate(name, (x.value, value.value), xytext=(5, 5), textcoords="offset points", fontsize=8)
 
 
-def _front(axes: Axes, placed: Sequence[tuple[float, Interval, str]], more: bool) -> None:
-    front = [placed[i] for i in pareto_front([(x, value.value) for x, value, _ in placed], more)]
-    xs, ys = [x for x, _, _ in front], [value.value for _, value, _ in front]
-    axes.plot(xs, ys, color=GREY, linewidth=1, linestyle="--", zorder=1, label="not beaten in both")
-    for x, value, name in front[:NAMED]:
-        axes.annotate(name, (x, value.value), xytext=(5, 5), textcoords="offset points", fontsize=8)
+def better_than(ranked: list[Ranking]) -> Mapping[tuple[int, int], int]:
+    """By the identities of two runs, 1 where the first is shown to be better in Spearman, -1 where the second is."""
+    signs = {}
+    for ranking in ranked:
+        for i, j in zip(*ranking.better_KK.nonzero(), strict=True):
+            a, b = id(ranking.runs[i]), id(ranking.runs[j])
+            signs[a, b], signs[b, a] = 1, -1
+    return signs

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep.report.findings import Findings, find
 from rwkv_sweep.report.page_data import page_data
 from rwkv_sweep.results import PAGE_FILE, write_atomically
 from rwkv_sweep.sweep_folder import result_folders, sweep_results
@@ -33,16 +34,18 @@ SCRIPTS = (
 """In the order they need each other."""
 
 
-def write_page(root: Path) -> Path:
+def write_page(root: Path, findings: Findings | None = None) -> Path:
     """Write `report.html` into the folder of a sweep (or of a single run) from its records; return its path.
+
+    findings: of these records, where they are known already.
 
     Raises:
         UserError: the folder holds no sweep, or its record is damaged.
     """
     record = SweepRecord.load(root)
-    results, folders = sweep_results(root), result_folders(root)
+    findings = findings or find(record, sweep_results(root), result_folders(root))
     path = root / PAGE_FILE
-    write_atomically(path, page(record.name, page_data(record, results, folders), SCRIPTS))
+    write_atomically(path, page(record.name, page_data(record, findings), SCRIPTS))
     return path
 
 

@@ -6,15 +6,18 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.comparisons import FINAL, comparisons, limited
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.params import GROUPS
-from rwkv_sweep.report.arms import differing, is_transductive
+from rwkv_sweep.report.arms import is_transductive
 from rwkv_sweep.report.disagreement import disagreements
+from rwkv_sweep.report.findings import Findings
+from rwkv_sweep.report.page_speeds import page_rankings, page_speeds
 from rwkv_sweep.report.samples import latency_quantiles
+from rwkv_sweep.report.splits import spearman_key, split_names
 from rwkv_sweep.results import FINISHED, Result
 from rwkv_sweep.sweep_record import SweepRecord
 
@@ -23,23 +26,22 @@ SHOWN = (
     *("quality/", "baseline/", "final/", "latency/", "throughput/"),
     *("memory/", "overhead/", "parity/", "speedup/", "energy/"),
 )
-DERIVED = ("depth",)
-"""Follows from the layer, and would say the same twice."""
 VALUES_TOLD = 6
 """Distinct values of a key that are told one by one."""
 
 
-def page_data(record: SweepRecord, results: Sequence[Result], folders: Sequence[Path]) -> dict[str, Any]:
+def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
     """Everything, ready for JSON: only finite numbers, strings, lists and objects.
 
     Args:
-        record: of the sweep. results: of all its runs. folders: of each result, in the same order.
+        record: of the sweep. findings: what was concluded from its records.
     """
-    keys = varied_keys(results, record.swept)
+    results, folders = findings.records.results, findings.records.folders
     models = [result for result in results if result.kind == "model"]
     damaged: list[str] = []
-    runs = [_run(result, keys, folder, damaged) for result, folder in zip(results, folders, strict=True)]
+    runs = [_run(result, findings, folder, damaged) for result, folder in zip(results, folders, strict=True)]
     pairs = disagreements(results, folders, record.cwd, damaged)
+    splits = split_names(results)
     return {
         "title": record.name,
         "started": record.started or min((result.started for result in results if result.started), default=0),
@@ -47,8 +49,12 @@ def page_data(record: SweepRecord, results: Sequence[Result], folders: Sequence[
         "written": time.time(),
         "multirun": record.multirun,
         "missing": max(0, (record.jobs or 0) - len(models)),
-        "answer": _answer(record, results),
-        "keys": keys,
+        "answer": _answer(findings),
+        "cards": [asdict(card) for card in findings.cards],
+        "splits": [{"name": name, "key": spearman_key(name)} for name in splits],
+        "rankings": page_rankings(findings),
+        "speeds": page_speeds(results),
+        "keys": findings.keys,
         "runs": runs,
         "family": _family(results),
         "pairs": pairs,
@@ -56,18 +62,6 @@ def page_data(record: SweepRecord, results: Sequence[Result], folders: Sequence[
         "environment": told([run for run in models or results if run.tags], _environment),
         "notes": [*_notes(models), *damaged],
     }
-
-
-def varied_keys(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
-    """Parameters in which the model runs differ: layer and precision first, then groups, then what was swept.
-
-    Failed runs count too, with what they asked for; a key that only some of the records know does not.
-    """
-    runs = [result for result in results if result.kind == "model" and result.params]
-    common = [key for key in (runs[0].params if runs else {}) if all(key in run.params for run in runs)]
-    found = [key for key in differing(runs, DERIVED) if key in common]
-    order = ["layer", "precision", *GROUPS, *swept]
-    return sorted(found, key=lambda key: order.index(key) if key in order else len(order))
 
 
 def told(runs: Sequence[Result], of: Callable[[Result], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,7 +81,7 @@ def told(runs: Sequence[Result], of: Callable[[Result], dict[str, Any]]) -> list
     ]
 
 
-def _run(result: Result, keys: Sequence[str], folder: Path, damaged: list[str]) -> dict[str, Any]:
+def _run(result: Result, findings: Findings, folder: Path, damaged: list[str]) -> dict[str, Any]:
     try:
         quantiles = latency_quantiles(folder)
     except UserError as error:
@@ -98,38 +92,36 @@ def _run(result: Result, keys: Sequence[str], folder: Path, damaged: list[str]) 
         for key, value in result.metrics.items()
         if key.startswith(SHOWN) and math.isfinite(value)
     }
-    first = {key: value for key, value in shown.items() if not key.startswith("quality/") or key.count("/") == 1}
-    params = {key: str(result.params[key]) for key in dict.fromkeys(["layer", "precision", *keys]) if _has(result, key)}
+    kept = {key: value for key, value in shown.items() if _is_shown_quality(key)}
+    named = dict.fromkeys(["layer", "precision", *findings.keys])
+    params = {key: str(result.params[key]) for key in named if _has(result, key)}
     known = {key: result.params[key] for key in ("depth", "aggregation") if _has(result, key)}
     return {
         "name": result.name,
+        "label": findings.labels.get(result.name, result.name),
         "kind": result.kind,
         "status": result.status,
         "params": params,
         **known,
         "transductive": result.kind == "model" and is_transductive(result),
-        "metrics": first,
+        "metrics": kept,
         "error": result.error,
         "latency": quantiles,
     }
+
+
+def _is_shown_quality(key: str) -> bool:
+    """Of the splits, Spearman with its interval alone."""
+    return not key.startswith("quality/") or key.count("/") == 1 or "/spearman" in key
 
 
 def _has(result: Result, key: str) -> bool:
     return result.params.get(key) is not None
 
 
-def _answer(record: SweepRecord, results: Sequence[Result]) -> dict[str, Any] | None:
-    if record.report == "quantization":
-        from rwkv_sweep.report.quantization import QUESTION as SECOND
-        from rwkv_sweep.report.quantization_answer import quantization_answer
-
-        return {"question": SECOND, "paragraphs": quantization_answer(results).split("\n\n")}
-    if record.report == "aggregation_overhead":
-        from rwkv_sweep.report.aggregation import QUESTION as FIRST
-        from rwkv_sweep.report.conclusions import answer
-
-        return {"question": FIRST, "paragraphs": answer(results).split("\n\n")}
-    return None
+def _answer(findings: Findings) -> dict[str, Any]:
+    sections = [{"name": name, "sentences": sentences} for name, sentences in findings.answer.bullets()]
+    return {"question": findings.answer.question, "sections": sections}
 
 
 def _family(results: Sequence[Result]) -> dict[str, Any]:

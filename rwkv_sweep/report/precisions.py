@@ -5,12 +5,10 @@ Runs that differ in anything but their precision (layer, data, ...) are never co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rwkv_sweep.evaluate import Interval
-from rwkv_sweep.report.arms import differing, interval, metric
+from rwkv_sweep.report.arms import differing, metric
 from rwkv_sweep.results import FINISHED, UNSUPPORTED, Result
 
 KEYS = ("base", "quantization", "blocks", "modules", "double_quantization")
@@ -18,7 +16,6 @@ OWN = ("precision", *(f"precision.{key}" for key in KEYS))
 TOLERATED = 0.02
 """Spearman that a precision may lose or gain against fp32 before it is flagged."""
 TOKENS_PER_S, SPEARMAN, MIB = "throughput/tokens_per_s", "quality/spearman", "memory/weights_without_embedding_mib"
-SPEEDUP = "speedup/over_fp32"
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class PrecisionGroup:
     @property
     def full(self) -> Result | None:
         """The run in fp32."""
-        return self.plain("float32")
+        return next((run for run in self.runs if is_full(run)), None)
 
     def plain(self, base: str) -> Result | None:
         """The run in this base, without quantization."""
@@ -91,57 +88,16 @@ def is_quantized(run: Result) -> bool:
     )
 
 
-def over_full(run: Result) -> Interval | None:
-    """Speed in packed batches over that of fp32, measured turn by turn; 1 for fp32 itself."""
-    if _base(run) == "float32" and not is_quantized(run):
-        return Interval(1.0, 1.0, 1.0)
-    return interval(run, SPEEDUP)
-
-
-def over_base(group: PrecisionGroup, run: Result) -> Interval | None:
-    """Speed in packed batches over that of the run's base: the quotient of their ratios to fp32."""
-    base = group.base(run)
-    own, theirs = over_full(run), over_full(base) if base is not None else None
-    if own is None or theirs is None:
-        return None
-    ratio = own.value / theirs.value
-    # Each was measured against fp32 on its own, so that relative widths add as squares.
-    up = math.hypot(own.hi / own.value - 1, theirs.value / theirs.lo - 1)
-    down = math.hypot(own.value / own.lo - 1, theirs.hi / theirs.value - 1)
-    return Interval(ratio, ratio / (1 + down), ratio * (1 + up))
+def is_full(run: Result) -> bool:
+    """Whether the run is in fp32 without quantization."""
+    base = run.params.get("precision.base")
+    return not is_quantized(run) and (str(run.params.get("precision")) == "fp32" if base is None else base == "float32")
 
 
 def is_flagged(run: Result) -> bool:
     """Whether Spearman is further from fp32's than `TOLERATED`."""
     delta = metric(run, "parity/spearman_delta")
     return delta is not None and abs(delta) > TOLERATED
-
-
-def front(runs: Sequence[Result], gain: Callable[[Result], float | None]) -> list[Result]:
-    """The runs that no other beats in both Spearman and `gain` (more is better), by rising gain."""
-    placed = [
-        (value, score, run)
-        for run in runs
-        if (value := gain(run)) is not None and (score := metric(run, SPEARMAN)) is not None
-    ]
-    best = [
-        (value, run)
-        for value, score, run in placed
-        if not any(v >= value and s >= score and (v, s) != (value, score) for v, s, _ in placed)
-    ]
-    return [run for _, run in sorted(best, key=lambda each: each[0])]
-
-
-def speed_of(run: Result) -> float | None:
-    """What a front over speed goes by: speed over fp32's."""
-    found = over_full(run)
-    return found.value if found else None
-
-
-def smallness(run: Result) -> float | None:
-    """Minus the MiB of weights without the embedding table."""
-    value = metric(run, MIB)
-    return None if value is None else -value
 
 
 def _base(run: Result) -> str:

@@ -7,30 +7,26 @@ from pathlib import Path
 
 from rwkv_sweep.report.arms import interval, metric
 from rwkv_sweep.report.notes import MACHINE_TAGS, failures, values_told
+from rwkv_sweep.report.precision_fronts import fast_front
 from rwkv_sweep.report.precisions import (
     MIB,
     SPEARMAN,
     TOKENS_PER_S,
     TOLERATED,
     PrecisionGroup,
-    front,
     is_flagged,
-    over_base,
-    over_full,
     precision_groups,
-    speed_of,
+    unsupported,
 )
-from rwkv_sweep.report.quantization_answer import quantization_answer
+from rwkv_sweep.report.quantization_answer import QUESTION, quantization_answer
 from rwkv_sweep.report.quantization_figures import write_quantization_figures
-from rwkv_sweep.report.text import counted, csv_text, escaped, number, paragraphs, shown, table
+from rwkv_sweep.report.speeds import REGIMES, Speeds, speeds
+from rwkv_sweep.report.text import ABSENT, bullets, counted, csv_text, escaped, number, paragraphs, shown, table
 from rwkv_sweep.results import FINISHED, UNSUPPORTED, Result, write_atomically
 
-QUESTION = (
-    "What is the trade-off between the quality of embeddings and tokens/s when RWKV layers are quantized, against full "
-    "precision?"
-)
 CAPTIONS = {
-    "quality_speed": "Spearman against tokens/s over fp32's, 95 % intervals; nothing beats the dashed line in both.",
+    "quality_speed": "Spearman against speed over fp32's, 95 % intervals; the dashed line joins what no other is "
+    "shown to beat.",
     "quality_memory": "Spearman against the memory of the weights without the embedding table, which is not quantized.",
     "blocks": "What quantizing one block alone does, block by block.",
 }
@@ -45,12 +41,13 @@ QUALITY = (
 )
 COST = (
     "precision",
-    "tokens/s [95 %]",
-    "times fp32 [95 %]",
-    "times its base [95 %]",
-    "front",
-    "ms per pair",
-    "pairs, times fp32 [95 %]",
+    "batches, speed over fp32 [95 %]",
+    "batches, over its base [95 %]",
+    "pairs, speed over fp32 [95 %]",
+    "pairs, over its base [95 %]",
+    "not beaten",
+    "tokens/s alone [95 %]",
+    "ms per pair alone",
     "J per 1,000 pairs",
     "peak MiB above weights",
 )
@@ -58,10 +55,12 @@ SIZE = ("precision", "quantized parameters", "bits per parameter", "weights MiB"
 NOTES = (
     "Cosines, rank agreement (Spearman between the scores) and differences are against fp32 on the same sentences "
     "and the same device. Differences of Spearman are paired: both precisions on the same resamples of pairs.",
-    "Times fp32: speed over that of fp32, both in one process, turn by turn on the same batch or pairs. Times its "
-    "base: the quotient of two of these. Tokens/s and ms per pair were measured one precision after another, so they "
-    "also tell of what else the machine did meanwhile.",
-    "Its base is the same dtype without quantization. The front: nothing has both more tokens/s and more Spearman.",
+    "Speed over fp32: both in one process, interleaved, on the same batch or pairs; above 1 the precision is faster. "
+    "Over its base: the quotient of two of these; the base is the same dtype without quantization. Tokens/s and ms per "
+    "pair were measured one precision after another, so that they also show what else the machine did meanwhile: "
+    "precisions are not compared by them.",
+    "Not beaten: no other precision is shown to be better in Spearman or in speed of packed batches without being "
+    "shown to be worse in the other.",
     "Shares and bits per parameter leave the embedding table out, which is looked up, not multiplied, and stays in the "
     "base dtype; audit.json in each run's folder lists every tensor, and why it was left alone.",
 )
@@ -81,7 +80,7 @@ def write_quantization_report(results: Sequence[Result], folder: Path) -> list[P
 
 def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
     parts = ["# What quantizing layers costs, and what it gives", QUESTION, "## Answer"]
-    parts += [escaped(each) for each in quantization_answer(results).split("\n\n")]
+    parts += bullets(quantization_answer(results))
     parts += [f"- {line}" for line in _missing(results)]
     for group in precision_groups(results):
         suffix = f": {escaped(group.name)}" if group.name else ""
@@ -110,24 +109,35 @@ def _quality_table(group: PrecisionGroup) -> str:
 
 
 def _cost_table(group: PrecisionGroup) -> str:
-    best = front(group.runs, speed_of)
+    batches, pairs = (speeds(group.runs, regime) for regime in REGIMES)
+    best = fast_front(group)
     rows = []
     for run in group.runs:
-        speed, pair = interval(run, TOKENS_PER_S), interval(run, "speedup/pair_over_fp32")
+        rate = interval(run, TOKENS_PER_S)
         rows.append(
             [
                 group.label(run),
-                shown(speed, ",.0f") if speed else number(metric(run, TOKENS_PER_S), ",.0f"),
-                "reference" if run is group.full else shown(over_full(run), ".2f"),
-                shown(over_base(group, run), ".2f") if group.base(run) else "",
+                *_ratios(group, run, batches),
+                *_ratios(group, run, pairs),
                 "yes" if run in best else "",
+                shown(rate, ",.0f") if rate else number(metric(run, TOKENS_PER_S), ",.0f"),
                 number(metric(run, "latency/mean_ms"), ".2f"),
-                "reference" if run is group.full else shown(pair, ".2f"),
                 number(metric(run, "energy/joules_per_1k_pairs"), ".2f"),
                 number(metric(run, "memory/peak_above_weights_mib"), ",.1f"),
             ]
         )
     return table(COST, rows)
+
+
+def _ratios(group: PrecisionGroup, run: Result, found: Speeds) -> list[str]:
+    """Speed over fp32's and over that of the run's base."""
+
+    def over(other: Result | None) -> str:
+        if other is None or run.name not in found.of or other.name not in found.of:
+            return ABSENT
+        return shown(found.ratio(run.name, other.name), ".2f")
+
+    return ["reference" if run is group.full else over(group.full), over(group.base(run)) if group.base(run) else ""]
 
 
 def _size_table(group: PrecisionGroup) -> str:
@@ -170,5 +180,6 @@ def _notes(results: Sequence[Result]) -> list[str]:
     for tag in (*MACHINE_TAGS, "blocks", "version.bitsandbytes", "energy.sm_clock_mhz", "energy.throttle_reasons"):
         if tag not in PRECISION_TAGS:
             lines += values_told(tag, [run.tags[tag] for run in runs if tag in run.tags])
+    lines += [f"Unsupported: {escaped(name)}, as {escaped(reason)}." for name, reason in unsupported(results).items()]
     told = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
     return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in told]

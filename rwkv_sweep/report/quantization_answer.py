@@ -1,4 +1,4 @@
-"""Research question 2 answered in sentences, from the recorded numbers alone.
+"""Research question 2 answered in statements, from the recorded numbers alone.
 
 What is the trade-off between the quality of embeddings and tokens/s when RWKV layers are quantized, against full
 precision?
@@ -8,135 +8,130 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rwkv_sweep.evaluate import Interval
+from rwkv_sweep.comparisons import ALPHA, holm
+from rwkv_sweep.report.answers import NOTHING, Answer, Plain, Section, Statement
 from rwkv_sweep.report.arms import interval, metric
-from rwkv_sweep.report.precisions import (
-    MIB,
-    SPEARMAN,
-    TOKENS_PER_S,
-    TOLERATED,
-    PrecisionGroup,
-    front,
-    is_flagged,
-    over_base,
-    over_full,
-    precision_groups,
-    speed_of,
-    unsupported,
+from rwkv_sweep.report.precisions import MIB, PrecisionGroup, precision_groups, unsupported
+from rwkv_sweep.report.quantization_statements import (
+    Blocks,
+    Fastest,
+    Loss,
+    Losses,
+    OverBase,
+    Sizes,
+    Unsupported,
+    Verdict,
 )
-from rwkv_sweep.report.text import counted, listed, shown
+from rwkv_sweep.report.speeds import REGIMES, Speeds, speeds
+from rwkv_sweep.report.text import few
 from rwkv_sweep.results import Result
 
-
-def quantization_answer(results: Sequence[Result]) -> str:
-    """A paragraph for each group of runs: speed, quality, size, the front, blocks; and what could not run here."""
-    told = []
-    for group in precision_groups(results):
-        parts = [speed(group), quality(group), size(group), on_front(group), by_block(group)]
-        told.append((f"With {group.name}: " if group.name else "") + " ".join(filter(None, parts)))
-    if not told:
-        told.append("No run finished, so there is nothing to answer with.")
-    refused = unsupported(results)
-    if refused:
-        told.append(f"Not supported here: {listed([f'{name} ({reason})' for name, reason in refused.items()])}.")
-    return "\n\n".join(told)
+QUESTION = "What does quantizing cost in quality, and what does it give in speed and memory, against fp32?"
 
 
-def speed(group: PrecisionGroup) -> str:
-    """The fastest precision, and for each quantization whether it is faster or slower than its base."""
-    timed = [(ratio, run) for run in group.runs if (ratio := over_full(run))]
-    if len(timed) < 2:
-        return "Speed was not compared with fp32 (measure.speedup_rounds=8 compares it)."
-    ratio, fastest = max(timed, key=lambda each: each[0].value)
-    rate = metric(fastest, TOKENS_PER_S)
-    text = f"In packed batches {group.label(fastest)} is fastest, {shown(ratio, '.2f')} times fp32's speed"
-    text += f" ({rate:,.0f} tokens/s)." if rate is not None else "."
-    if fastest is group.full:
-        text = "In packed batches no precision is faster than fp32."
-    sorts: dict[str, list[str]] = {"faster": [], "slower": [], "even": []}
-    for run in group.quantized:
-        base, against = group.base(run), over_base(group, run)
-        if against is not None and base is not None:
-            sorts[_sort(against)].append(
-                f"{group.label(run)} ({shown(against, '.2f')} times {group.label(base)}'s speed)"
-            )
-    if sorts["slower"]:
-        text += f" Quantizing makes it slower, not faster, with {listed(sorts['slower'])}."
-    if sorts["faster"]:
-        text += f" Faster than without quantization: {listed(sorts['faster'])}."
-    if sorts["even"]:
-        text += f" Neither measurably faster nor slower: {listed(sorts['even'])}."
-    lone = [group.label(run) for run in group.quantized if over_base(group, run) is None]
-    return text + (f" Without their base to compare with: {listed(lone)}." if lone else "")
+def quantization_answer(results: Sequence[Result]) -> Answer:
+    """A section for each group of runs that differ in their precision alone, and one for what cannot run here."""
+    sections = [Section(group.name, _statements(group)) for group in precision_groups(results)]
+    sections = sections or [Section("", [Plain(NOTHING)])]
+    if refused := list(unsupported(results)):
+        sections[-1].statements.append(Unsupported(refused))
+    return Answer(QUESTION, sections)
 
 
-def _sort(ratio: Interval) -> str:
-    return "faster" if ratio.lo > 1 else "slower" if ratio.hi < 1 else "even"
-
-
-def quality(group: PrecisionGroup) -> str:
-    """Which precisions stay within the tolerance, and which do not."""
-    compared = [run for run in group.runs if metric(run, "parity/spearman_delta") is not None]
-    if not compared:
-        cosines = [(value, run) for run in group.runs if (value := metric(run, "parity/cosine_mean")) is not None]
-        if not cosines:
-            return "Quality was not compared with fp32."
-        worst, run = min(cosines, key=lambda each: each[0])
-        return (
-            f"No Spearman was scored; the mean cosine with fp32's vectors is {worst:.4f} or more ({group.label(run)})."
-        )
-    flagged = [run for run in compared if is_flagged(run)]
-    within = len(compared) - len(flagged)
-    text = f"Of {counted(len(compared), 'precision')}, {within} stay within {TOLERATED} Spearman of fp32"
-    if flagged:
-        text += f"; beyond it: {listed([_delta(group, run) for run in flagged])}"
-    worst_run = min(compared, key=lambda run: metric(run, "parity/spearman_delta") or 0.0)
-    if not flagged:
-        text += f"; the largest loss is that of {_delta(group, worst_run)}"
-    sure = [run for run in compared if (delta := interval(run, "parity/spearman_delta")) and delta.hi < 0]
-    if sure:
-        return (
-            f"{text}. The loss is more than chance (the interval excludes 0) for "
-            f"{listed([group.label(each) for each in sure])}."
-        )
-    return text + ". No precision's loss is more than chance: every interval holds 0 or lies above it."
-
-
-def _delta(group: PrecisionGroup, run: Result) -> str:
-    return f"{group.label(run)} ({shown(interval(run, 'parity/spearman_delta'), '+.3f')})"
-
-
-def size(group: PrecisionGroup) -> str:
-    """Weights without the embedding table, which no precision here quantizes, against fp16's (or bf16's)."""
-    half = group.plain("float16") or group.plain("bfloat16")
-    whole = metric(half, MIB) if half is not None else None
-    if half is None or whole is None or not group.quantized:
-        return ""
-    smallest = {str(run.params.get("precision.quantization")): run for run in group.quantized if metric(run, MIB)}
-    for run in group.quantized:
-        kind = str(run.params.get("precision.quantization"))
-        if (metric(run, MIB) or whole) < (metric(smallest.get(kind, run), MIB) or whole):
-            smallest[kind] = run
-    parts = [f"{(metric(run, MIB) or 0) / whole:.0%} ({group.label(run)})" for run in smallest.values()]
-    table = metric(half, "memory/embedding_mib")
-    apart = f" (the embedding table, {table:,.1f} MiB, is not quantized and not counted)" if table is not None else ""
-    return f"Of {group.label(half)}'s {whole:,.1f} MiB of weights{apart} there remain {listed(parts)}."
-
-
-def on_front(group: PrecisionGroup) -> str:
-    """What no other precision beats in both quality and speed."""
-    best = front(group.runs, speed_of)
-    if not best or len([run for run in group.runs if metric(run, SPEARMAN) is not None and over_full(run)]) < 2:
-        return ""
-    names = [
-        f"{group.label(run)} (Spearman {metric(run, SPEARMAN):.3f}, {speed_of(run):.2f} times fp32)" for run in best
+def _statements(group: PrecisionGroup) -> list[Statement]:
+    losses = losses_of(group)
+    compared = [speeds(group.runs, regime) for regime in REGIMES]
+    found: list[Statement | None] = [
+        _verdict(group, compared, losses),
+        *(_over_base(group, each) for each in compared),
+        _without_base(group),
+        _losses(group, losses),
+        _sizes(group),
+        _blocks(group),
     ]
-    return (
-        f"On the quality-speed front by the values alone, whatever their intervals, from slow to fast: {listed(names)}."
+    return [statement for statement in found if statement is not None]
+
+
+def losses_of(group: PrecisionGroup) -> dict[str, Loss]:
+    """Spearman of each precision less that of fp32, by the run's name; noise is judged for all of them together."""
+    compared = [run for run in group.runs if interval(run, "parity/spearman_delta") is not None]
+    # Records without a p-value cannot show that a difference is more than noise.
+    p_values = [metric(run, "parity/spearman_delta_p") for run in compared]
+    adjusted = holm([1.0 if p is None else min(1.0, max(0.0, p)) for p in p_values])
+    found = {}
+    for run, p in zip(compared, adjusted, strict=True):
+        delta = interval(run, "parity/spearman_delta")
+        assert delta is not None
+        found[run.name] = Loss(group.label(run), delta, p <= ALPHA)
+    return found
+
+
+def _verdict(group: PrecisionGroup, compared: Sequence[Speeds], losses: dict[str, Loss]) -> Statement:
+    """The fastest precision in each regime, with what it costs in quality."""
+    if group.full is None:
+        return Plain("fp32 is not among the runs, so speed is not compared with it (precision=fp32,... adds it).")
+    fastest, not_compared = [], []
+    for found in compared:
+        if group.full.name not in found.of:
+            not_compared.append((found.regime.where, found.why_not or "it was not timed against fp32"))
+            continue
+        names = found.fastest
+        full = group.full.name
+        ratio = None if full in names else found.ratio(names[0], full)
+        labels = {run.name: group.label(run) for run in group.runs}
+        others = [labels[name] for name in names if name != full]
+        cost = [losses[name] for name in names if name in losses and losses[name].is_shown]
+        fastest.append(Fastest(found.regime.where, others, ratio, cost))
+    if not fastest:
+        why = next(each.why_not for each in compared)
+        return Plain(f"No precision is called the fastest: {why} (measure.speedup_rounds=8 times them interleaved).")
+    return Verdict(fastest, not losses, not_compared)
+
+
+def _over_base(group: PrecisionGroup, found: Speeds) -> OverBase | None:
+    """Each quantization against the same dtype without it."""
+    sorts: dict[int, list[tuple[str, str, float]]] = {1: [], 0: [], -1: []}
+    for run in group.quantized:
+        base = group.base(run)
+        if base is None or run.name not in found.of or base.name not in found.of:
+            continue
+        ratio = found.ratio(run.name, base.name)
+        sorts[found.sign(run.name, base.name)].append((group.label(run), group.label(base), ratio.value))
+    if not any(sorts.values()):
+        return None
+    return OverBase(found.regime.where, sorts[1], sorts[-1], sorts[0])
+
+
+def _without_base(group: PrecisionGroup) -> Statement | None:
+    alone = [group.label(run) for run in group.quantized if group.base(run) is None]
+    return Plain(f"Without a run of the same dtype to compare with: {few(alone)}.") if alone else None
+
+
+def _losses(group: PrecisionGroup, losses: dict[str, Loss]) -> Statement:
+    if losses:
+        return Losses(list(losses.values()))
+    cosines = [(value, run) for run in group.runs if (value := metric(run, "parity/cosine_mean")) is not None]
+    if not cosines:
+        return Plain("Quality was not compared with fp32 (measure.parity=true compares it).")
+    worst, run = min(cosines, key=lambda each: each[0])
+    return Plain(
+        f"No Spearman was scored; the mean cosine with fp32's vectors is {worst:.4f} or more, lowest with "
+        f"{group.label(run)}."
     )
 
 
-def by_block(group: PrecisionGroup) -> str:
+def _sizes(group: PrecisionGroup) -> Sizes | None:
+    """Weights without the embedding table, which no precision quantizes, against fp16's or bf16's."""
+    half = group.plain("float16") or group.plain("bfloat16")
+    whole = metric(half, MIB) if half is not None else None
+    sizes = [(value, group.label(run)) for run in group.quantized if (value := metric(run, MIB)) is not None]
+    if half is None or not whole or not sizes:
+        return None
+    smallest = min(value for value, _ in sizes)
+    return Sizes(group.label(half), whole, smallest, [label for value, label in sizes if value == smallest], len(sizes))
+
+
+def _blocks(group: PrecisionGroup) -> Blocks | None:
     """One block at a time: where the damage is largest and smallest."""
     damages = {
         block: 1 - value
@@ -144,15 +139,8 @@ def by_block(group: PrecisionGroup) -> str:
         if (value := metric(run, "parity/cosine_mean")) is not None
     }
     if len(damages) < 2:
-        return ""
-    worst, least = max(damages, key=damages.__getitem__), min(damages, key=damages.__getitem__)
-    kind = next(iter(group.single_blocks().values())).params.get("precision.quantization")
-    text = (
-        f"One block at a time in {kind}, block {worst} moves the embeddings most "
-        f"(1 - mean cosine {damages[worst]:.2e}) and block {least} least ({damages[least]:.2e})"
-    )
+        return None
+    kind = str(next(iter(group.single_blocks().values())).params.get("precision.quantization"))
     whole = next((run for run in group.quantized if run.params.get("precision.blocks") == "all"), None)
     together = metric(whole, "parity/cosine_mean") if whole is not None else None
-    if together is not None:
-        text += f"; all blocks together {1 - together:.2e}, the single ones summed {sum(damages.values()):.2e}"
-    return text + "."
+    return Blocks(kind, damages, None if together is None else 1 - together)

@@ -14,15 +14,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.arms import interval, metric
 from rwkv_sweep.report.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, points, save
+from rwkv_sweep.report.precision_fronts import batch_speeds, fast_front, small_front
 from rwkv_sweep.report.precisions import (
     MIB,
     SPEARMAN,
     PrecisionGroup,
-    front,
-    over_full,
     precision_groups,
-    smallness,
-    speed_of,
 )
 from rwkv_sweep.results import Result
 
@@ -48,13 +45,25 @@ def write_quantization_figures(results: Sequence[Result], folder: Path) -> list[
 
 def speed_figure(results: Sequence[Result]) -> Figure | None:
     """Spearman against tokens/s over fp32's, with intervals and the front; None where no run has both."""
-    return _scatter(results, over_full, speed_of, "tokens/s in packed batches, times fp32's, 95 % interval")
+    of: dict[int, Interval] = {}
+    compared = []
+    for group in precision_groups(results):
+        found = batch_speeds(group)
+        if found.reference == "fp32":
+            compared.append(group)
+            of |= {id(run): found.of[run.name] for run in group.runs if run.name in found.of}
+    name = "speed in packed batches over fp32's, 95 % interval"
+    return _scatter(compared, lambda run: of.get(id(run)), fast_front, name)
 
 
 def memory_figure(results: Sequence[Result]) -> Figure | None:
     """Spearman against the MiB of weights without the embedding table; None where no run has both."""
     return _scatter(
-        results, lambda run: _widened(run, MIB), smallness, "weights without the embedding table, MiB (log)", log=True
+        precision_groups(results),
+        lambda run: _widened(run, MIB),
+        small_front,
+        "weights without the embedding table, MiB (log)",
+        log=True,
     )
 
 
@@ -90,14 +99,14 @@ def block_figure(results: Sequence[Result]) -> Figure | None:
 
 
 def _scatter(
-    results: Sequence[Result],
+    groups: Sequence[PrecisionGroup],
     across: Callable[[Result], Interval | None],
-    gain: Callable[[Result], float | None],
+    front: Callable[[PrecisionGroup], list[Result]],
     label: str,
     log: bool = False,
 ) -> Figure | None:
     found = []
-    for group in precision_groups(results):
+    for group in groups:
         runs = [run for run in group.runs if across(run) is not None and _quality(group, run) is not None]
         found += [(group, runs)] if len(runs) > 1 else []
     if not found:
@@ -105,9 +114,9 @@ def _scatter(
     figure = Figure(figsize=(8.5, 4.4 * len(found)))
     for axes, (group, runs) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
         _points_of(axes, group, runs, across)
-        best = front(runs, gain)
+        best = [run for run in front(group) if run in runs]
         line = [(x.value, y.value) for run in best if (x := across(run)) and (y := _quality(group, run))]
-        axes.plot(*zip(*line, strict=True), color="black", linewidth=1, linestyle="--", zorder=1, label="front")
+        axes.plot(*zip(*line, strict=True), color="black", linewidth=1, linestyle="--", zorder=1, label="not beaten")
         full = metric(group.full, SPEARMAN) if _paired(group) and group.full is not None else None
         height = "Spearman, 95 %" if full is None else f"Spearman less fp32's ({full:.3f}), paired 95 %"
         axes.set(title=group.name or None, xlabel=label, ylabel=height)

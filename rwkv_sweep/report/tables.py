@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.report.text import counted, escaped, paragraphs, table
+from rwkv_sweep.report.findings import Findings
+from rwkv_sweep.report.text import bullets, counted, escaped, paragraphs, table
 from rwkv_sweep.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result, write_atomically
 from rwkv_sweep.summary import summary_rows
 from rwkv_sweep.sweep_record import SweepRecord
@@ -14,17 +15,20 @@ MOST_REASONS = 20
 """Failures that are told one by one; report.html has them all."""
 
 
-def write_summary_table(results: Sequence[Result], record: SweepRecord, root: Path) -> Path:
-    """Write `summary.md` into the sweep's folder: what was typed, a row a run as on the terminal, what failed and why.
-    Returns its path."""
+def write_summary_table(findings: Findings, record: SweepRecord, root: Path) -> Path:
+    """Write `summary.md` into the sweep's folder: what was typed, the answer, a row a run as on the terminal, what
+    failed and why. Returns its path."""
     path = root / SUMMARY_TABLE
-    write_atomically(path, summary_markdown(results, record))
+    write_atomically(path, summary_markdown(findings, record))
     return path
 
 
-def summary_markdown(results: Sequence[Result], record: SweepRecord) -> str:
+def summary_markdown(findings: Findings, record: SweepRecord) -> str:
     """The text of `summary.md`."""
+    results = findings.records.results
     parts = [f"**{escaped(record.name)}**", _where(results)]
+    if results:
+        parts += [f"*{escaped(findings.answer.question)}*", *bullets(findings.answer)]
     if results:
         parts.append(table(*summary_rows(results, record.swept)))
     wrong = [result for result in results if result.error is not None]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from rwkv_sweep.evaluate import Interval
+from rwkv_sweep.report.answers import Answer
 from rwkv_sweep.results import Result
 
 ABSENT = "n/a"
@@ -47,8 +48,10 @@ def number(value: float | None, form: str) -> str:
     return ABSENT if value is None else format(value, form)
 
 
-def listed(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+def listed(words: Sequence[str], between: str = ",") -> str:
+    """`a`, `a and b`, `a, b and c`; with another sign between them, for words that hold commas: `a, b; c, d`."""
+    if between != ",":
+        return f"{between} ".join(words)
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
@@ -65,7 +68,7 @@ def csv_text(
     metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "arm", "group", "kind", "status", *params, *metrics, *columns])
+    writer.writerow(["name", "label", "group", "kind", "status", *params, *metrics, *columns])
     for result in results:
         label, group = labels.get(result.name, (result.name, "")) if result.kind == "model" else (result.name, "")
         row: list[object] = [result.name, label, group, result.kind, result.status]
@@ -78,3 +81,34 @@ def csv_text(
 def counted(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def between(interval: Interval, form: str = ".3f") -> str:
+    """`95 % interval 0.364 to 0.513`."""
+    return f"95 % interval {interval.lo:{form}} to {interval.hi:{form}}"
+
+
+def times(ratio: Interval, of: str) -> str:
+    """`1.77 times the speed of fp32 (1.70 to 1.84)`."""
+    return f"{ratio.value:.2f} times the speed of {of} ({ratio.lo:.2f} to {ratio.hi:.2f})"
+
+
+FEW = 4
+
+
+def few(words: Sequence[str]) -> str:
+    """`a, b and c`; of more than four the first ones, and how many more there are. Words with commas in them are set
+    apart by semicolons."""
+    shown = list(words) if len(words) <= FEW else [*words[: FEW - 1], f"{len(words) - FEW + 1} more"]
+    if any("," in word for word in words) and len(words) > 1:
+        return "; ".join([*shown[:-1], f"and {shown[-1]}"])
+    return listed(shown)
+
+
+def bullets(answer: Answer) -> list[str]:
+    """An answer as Markdown: a paragraph that names each section, then its statements as a list."""
+    parts = []
+    for name, sentences in answer.bullets():
+        parts += [f"With {escaped(name)}:"] if name else []
+        parts += [f"- {escaped(sentence)}" for sentence in sentences]
+    return parts

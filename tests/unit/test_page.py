@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 
 from rwkv_sweep.report.__main__ import main
 from rwkv_sweep.report.disagreement import most_disputed
+from rwkv_sweep.report.labels import varied_keys
 from rwkv_sweep.report.page import ASSETS, page, write_page
-from rwkv_sweep.report.page_data import varied_keys
 from rwkv_sweep.results import LATENCY_FILE, PAGE_FILE, PAIRS_FILE, Result
 from tests.made_up_sweeps import SweepWriter, write_pairs_file
 
@@ -66,7 +66,7 @@ def test_runs_baselines_and_what_is_missing(sweep: SweepWriter) -> None:
     ]
     assert data["missing"] == 2
     assert data["keys"] == ["layer"]
-    assert data["answer"] is None
+    assert data["answer"]["sections"][0]["sentences"][0].startswith("The pairs cannot tell the 2 runs apart.")
     assert len(data["runs"][0]["latency"]) == 21
     assert data["family"]["count"] == 2
 

@@ -73,7 +73,7 @@ def test_finished_failed_and_baseline_rows(capsys: pytest.CaptureFixture[str]) -
         "p99 ms",
         "tokens/s",
         "weights MiB",
-        "peak MiB",
+        "process MiB",
     ]
     done = ["1", "fp16", "a[b]", "0.2849", "[-0.206,", "0.671]", "+0.0285", "5.06", "5.28", "63,203", "2.0", "1,798"]
     assert row(lines, "1") == done
@@ -91,6 +91,28 @@ def test_device_memory_comes_before_the_process(capsys: pytest.CaptureFixture[st
     assert row(printed(capsys, [on_gpu]), "1")[-1] == "321"
 
 
+def test_interleaved_times_stand_in_place_of_times_taken_one_after_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """72 ms beside 40 ms would say the opposite of the ratio that was measured in paired rounds."""
+    ratio = {"overhead/latency_ratio": 1.02, "overhead/latency_ratio_lo": 0.97, "overhead/latency_ratio_hi": 1.07}
+    lines = printed(capsys, [replace(DONE, metrics={**DONE.metrics, **ratio}), BROKEN, BASELINE])
+    assert "pair time / final [95 %]" in lines[1] and "1.02 [0.97, 1.07]" in lines[3]
+    assert not [name for name in ("ms/pair", "p99 ms", "tokens/s") if name in lines[1]]
+
+
+def test_every_split_has_a_column_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    params = {**DONE.params, "dataset.splits": "[train[:1000],validation]"}
+    splits = {
+        f"quality/{name}/spearman{suffix}": value + shift
+        for name, value in (("train_first_1000", 0.2849), ("validation", 0.1))
+        for suffix, shift in (("", 0), ("_lo", -0.1), ("_hi", 0.1))
+    }
+    lines = printed(capsys, [replace(DONE, params=params, metrics={**DONE.metrics, **splits})])
+    assert "Spearman train[:1000] [95 %]   Spearman validation [95 %]   vs word_vectors, train[:1000]" in lines[1]
+    assert "0.2849 [0.185, 0.385]" in lines[3] and "0.1000 [0.000, 0.200]" in lines[3]
+
+
 def test_without_tracking_there_is_nothing_to_open(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, RESULTS, replace(RECORD, tracking={**TRACKING, "enabled": False}))
     assert lines[-1] == "results  multirun/today"
@@ -99,10 +121,11 @@ def test_without_tracking_there_is_nothing_to_open(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("width", "kept"),
     [
-        (140, ["p99 ms", "weights MiB", "vs word_vectors"]),
-        (130, ["weights MiB", "vs word_vectors"]),
-        (116, ["vs word_vectors"]),
-        (100, []),
+        (143, ["p99 ms", "weights MiB", "process MiB", "vs word_vectors"]),
+        (133, ["weights MiB", "process MiB", "vs word_vectors"]),
+        (120, ["process MiB", "vs word_vectors"]),
+        (104, ["vs word_vectors"]),
+        (90, []),
     ],
 )
 def test_narrow_terminal_drops_columns(
@@ -114,8 +137,8 @@ def test_narrow_terminal_drops_columns(
 
     monkeypatch.setattr(summary, "Console", Terminal)
     lines = printed(capsys, RESULTS)
-    assert [name for name in ("p99 ms", "weights MiB", "vs word_vectors") if name in lines[1]] == kept
-    assert "Spearman [95 %]" in lines[1] and "peak MiB" in lines[1]
+    assert [name for name in ("p99 ms", "weights MiB", "process MiB", "vs word_vectors") if name in lines[1]] == kept
+    assert "Spearman [95 %]" in lines[1] and "tokens/s" in lines[1]
     # All but the first and the last lines, which are not the table's.
     assert max(len(line) for line in lines[1:6]) <= width
     assert "0.2849 [-0.206, 0.671]" in lines[3] and "…" not in "".join(lines)

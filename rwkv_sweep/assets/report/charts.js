@@ -1,9 +1,9 @@
 // Spearman by layer, quality against a cost, the heat map.
-const scored = (runs) => runs.filter((run) => interval(run, SPEARMAN));
+const scored = (runs, key = SPEARMAN) => runs.filter((run) => interval(run, key));
 
-function baselineLines(plot, y, place = "right") {
+function baselineLines(plot, y, place = "right", key = SPEARMAN) {
   // Each baseline across the panel, named at its end, names pushed apart.
-  const lines = BASELINES.map((run) => ({ run, at: metric(run, SPEARMAN) }))
+  const lines = BASELINES.map((run) => ({ run, at: metric(run, key) }))
     .filter((each) => each.at !== null)
     .sort((a, b) => a.at - b.at);
   let least = Infinity;
@@ -20,9 +20,9 @@ function baselineLines(plot, y, place = "right") {
   });
   return taken;
 }
-const spearmanBounds = (runs) =>
+const spearmanBounds = (runs, key = SPEARMAN) =>
   [...runs, ...BASELINES].flatMap((run) => {
-    const each = interval(run, SPEARMAN);
+    const each = interval(run, key);
     return each ? [each.lo, each.hi] : [];
   });
 
@@ -38,8 +38,8 @@ function legendOf(runs, line) {
   return legend(values.length > 12 ? [...told, { name: `and ${values.length - 12} more` }] : told);
 }
 
-function drawByLayer(host, runs, below) {
-  const all = scored(runs);
+function drawByLayer(host, runs, below, key = SPEARMAN) {
+  const all = scored(runs, key);
   if (!all.length) return "No run here has a Spearman.";
   const singles = all.filter(isSingle),
     several = all.filter((run) => !isSingle(run));
@@ -62,8 +62,8 @@ function drawByLayer(host, runs, below) {
       : end + categories.indexOf(`${run.aggregation || ""} ${shortLayer(layerOf(run))}`.trim());
   const slots = end - first + categories.length;
   const x = (value) => plot.x0 + ((value - first + 0.5) / slots) * (plot.x1 - plot.x0);
-  const y = scale(spearmanBounds(all), plot.y0, plot.y1);
-  plot.yAxis(y, "Spearman");
+  const y = scale(spearmanBounds(all, key), plot.y0, plot.y1);
+  plot.yAxis(y, SPLITS.length > 1 ? `Spearman, ${SPLITS.find((split) => split.key === key).name}` : "Spearman");
   const names = new Map(singles.map((run) => [layerPlace(layerOf(run)), layerOf(run)]));
   // Names from the deepest layer down, as many as there is room for.
   const named = [];
@@ -84,12 +84,12 @@ function drawByLayer(host, runs, below) {
   );
   if (categories.length && places.length)
     plot.add("line", { x1: x(end - 0.5), x2: x(end - 0.5), y1: plot.y1, y2: plot.y0, stroke: "var(--line)" });
-  if (wide) baselineLines(plot, y);
-  else baselineLines(plot, y, "inside");
-  const rest = KEYS.filter((key) => key !== "layer" && !key.startsWith("aggregation"));
+  if (wide) baselineLines(plot, y, "right", key);
+  else baselineLines(plot, y, "inside", key);
+  const rest = KEYS.filter((param) => param !== "layer" && !param.startsWith("aggregation"));
   const groups = new Map();
   for (const run of all) {
-    const name = rest.map((key) => run.params[key]).join("\u0000");
+    const name = rest.map((param) => run.params[param]).join("\u0000");
     groups.set(name, [...(groups.get(name) || []), run]);
   }
   const apart = Math.min(0.14, 0.7 / groups.size);
@@ -97,7 +97,7 @@ function drawByLayer(host, runs, below) {
     const shift = (i - (groups.size - 1) / 2) * apart;
     const line = group.filter(isSingle).sort((a, b) => slot(a) - slot(b));
     const path = line
-      .map((run, k) => `${k ? "L" : "M"}${x(slot(run) + shift).toFixed(1)} ${y(metric(run, SPEARMAN)).toFixed(1)}`)
+      .map((run, k) => `${k ? "L" : "M"}${x(slot(run) + shift).toFixed(1)} ${y(metric(run, key)).toFixed(1)}`)
       .join("");
     const { colour, dash } = lookOf(group[0]);
     if (line.length > 1)
@@ -110,7 +110,7 @@ function drawByLayer(host, runs, below) {
         "stroke-opacity": groups.size > 24 ? 0.35 : 0.8,
       });
     for (const run of group) {
-      const value = interval(run, SPEARMAN),
+      const value = interval(run, key),
         at = x(slot(run) + shift);
       if (all.length <= 300) plot.whisker(at, 0, y(value.lo), y(value.hi), colour);
       plot.point(at, y(value.value), lookOf(run), summaryOf(run), { size: all.length > 120 ? 2.8 : 4.2 });
@@ -121,30 +121,58 @@ function drawByLayer(host, runs, below) {
   if (told) below.append(told);
 }
 
-const COSTS = {
-  "throughput/tokens_per_s": { name: "tokens/s", more: true },
-  "latency/mean_ms": { name: "ms per pair", more: false },
-  "overhead/latency_ratio": { name: "time over final-layer inference", more: false },
-  "memory/weights_mib": { name: "weights, MiB", more: false },
-  "memory/peak": { name: "peak memory, MiB", more: false },
-  "memory/peak_above_weights_mib": { name: "peak above the weights, MiB", more: false },
-};
-const costOf = (run, key) =>
-  key === "memory/peak"
-    ? peak(run) === null
-      ? null
-      : { value: peak(run), lo: peak(run), hi: peak(run) }
-    : interval(run, key);
+// What a run costs: speed where runs were timed on one scale, else the figures of runs that were timed one after another,
+// of which none is called the best. margin: relative difference below which two runs are alike.
+const COSTS = {};
+for (const [raw, { regime, reference, margin, of }] of Object.entries(DATA.speeds)) {
+  const rate = raw === "throughput/tokens_per_s";
+  COSTS[raw] = Object.keys(of).length
+    ? { name: `speed for ${regime} over ${reference}`, more: true, margin, ranked: true, of: (run) => bounds(of[run.index]) }
+    : { name: `${rate ? "tokens/s" : "ms per pair"}, timed one after another`, more: rate, of: (run) => interval(run, raw) };
+}
+const plainCost = (name, margin, key) => ({ name, more: false, margin, ranked: true, of: (run) => interval(run, key) });
+COSTS["memory/weights_mib"] = plainCost("weights, MiB", 0, "memory/weights_mib");
+if (onDevice) {
+  COSTS["memory/peak"] = plainCost("peak memory, MiB", 0.01, "memory/peak_allocated_mib");
+  COSTS["memory/peak_above_weights_mib"] = plainCost("peak above the weights, MiB", 0.01, "memory/peak_above_weights_mib");
+}
+function bounds(values) {
+  return values ? { value: values[0], lo: values[1], hi: values[2], bounded: true } : null;
+}
+const costOf = (run, key) => COSTS[key].of(run);
 
-function front(points, more) {
-  // What no other point beats in both.
-  const best = [...points].sort((a, b) => (more ? b.x - a.x : a.x - b.x) || b.y - a.y);
-  let highest = -Infinity;
-  return best.filter((each) => each.y > highest && ((highest = each.y), true));
+const PLACES = new Map(
+  DATA.rankings.flatMap((ranking) => ranking.runs.map((index, place) => [index, { ranking, place }])),
+);
+function qualitySign(a, b) {
+  // 1 where run a is shown to be better in Spearman than run b, -1 where worse, 0 where noise could explain it.
+  const [ours, theirs] = [PLACES.get(a.index), PLACES.get(b.index)];
+  if (!ours || !theirs || ours.ranking !== theirs.ranking) return 0;
+  const { better } = ours.ranking;
+  if (better.length)
+    return better[ours.place][theirs.place] === "1" ? 1 : better[theirs.place][ours.place] === "1" ? -1 : 0;
+  // Very many runs: by their own intervals, which are wider than that of a difference.
+  const [x, y] = [interval(a, SPEARMAN), interval(b, SPEARMAN)];
+  const noise = Math.hypot(x.hi - x.lo, y.hi - y.lo) / 2;
+  return Math.abs(x.value - y.value) <= noise ? 0 : x.value > y.value ? 1 : -1;
+}
+function costSign(a, b, { more, margin }) {
+  const gap = (more ? 1 : -1) * Math.log(a.value / b.value);
+  const reach = (each) => Math.log(each.hi / each.lo) / 2;
+  return Math.abs(gap) <= Math.max(Math.log(1 + margin), Math.hypot(reach(a), reach(b))) ? 0 : Math.sign(gap);
+}
+function unbeaten(points, cost) {
+  // Those that no other is shown to beat in one without being shown to be worse in the other.
+  const beats = (a, b) => {
+    const signs = [qualitySign(a.run, b.run), costSign(a.cost, b.cost, cost)];
+    return Math.max(...signs) > 0 && Math.min(...signs) >= 0;
+  };
+  const left = points.filter((b) => !points.some((a) => a !== b && beats(a, b)));
+  return (left.length ? left : points).sort((a, b) => a.x - b.x);
 }
 
 function drawScatter(host, runs, below, key) {
-  const { name, more } = COSTS[key];
+  const { name, more, ranked } = COSTS[key];
   const found = scored(runs)
     .map((run) => ({ run, cost: costOf(run, key), score: interval(run, SPEARMAN) }))
     .filter((each) => each.cost && each.cost.value > 0);
@@ -154,19 +182,11 @@ function drawScatter(host, runs, below, key) {
   const log = Math.max(...values) / Math.min(...values) > 4;
   const x = scale(values, plot.x0, plot.x1, { log, count: Math.max(3, Math.floor(plot.width / 110)), pad: 0.07 });
   const y = scale(spearmanBounds(found.map((each) => each.run)), plot.y0, plot.y1);
-  plot.yAxis(y, "Spearman");
+  plot.yAxis(y, `Spearman${ON}`);
   plot.xAxis(x, `${name} (${more ? "more" : "less"} is better${log ? ", log scale" : ""})`);
   const taken = baselineLines(plot, y, "inside");
   const points = found.map((each) => ({ ...each, x: each.cost.value, y: each.score.value }));
-  const best = front(points, more);
-  plot.add("path", {
-    d: best.map((each, i) => `${i ? "L" : "M"}${x(each.x).toFixed(1)} ${y(each.y).toFixed(1)}`).join(""),
-    fill: "none",
-    stroke: "var(--ink)",
-    "stroke-width": 1.3,
-    "stroke-dasharray": "5 4",
-    class: "front",
-  });
+  const best = ranked ? unbeaten(points, COSTS[key]) : [];
   const crowded = points.length > 60;
   for (const each of points) {
     const at = [x(each.x), y(each.y)],
@@ -175,7 +195,7 @@ function drawScatter(host, runs, below, key) {
       plot.whisker(at[0], 0, y(each.score.lo), y(each.score.hi), look.colour);
       if (each.cost.hi > each.cost.lo) plot.whisker(0, at[1], x(each.cost.lo), x(each.cost.hi), look.colour, true);
     }
-    plot.point(at[0], at[1], look, summaryOf(each.run) + (best.includes(each) ? "\non the front" : ""), {
+    plot.point(at[0], at[1], look, summaryOf(each.run) + (best.includes(each) ? "\nnot beaten" : ""), {
       size: best.includes(each) ? 5.2 : crowded ? 2.8 : 4,
       hollow: !best.includes(each) && !crowded,
     });

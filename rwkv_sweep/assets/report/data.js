@@ -27,8 +27,12 @@ const withRange = (each, digits) =>
   each
     ? `${fixed(each.value, digits)}${each.bounded ? ` [${fixed(each.lo, digits)}, ${fixed(each.hi, digits)}]` : ""}`
     : "";
+// The first split is the one that runs are chosen on; where there are several, its name stands beside every figure.
 const SPEARMAN = "quality/spearman";
-const peak = (run) => metric(run, "memory/peak_allocated_mib") ?? metric(run, "memory/process_peak_mib");
+const SPLITS = DATA.splits.map(({ name, key }, i) => ({ name, key: i ? key : SPEARMAN }));
+const ON = SPLITS.length > 1 ? `, ${SPLITS[0].name}` : "";
+const onDevice = RUNS.some((run) => finite(run.metrics["memory/peak_allocated_mib"]));
+const peak = (run) => metric(run, onDevice ? "memory/peak_allocated_mib" : "memory/process_peak_mib");
 
 const layerOf = (run) => run.params.layer ?? "";
 const isSingle = (run) => /^(\d+|final|embedding)$/.test(layerOf(run));
@@ -52,27 +56,6 @@ function shownValue(run, key) {
   const value = run.params[key];
   return value === undefined ? "" : key === "layer" ? shortLayer(value) : value;
 }
-function labelOf(run) {
-  // What sets the run apart from the others; its whole name where nothing does.
-  if (!run.model) return run.name.replace("_", " ");
-  const plain = (key) => ["precision", "model", "dataset"].includes(key);
-  const unclear = (key, value) =>
-    /^[\d.\-]+$|^(true|false|none|all)$/i.test(value) ||
-    (!plain(key) && KEYS.some((other) => other !== key && MODELS.some((each) => each.params[other] === value)));
-  const parts = KEYS.filter((key) => run.params[key] !== undefined).map((key) => {
-    const value = shownValue(run, key);
-    return key === "layer"
-      ? value === "final" || value === "embedding"
-        ? `${value} layer`
-        : `layer ${value}`
-      : unclear(key, value)
-        ? `${key.split(".").pop()} ${value}`
-        : value;
-  });
-  return parts.join(", ") || run.name;
-}
-for (const run of RUNS) run.label = labelOf(run) + (run.transductive ? " (transductive)" : "");
-
 function compareValues(key) {
   return (a, b) => (key === "layer" ? layerPlace(a) - layerPlace(b) || natural.compare(a, b) : natural.compare(a, b));
 }

@@ -3,7 +3,7 @@ const HEATS = {
   "quality/spearman": ["Spearman", 3, false],
   "latency/mean_ms": ["ms per pair", 2, true],
   "throughput/tokens_per_s": ["tokens/s", 0, false],
-  "overhead/latency_ratio": ["overhead ×", 3, true],
+  "overhead/latency_ratio": ["pair time / final", 3, true],
   "parity/cosine_mean": ["cosine with fp32", 4, false],
   "memory/weights_mib": ["weights, MiB", 1, true],
 };

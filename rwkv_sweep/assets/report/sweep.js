@@ -24,27 +24,31 @@ function chosen(id, title, caption, options, draw, start) {
     options.length > 1 ? picked : null,
   ]);
 }
-const known = (keys) => keys.filter((key) => finished.some((run) => costOf(run, key)));
+const known = (keys) => keys.filter((key) => finished.some((run) => (COSTS[key] ? costOf(run, key) : interval(run, key))));
 // What differs between runs first: a cost that all share tells nothing.
 const telling = (keys) => known(keys).sort((a, b) => varies(b) - varies(a));
 const varies = (key) => new Set(finished.map((run) => costOf(run, key)?.value)).size > 1;
 
+const UNBEATEN =
+  "Filled and named: runs that no other is shown to beat in one of both without being worse in the other. Differences " +
+  "within noise do not count.";
 function charts() {
   const has = (key) => finished.some((run) => metric(run, key) !== null);
   const cards = [],
     quality = has(SPEARMAN);
   if (quality)
     cards.push(
-      chartCard(
+      chosen(
         "layers",
         `Spearman${["layer", "aggregation"].filter((key) => KEYS.includes(key)).map((key) => ` by ${key}`)[0] || ""}`,
         "Points with 95 % bootstrap intervals over pairs; dashed lines are the baselines. The best of " +
           `${finished.length} runs was chosen after looking, so its own number is optimistic.`,
+        SPLITS.map(({ name, key }) => [key, name]),
         drawByLayer,
       ),
     );
-  const speeds = telling(["throughput/tokens_per_s", "latency/mean_ms", "overhead/latency_ratio"]),
-    sizes = telling(["memory/weights_mib", "memory/peak", "memory/peak_above_weights_mib"]);
+  const speeds = telling(Object.keys(DATA.speeds)),
+    sizes = telling(Object.keys(COSTS).filter((key) => key.startsWith("memory/")));
   const costs = (keys) => keys.map((key) => [key, COSTS[key].name]);
   const pair = [];
   if (quality && speeds.length)
@@ -52,7 +56,7 @@ function charts() {
       chosen(
         "speed",
         "Quality against speed",
-        "The dashed line joins what no other run beats in both (the Pareto front); its runs are filled and named.",
+        `${UNBEATEN} Where runs were timed one after another there are none such: speeds of different times do not compare.`,
         costs(speeds),
         drawScatter,
       ),
@@ -62,7 +66,7 @@ function charts() {
       chosen(
         "memory",
         "Quality against memory",
-        "The dashed line joins what no other run beats in both; its runs are filled and named.",
+        UNBEATEN,
         costs(sizes),
         drawScatter,
       ),
@@ -85,8 +89,8 @@ function charts() {
       chartCard(
         "overhead",
         "Overhead over final-layer inference",
-        "Both timed turn by turn in one process on the same sentences; an interval that holds 1 shows no " +
-          "measurable difference.",
+        "Both timed interleaved in one process on the same sentences. An interval that holds 1 does not show that there is " +
+          "no overhead: its upper bound is what can be excluded. The final layer's own ratio is the control.",
         drawOverhead,
       ),
     );
@@ -190,7 +194,7 @@ function build() {
     `Written ${moment(DATA.written)} from the records of the sweep. This file is whole: it asks ` +
       "nothing of any network.",
   );
-  document.getElementById("page").append(heading(), finished.length ? tiles() : "", bar, main, foot);
+  document.getElementById("page").append(heading(), tiles(), bar, main, foot);
   update();
 }
 build();

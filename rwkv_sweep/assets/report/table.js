@@ -1,4 +1,5 @@
 // The table of runs: columns as on the terminal, and what else there is; any of them sorts.
+const ALONE = "Runs were timed one after another: what else the machine did meanwhile shows too.";
 function tableColumns() {
   const number = (name, key, digits, title) => ({
     name,
@@ -23,15 +24,18 @@ function tableColumns() {
     text: (run) => (run.model ? shownValue(run, key) : i ? "" : run.name),
   }));
   if (!RUNS.some((run) => run.model && run.params.layer !== undefined)) columns[0].text = (run) => run.name;
-  columns.push({
-    name: "Spearman [95 %]",
-    title: "Rank correlation of cosine and label, 95 % bootstrap interval; lines stand for the baselines",
+  const spearman = (name, split, key) => ({
+    name,
+    title: `Rank correlation of cosine and label${split}, 95 % bootstrap interval; lines stand for the baselines`,
     number: true,
     down: true,
-    value: (run) => metric(run, SPEARMAN),
-    text: (run) => withRange(interval(run, SPEARMAN), 3),
-    cell: spearmanCell,
+    value: (run) => metric(run, key),
+    text: (run) => withRange(interval(run, key), 3),
+    cell: (run) => spearmanCell(run, key),
   });
+  if (SPLITS.length > 1)
+    for (const { name, key } of SPLITS) columns.push(spearman(`Spearman ${name} [95 %]`, ` on ${name}`, key));
+  else columns.push(spearman("Spearman [95 %]", "", SPEARMAN));
   const against = new Set(
     RUNS.flatMap((run) => Object.keys(run.metrics)).filter((key) => /^(baseline\/.+|final)\/delta$/.test(key)),
   );
@@ -39,7 +43,7 @@ function tableColumns() {
     const name = key.split("/").slice(-2)[0];
     const p = (run) => (DATA.family.adjusted[run.name] || {})[name];
     columns.push({
-      name: `vs ${name.replace("_", " ")}`,
+      name: `vs ${name.replace("_", " ")}${ON}`,
       title:
         `Spearman less that of ${name === "final" ? "final-layer inference" : name}; ▲ ▼ survive Holm's ` +
         `correction for all ${DATA.family.count} comparisons`,
@@ -54,20 +58,26 @@ function tableColumns() {
     });
   }
   columns.push(
-    number("ms/pair", "latency/mean_ms", 2, "Mean time of one pair: two strings in, one score out"),
-    number("p99 ms", "latency/p99_ms", 2, "99th percentile of one pair's time"),
-    number("tokens/s", "throughput/tokens_per_s", 0, "Real tokens a second in packed batches"),
-    number("× fp32", "speedup/over_fp32", 2, "Speed in packed batches over that of fp32, turn by turn"),
-    number(
-      "overhead ×",
-      "overhead/latency_ratio",
-      3,
-      "Time of a pair over that of final-layer inference, turn by turn",
-    ),
+    ...[
+      ["batch speed / fp32", "speedup/over_fp32", true, "Speed in packed batches over that of fp32, interleaved"],
+      ["pair speed / fp32", "speedup/pair_over_fp32", true, "Speed for single pairs over that of fp32, interleaved"],
+      ["pair time / final", "overhead/latency_ratio", false, "Time of a pair over final-layer inference's, interleaved"],
+      ["batch time / final", "overhead/batch_ratio", false, "Time of a batch over final-layer inference's, interleaved"],
+    ].map(([name, key, down, title]) => ({
+      name,
+      title,
+      number: true,
+      down,
+      value: (run) => metric(run, key),
+      text: (run) => withRange(interval(run, key), 2),
+    })),
+    number("ms/pair", "latency/mean_ms", 2, `Mean time of one pair: two strings in, one score out. ${ALONE}`),
+    number("p99 ms", "latency/p99_ms", 2, `99th percentile of one pair's time. ${ALONE}`),
+    number("tokens/s", "throughput/tokens_per_s", 0, `Real tokens a second in packed batches. ${ALONE}`),
     number("weights MiB", "memory/weights_mib", 1, "Parameters, buffers and scales"),
     {
-      name: "peak MiB",
-      title: "Peak of the device's memory; of the process on a CPU",
+      name: onDevice ? "peak MiB" : "process MiB",
+      title: onDevice ? "Peak of the device's memory" : "Peak of the whole process's memory, other runs' remains included",
       number: true,
       value: peak,
       text: (run) => fixed(peak(run), 0),
@@ -97,7 +107,7 @@ function statusPill(run) {
   return el("span", { class: `pill${kind}`, title: run.error ? run.error.message : null }, run.status.toLowerCase());
 }
 
-const SPREAD = RUNS.map((run) => interval(run, SPEARMAN)).filter(Boolean);
+const SPREAD = RUNS.flatMap((run) => SPLITS.map(({ key }) => interval(run, key))).filter(Boolean);
 const MINI = SPREAD.length
   ? scale(
       SPREAD.flatMap((each) => [each.lo, each.hi]),
@@ -105,8 +115,8 @@ const MINI = SPREAD.length
       88,
     )
   : null;
-function spearmanCell(run) {
-  const each = interval(run, SPEARMAN);
+function spearmanCell(run, key) {
+  const each = interval(run, key);
   // As on the terminal, how the run ended stands where its number would.
   if (!each) return run.done ? "" : statusPill(run);
   const colour = run.model ? lookOf(run).colour : "var(--soft)";
@@ -114,10 +124,10 @@ function spearmanCell(run) {
   const picture = mark(
     "svg",
     { class: "mini", viewBox: "0 0 92 14", "aria-hidden": "true" },
-    BASELINES.filter((base) => interval(base, SPEARMAN)).map((base) =>
+    BASELINES.filter((base) => interval(base, key)).map((base) =>
       mark("line", {
-        x1: MINI(metric(base, SPEARMAN)),
-        x2: MINI(metric(base, SPEARMAN)),
+        x1: MINI(metric(base, key)),
+        x2: MINI(metric(base, key)),
         y1: 0,
         y2: 14,
         stroke: "var(--faint)",
