@@ -97,7 +97,7 @@ def _after_blanks(text: str, position: int) -> int:
 
 
 def _decoded(decode: Callable[[json.JSONDecoder], Any], where: str) -> Any:
-    told = ""
+    message = ""
     for decoder in _DECODERS:
         try:
             return decode(decoder)
@@ -106,5 +106,5 @@ def _decoded(decode: Callable[[json.JSONDecoder], Any], where: str) -> Any:
         except RecursionError as error:
             raise UserError(f"{where}: nested too deeply to be read") from error
         except ValueError as error:  # an integer of more digits than Python reads at once
-            told = str(error)
-    raise UserError(f"{where}: cannot be read: {told}")
+            message = str(error)
+    raise UserError(f"{where}: cannot be read: {message}")

@@ -58,18 +58,18 @@ def files_of_split(root: Path, name: str) -> list[Path]:
             )
         return [root]
     files = [_named(path) for path in sorted(root.iterdir()) if path.is_file() and split_suffix(path)[1]]
-    held = [file for file in files if file.split == name]
-    if not held and name == "validation":
-        held = [file for file in files if file.split == "dev"]
-    if not held:
+    matching = [file for file in files if file.split == name]
+    if not matching and name == "validation":
+        matching = [file for file in files if file.split == "dev"]
+    if not matching:
         there = ", ".join(dict.fromkeys(file.split for file in files)) or f"no file of {', '.join(SUFFIXES)}"
         raise UserError(
             f"dataset.splits names {name}, which the folder {root} does not have: there is {there}{_below(root, name)}"
         )
-    if len({file.set for file in held}) > 1:
-        raise UserError(f"split {name} is ambiguous: {root} holds {' and '.join(file.path.name for file in held)}")
-    _require_all_shards(held, root, name)
-    return [file.path for file in sorted(held, key=lambda file: file.index)]
+    if len({file.set for file in matching}) > 1:
+        raise UserError(f"split {name} is ambiguous: {root} holds {' and '.join(file.path.name for file in matching)}")
+    _require_all_shards(matching, root, name)
+    return [file.path for file in sorted(matching, key=lambda file: file.index)]
 
 
 def records_of_split(root: Path, name: str, columns: tuple[str, ...]) -> Records:
@@ -92,16 +92,16 @@ def _named(path: Path) -> _Named:
     return _Named(path, stem)
 
 
-def _require_all_shards(held: list[_Named], root: Path, name: str) -> None:
-    count, times = held[0].count, Counter(file.index for file in held)
+def _require_all_shards(matching: list[_Named], root: Path, name: str) -> None:
+    count, times = matching[0].count, Counter(file.index for file in matching)
     if not count:
         return
     if missing := [index for index in range(count) if not times[index]]:
         shown = ", ".join(f"{name}-{index:05d}-of-{count:05d}" for index in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(f"split {name} is incomplete: {root} lacks {shown}{more}")
-    if len(held) > count:
-        twice = [file.path.name for file in held if times[file.index] > 1 or file.index >= count]
+    if len(matching) > count:
+        twice = [file.path.name for file in matching if times[file.index] > 1 or file.index >= count]
         raise UserError(f"split {name} is ambiguous: {root} holds {' and '.join(twice)}")
 
 

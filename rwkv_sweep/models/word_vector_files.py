@@ -33,13 +33,13 @@ _BLANKS = b" \t\r\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How an archive starts, and an empty one."""
 _SAMPLE = 1 << 16
-"""Bytes from which a file's kind is told."""
+"""Bytes from which a file's kind is recognized."""
 _MOST_DIGITS = 19
 """Of a number in a header: beyond it, no machine counts so far."""
 _BLOCK = 1 << 22
 """Bytes of the binary form that are read at a time."""
 _FIRST_LINES = 64
-"""Lines from which the number of dimensions is told where no header says it."""
+"""Lines from which the number of dimensions is inferred where no header states it."""
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 _VALID = (
     "valid is GloVe's or word2vec's text, word2vec's binary form (each also .gz, .bz2, .xz, or alone in a .zip), or "

@@ -27,9 +27,9 @@ SWEPT = {
 def test_one_layer_is_one_run(
     command: Command, job: list[str], quality_only: list[str], tmp_path: Path, name: str
 ) -> None:
-    swept, runs, told = SWEPT[name]
+    swept, runs, wording = SWEPT[name]
     done = command(["-m", *without(job, swept), *quality_only, *swept], tmp_path)
-    assert done.returncode == 0 and told in done.stderr
+    assert done.returncode == 0 and wording in done.stderr
     sweep = Sweep(done, tmp_path)
     models = [name for name, result in sweep.results().items() if result["kind"] == "model"]
     assert sorted(models) == sorted(runs)

@@ -31,19 +31,19 @@ class Right:
 
     Attributes:
         code: its exit code.
-        told: part of what it writes; of a refusal, what the one line ends in front of which the file is named.
+        wording: part of what it writes; of a refusal, what the one line ends in front of which the file is named.
         figures: of the model's run, to four decimals.
         undefined: the baselines that have no figure with these data.
     """
 
     code: int = 0
-    told: str = ""
+    wording: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     undefined: tuple[str, ...] = ()
 
 
-def refused(told: str) -> Right:
-    return Right(2, told)
+def refused(wording: str) -> Right:
+    return Right(2, wording)
 
 
 SAME_AS_CSV = Right(figures={"quality/spearman": 0.6211, "quality/pairs": 6, "data/truncated": 1})
@@ -114,7 +114,7 @@ def test_cases_that_once_failed(commands: Commands, tmp_path: Path, case: str) -
 def check(ended: Ended, cwd: Path, right: Right) -> None:
     """The exit code, no traceback, the figures, and who has none."""
     assert ended.code == right.code, ended.output
-    assert "Traceback" not in ended.output and right.told in ended.output
+    assert "Traceback" not in ended.output and right.wording in ended.output
     found = found_records(cwd)
     if right.code == 2:
         errors = [line for line in ended.output.splitlines() if line.startswith("error: ")]

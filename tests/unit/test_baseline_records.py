@@ -138,9 +138,9 @@ def test_only_a_failed_baseline_stops_a_sweep_that_is_to_stop(
     scorer = load_baselines(run)["word_overlap"] if splits == "none" else (raises(Panic("index out of range")), {})
     Prepared(run, load_splits(run.dataset), {"word_overlap": scorer}).run_baselines(tmp_path, None)
     assert (tmp_path / "stopped").exists() == stopped
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith("word_overlap undefined: " if splits == "none" else "error: word_overlap failed: Panic: ")
+    wording = capsys.readouterr().err
+    assert wording.count("\n") == 1
+    assert wording.startswith("word_overlap undefined: " if splits == "none" else "error: word_overlap failed: Panic: ")
 
 
 def test_a_resumed_sweep_does_not_repeat_an_undefined_baseline(

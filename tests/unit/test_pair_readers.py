@@ -73,8 +73,8 @@ def test_every_line_end_mark_and_compression(tmp_path: Path, suffix: str, ends: 
 def test_a_quoted_field_may_hold_any_line_end(tmp_path: Path) -> None:
     rows = 'sentence1,sentence2,label\r"one\rtwo",b,1\rc,"three\r\rfour",0\r'
     assert rows_of(load(written(tmp_path / "a.csv", rows)))[1] == ("c", "three\r\rfour", 0)
-    told = message(written(tmp_path / "b.csv", "sentence1,sentence2,label\na,b\rc,1\n"))
-    assert told == (
+    wording = message(written(tmp_path / "b.csv", "sentence1,sentence2,label\na,b\rc,1\n"))
+    assert wording == (
         "b.csv, line 2: not valid CSV: a carriage return within a field; lines must end in LF or CR LF, or all of "
         "them in CR"
     )
@@ -128,8 +128,8 @@ def test_a_column_named_twice_is_refused(tmp_path: Path, suffix: str, twice: str
     else:
         separator = "\t" if suffix == ".tsv" else ","
         written(path, "\n".join(separator.join(map(str, row)) for row in (names, *rows)))
-    told = message(path)
-    assert told.startswith(f"a{suffix}") and twice in told and "more than" in told
+    wording = message(path)
+    assert wording.startswith(f"a{suffix}") and twice in wording and "more than" in wording
 
 
 def test_a_key_twice_within_another_value_is_no_column(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_what_is_no_number_is_refused_with_its_line(tmp_path: Path, label: str, 
         row = '{"sentence1": "a", "sentence2": "b", "label": %s}\n'
         path = written(tmp_path / "a.jsonl", row % 1 + row % json.dumps(label))
         line = 2
-    told = message(path)
-    assert told.startswith(f"a{suffix}, line {line}: label is ") and told.endswith(", valid is a finite number")
+    wording = message(path)
+    assert wording.startswith(f"a{suffix}, line {line}: label is ") and wording.endswith(", valid is a finite number")
 
 
 @pytest.mark.parametrize("digits", [309, 400, 4299, 4301, 5000, 100_000])
@@ -171,9 +171,9 @@ def test_what_is_no_number_is_refused_with_its_line(tmp_path: Path, label: str, 
 def test_integers_beyond_a_float(tmp_path: Path, digits: int, suffix: str) -> None:
     rows = [ROW.format(label) for label in ("1", "9" * digits)]
     path = written(tmp_path / f"a{suffix}", "\n".join(rows) if suffix == ".jsonl" else f"[{','.join(rows)}]")
-    told = message(path)
-    assert told.startswith(f"a{suffix}, {'line' if suffix == '.jsonl' else 'item'} 2: label is ")
-    assert told.endswith("valid is a finite number")
+    wording = message(path)
+    assert wording.startswith(f"a{suffix}, {'line' if suffix == '.jsonl' else 'item'} 2: label is ")
+    assert wording.endswith("valid is a finite number")
 
 
 @pytest.mark.parametrize("digits", [400, 5000])
@@ -218,7 +218,7 @@ def test_fields_of_any_length(tmp_path: Path, suffix: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "wording"),
     [
         ("[1, 2", "item 1: 1 is not an object with named fields"),
         ('[{"sentence1": "a", "sentence2": "b", "label": 1}', "item 1: not valid JSON: a comma or ] must follow it"),
@@ -229,8 +229,8 @@ def test_fields_of_any_length(tmp_path: Path, suffix: str, length: int) -> None:
         (" \n[ ] ", "has no rows"),
     ],
 )
-def test_broken_lists(tmp_path: Path, content: str, told: str) -> None:
-    assert told in message(written(tmp_path / "a.json", content))
+def test_broken_lists(tmp_path: Path, content: str, wording: str) -> None:
+    assert wording in message(written(tmp_path / "a.json", content))
 
 
 def test_a_list_is_read_as_the_json_library_reads_it(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_bytes_that_are_no_text_name_their_row(tmp_path: Path, start: int) -> No
     raw = pa.py_buffer(b"a" * (start + 1) + b"\xffz")
     bad = pa.Array.from_buffers(pa.string(), start + 3, [None, offsets, raw])
     path = table(tmp_path / "a.parquet", sentence1=good, sentence2=bad, label=[1, 0] * (start // 2) + [1, 0, 1])
-    told = message(path)
-    assert told.startswith(f"a.parquet, row {start + 2}: sentence2 cannot be read: UnicodeDecodeError")
+    wording = message(path)
+    assert wording.startswith(f"a.parquet, row {start + 2}: sentence2 cannot be read: UnicodeDecodeError")
 
 
 BEYOND = pa.array([2**62, 1, 2], pa.timestamp("ms"))
@@ -261,8 +261,8 @@ def test_columns_that_nobody_asked_for_are_not_read(tmp_path: Path, extra: pa.Ar
     columns = {name: [row[place] for row in ROWS] for place, name in enumerate(COLUMNS)}
     assert rows_of(load(table(tmp_path / "a.parquet", extra=extra, **columns))) == ROWS
     columns["label"] = extra
-    told = message(table(tmp_path / "b.parquet", **columns))
-    assert told.startswith("b.parquet, row 1: label ")
+    wording = message(table(tmp_path / "b.parquet", **columns))
+    assert wording.startswith("b.parquet, row 1: label ")
 
 
 def test_parquet_says_which_columns_there_are(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_shards_are_joined_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "wording"),
     [
         (["train-00000-of-00002.parquet"], "split train is incomplete: FOLDER lacks train-00001-of-00002"),
         (
@@ -322,14 +322,14 @@ def test_shards_are_joined_in_order(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_shards_that_do_not_fit(tmp_path: Path, names: list[str], told: str) -> None:
+def test_shards_that_do_not_fit(tmp_path: Path, names: list[str], wording: str) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     for name in names:
         shard(folder, name, 1, 2)
     with pytest.raises(UserError) as caught:
         load(folder, "train")
-    assert str(caught.value).replace(str(folder), "FOLDER").startswith(told)
+    assert str(caught.value).replace(str(folder), "FOLDER").startswith(wording)
 
 
 def test_a_bad_row_names_its_shard(tmp_path: Path) -> None:

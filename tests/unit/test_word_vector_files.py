@@ -42,9 +42,9 @@ def read(path: Path, content: bytes) -> WordVectors:
 def message(path: Path) -> str:
     with pytest.raises(UserError) as caught:
         load_word_vectors(str(path))
-    told = str(caught.value)
-    assert "\n" not in told and len(told) < 600
-    return told.replace(str(path), "FILE")
+    wording = str(caught.value)
+    assert "\n" not in wording and len(wording) < 600
+    return wording.replace(str(path), "FILE")
 
 
 def check(vectors: WordVectors, note: bool = False) -> None:
@@ -69,8 +69,8 @@ def test_compressed_text_whatever_its_name(tmp_path: Path, pack: Callable[[bytes
 
 def test_an_archive_of_one_file(tmp_path: Path) -> None:
     check(load_word_vectors(str(zipped(tmp_path / "v.zip", **{"folder/v.50d.txt": text(), "__MACOSX/._v": b"x"}))))
-    told = message(zipped(tmp_path / "glove.6B.zip", **{f"glove.6B.{d}d.txt": text() for d in (50, 100, 200)}))
-    assert told == (
+    wording = message(zipped(tmp_path / "glove.6B.zip", **{f"glove.6B.{d}d.txt": text() for d in (50, 100, 200)}))
+    assert wording == (
         "FILE holds 3 files (glove.6B.50d.txt, glove.6B.100d.txt, glove.6B.200d.txt): unpack it and set "
         "word_vectors.path to one of them"
     )
@@ -142,7 +142,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "wording"),
     [
         (pickle.dumps(Harmful(), protocol=2), "FILE is a pickle, such as gensim's .kv, which may run code when it is "),
         (pickle.dumps({}, protocol=4), "FILE is a pickle"),
@@ -159,11 +159,11 @@ class Harmful:
         ("cat 1 2\n".encode("utf-16"), "FILE, line 1: b'\\xff\\xfec\\x00' is not UTF-8"),
     ],
 )
-def test_other_files_are_named(tmp_path: Path, content: bytes, told: str) -> None:
+def test_other_files_are_named(tmp_path: Path, content: bytes, wording: str) -> None:
     path = tmp_path / "v.txt"
     path.write_bytes(content)
     found = message(path)
-    assert found.startswith(told)
+    assert found.startswith(wording)
     assert found.endswith(".safetensors") == ("valid is" in found)
 
 
