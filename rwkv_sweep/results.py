@@ -13,11 +13,13 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep import record_checks as checks
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.record_checks import read_record
 from rwkv_sweep.redaction import redact_all
 
 RESULT_FILE = "result.json"
@@ -40,6 +42,23 @@ FINDINGS = (FINISHED, UNSUPPORTED, UNDEFINED)
 """Statuses of runs that did not go wrong; a sweep of these alone exits 0."""
 REPEATABLE = (FINISHED, UNDEFINED)
 """Statuses that the same run on the same data would only reach again, so that a resumed sweep does not repeat it."""
+
+MODEL, BASELINE = "model", "baseline"
+DAMAGED = "DamagedRecord"
+"""Kind of the error of what stands for a record that cannot be read."""
+_FIELDS: dict[str, checks.Check] = {
+    "name": checks.text,
+    "kind": checks.one_of(MODEL, BASELINE),
+    "status": checks.one_of(*STATUSES),
+    "params": checks.dict_of(checks.scalar),
+    "metrics": checks.dict_of(checks.number),
+    "tags": checks.dict_of(checks.text),
+    "error": checks.optional(checks.dict_of(checks.text, "message")),
+    "started": checks.time,
+    "ended": checks.time,
+    "id": checks.identifier,
+    "key": checks.identifier,
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,11 @@ class Result:
     id: str = ""
     key: str = ""
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it only stands for a record that cannot be read."""
+        return self.error is not None and self.error.get("kind") == DAMAGED
+
     def save(self, folder: Path) -> None:
         """Write `result.json` into `folder`, whole or not at all."""
         write_atomically(folder / RESULT_FILE, json.dumps(self._without_secrets(), indent=2, sort_keys=True) + "\n")
@@ -85,32 +109,12 @@ class Result:
 
         Raises:
             UserError: it is damaged.
+            FileNotFoundError: there is none.
         """
         path = folder / RESULT_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {field.name for field in fields(cls)}
-            result = cls(**{name: value for name, value in content.items() if name in known})
-            _check_types(result)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+        result = cls(**read_record(path, _FIELDS, ("name", "kind", "status", "params")))
         # Records of versions before there were ids: their own content tells them apart.
         return result if result.id else replace(result, id=hashlib.sha256(path.read_bytes()).hexdigest()[:32])
-
-
-def _check_types(result: Result) -> None:
-    """Raises TypeError where JSON holds something else than a record's fields."""
-    for name in ("name", "kind", "status", "id", "key"):
-        if not isinstance(getattr(result, name), str):
-            raise TypeError(f"{name} is {getattr(result, name)!r}")
-    for name in ("params", "metrics", "tags"):
-        if not isinstance(getattr(result, name), dict):
-            raise TypeError(f"{name} is {getattr(result, name)!r}")
-    for name, value in result.metrics.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"metric {name} is {value!r}")
-    if result.status not in STATUSES:
-        raise TypeError(f"status is {result.status!r}")
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -141,9 +145,18 @@ def write_audit(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_scores(folder: Path, split: str) -> list[float]:
-    """Scores of one split from `pairs.csv`, in row order."""
-    with (folder / PAIRS_FILE).open(encoding="utf-8", newline="") as file:
-        return [float(row["score"]) for row in csv.DictReader(file) if row["split"] == split]
+    """Scores of one split from `pairs.csv`, in row order.
+
+    Raises:
+        UserError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    path = folder / PAIRS_FILE
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [float(row["score"]) for row in csv.DictReader(file) if row["split"] == split]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def write_latency(folder: Path, samples_ms: Sequence[float]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.csv_tables import table_text
 from rwkv_sweep.params import GROUPS
 from rwkv_sweep.report.answers import Answer
 from rwkv_sweep.report.speeds import BATCHES, PAIRS
@@ -42,14 +41,14 @@ def write_summary(results: Sequence[Result], root: Path) -> Path:
     """Write `summary.csv` into the sweep's folder: a row a run with all params and metrics. Returns its path."""
     params = list(dict.fromkeys(key for result in results for key in result.params))
     metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "kind", "status", *params, *metrics])
-    for result in results:
-        values = [result.params.get(key, "") for key in params] + [result.metrics.get(key, "") for key in metrics]
-        writer.writerow([result.name, result.kind, result.status, *values])
+    rows = [
+        [result.name, result.kind, result.status]
+        + [result.params.get(key, "") for key in params]
+        + [result.metrics.get(key, "") for key in metrics]
+        for result in results
+    ]
     path = root / SUMMARY_FILE
-    write_atomically(path, text.getvalue())
+    write_atomically(path, table_text(["name", "kind", "status", *params, *metrics], rows))
     return path
 
 
@@ -211,7 +210,9 @@ def _ratio(key: str) -> Cell:
     def cell(result: Result) -> str:
         if not all(f"{key}{suffix}" in result.metrics for suffix in ("", "_lo", "_hi")):
             return ""
-        low, high = result.metrics[f"{key}_lo"], result.metrics[f"{key}_hi"]
+        low, high = (result.metrics.get(f"{key}_{end}") for end in ("lo", "hi"))
+        if low is None or high is None:  # of another version
+            return f"{result.metrics[key]:.4f}"
         return f"{result.metrics[key]:.2f} [{low:.2f}, {high:.2f}]"
 
     return cell

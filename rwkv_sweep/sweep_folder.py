@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.results import FAILED, FINISHED, RESULT_FILE, Result
+from rwkv_sweep.results import BASELINE, DAMAGED, FAILED, FINISHED, MODEL, RESULT_FILE, Result
 from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE
 
 LOCK_FILE = ".lock"
@@ -65,7 +65,7 @@ def result_folders(root: Path) -> list[Path]:
     folders = {path.parent for pattern in ("", "*/", "baselines/*/") for path in root.glob(pattern + RESULT_FILE)}
 
     def place(folder: Path) -> tuple[bool, int, str]:
-        number = int(folder.name) if folder.name.isdigit() else 0
+        number = int(folder.name) if folder.name.isdecimal() else 0
         return (folder.parent.name == "baselines", number, folder.name)
 
     return sorted(folders, key=place)
@@ -109,5 +109,6 @@ def _read(folder: Path) -> Result:
     try:
         return Result.load(folder)
     except (UserError, OSError) as error:
-        told = {"kind": type(error).__name__, "message": str(error)}
-        return Result(folder.name, "model", FAILED, {}, error=told)
+        reason = {"kind": DAMAGED, "message": str(error)}
+        kind = BASELINE if folder.parent.name == "baselines" else MODEL
+        return Result(folder.name, kind, FAILED, {}, error=reason)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep import record_checks as checks
+from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.record_checks import read_record
 from rwkv_sweep.redaction import redact_all
 
 SWEEP_FILE = "sweep.json"
 STOP_FILE = "stopped"
 """Lies in the folder of a sweep that `on_error=stop` ended, with the name of the run that failed."""
+
+_FIELDS: dict[str, checks.Check] = {
+    "name": checks.text,
+    "parent": checks.optional(checks.identifier),
+    "swept": checks.list_of(checks.text),
+    "poolings": checks.list_of(checks.text),
+    "report": checks.optional(checks.text),
+    "tracking": checks.dict_of(checks.scalar),
+    "started": checks.time,
+    "id": checks.identifier,
+    "multirun": checks.flag,
+    "jobs": checks.optional(checks.count),
+    "cwd": checks.text,
+}
+_REQUIRED = ("name", "parent", "swept", "poolings", "report", "tracking")
 
 
 @dataclass(frozen=True)
@@ -45,15 +63,24 @@ class SweepRecord:
         Raises:
             UserError: it is absent or damaged.
         """
-        path = root / SWEEP_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {field.name for field in fields(cls)}
-            return cls(**{key: value for key, value in content.items() if key in known})
+            return cls(**read_record(root / SWEEP_FILE, _FIELDS, _REQUIRED))
         except FileNotFoundError as error:
             raise UserError(f"{root} is not the folder of a sweep: it holds no {SWEEP_FILE}") from error
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+
+    def tracking_config(self) -> TrackingConfig:
+        """Where its runs are tracked; keys of a newer version are left out.
+
+        Raises:
+            UserError: a key is missing, or of another type.
+        """
+        checks_of = {"enabled": checks.flag, "uri": checks.text, "artifacts": checks.text, "experiment": checks.text}
+        for key, check in checks_of.items():
+            if key not in self.tracking:
+                raise UserError(f"{SWEEP_FILE} does not say tracking.{key}")
+            if wrong := check(self.tracking[key]):
+                raise UserError(f"{SWEEP_FILE} is damaged: tracking.{key} {wrong}")
+        return TrackingConfig(**{key: self.tracking[key] for key in checks_of})
 
     def save(self, root: Path) -> None:
         """Write `sweep.json`, whole or not at all."""

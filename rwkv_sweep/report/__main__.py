@@ -52,6 +52,9 @@ def _write(root: Path) -> list[Path]:
     from rwkv_sweep.sweep_folder import result_folders, sweep_results
 
     results = sweep_results(root)
+    for result in results:
+        if result.is_damaged and result.error is not None:
+            print(f"counted as failed: {result.error['message']}", file=sys.stderr)
     findings = find(record, results, result_folders(root))
     written = [write_page(root, findings), write_summary(results, root), write_summary_table(findings, record, root)]
     if record.report is not None:

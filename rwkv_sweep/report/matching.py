@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,12 @@ def load_sweep(label: str, root: Path) -> Sweep:
     """
     if not root.is_dir():
         raise UserError(f"{label}={root} is not a folder: valid is the folder of a sweep or of a run")
-    results, folders = sweep_results(root), result_folders(root)
+    records = list(zip(sweep_results(root), result_folders(root), strict=True))
+    for result, _ in records:
+        if result.is_damaged and result.error is not None:
+            print(f"left out of {label}: {result.error['message']}", file=sys.stderr)
+    whole = [record for record in records if not record[0].is_damaged]
+    results, folders = [result for result, _ in whole], [folder for _, folder in whole]
     if not any(result.kind == "model" for result in results):
         raise UserError(f"{label}={root} holds no result.json of a run: valid is the folder of a sweep or of a run")
     return Sweep(label, root, results, folders)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rwkv_sweep.csv_tables import table_text
 from rwkv_sweep.report.notes import failures
 from rwkv_sweep.report.paper_rows import Row, baseline_rows, is_glove, model_rows, splits
 from rwkv_sweep.report.published import DATASETS, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
@@ -194,20 +193,19 @@ def _label(row: Row) -> str:
 
 def _csv(results: Sequence[Result]) -> str:
     """One line a row, split and figure, published beside measured."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "group", "run", "figure", "published", "measured", "measured_lo", "measured_hi"])
+    header = ("row", "group", "run", "figure", "published", "measured", "measured_lo", "measured_hi")
+    rows: list[list[object]] = []
     for row in [*model_rows(results), *baseline_rows(results)]:
         start = [row.label, row.group, row.run.name if row.run is not None else ""]
         for split in splits(results):
             ours = row.spearman(split)
             found = ["", "", ""] if ours is None else [ours.value, ours.lo, ours.hi]
-            writer.writerow([*start, f"spearman {split}", row.published.spearman.get(split, ""), *found])
+            rows.append([*start, f"spearman {split}", row.published.spearman.get(split, ""), *found])
         for name, theirs, key, factor in (
             ("seconds per pair", row.published.seconds, "latency/mean_ms", 1e-3),
             ("megabytes", row.published.megabytes, "memory/peak_allocated_mib", 2**20 / 1e6),
         ):
             measured = row.measured(key)
             shown_ = "" if measured is None else measured * factor
-            writer.writerow([*start, name, "" if theirs is None else theirs, shown_, "", ""])
-    return text.getvalue()
+            rows.append([*start, name, "" if theirs is None else theirs, shown_, "", ""])
+    return table_text(header, rows)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from rwkv_sweep.csv_tables import table_text
 from rwkv_sweep.evaluate import Interval
 from rwkv_sweep.report.answers import Answer
 from rwkv_sweep.results import Result
@@ -66,16 +65,14 @@ def csv_text(
     """
     params = list(dict.fromkeys(key for result in results for key in result.params))
     metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "label", "group", "kind", "status", *params, *metrics, *columns])
+    rows = []
     for result in results:
         label, group = labels.get(result.name, (result.name, "")) if result.kind == "model" else (result.name, "")
         row: list[object] = [result.name, label, group, result.kind, result.status]
         row += [result.params.get(key, "") for key in params]
         row += [result.metrics.get(key, "") for key in metrics]
-        writer.writerow([*row, *(column(result) for column in columns.values())])
-    return text.getvalue()
+        rows.append([*row, *(column(result) for column in columns.values())])
+    return table_text(["name", "label", "group", "kind", "status", *params, *metrics, *columns], rows)
 
 
 def counted(count: int, noun: str) -> str:

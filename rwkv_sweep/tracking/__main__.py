@@ -4,13 +4,15 @@
 
 FOLDER is a sweep's or a run's, or one that holds many, such as multirun. Without --uri, runs go where the sweep was to
 be tracked; a URI with a password is not kept on disk and must be given again.
+
+A record that is damaged, or that MLflow refuses, is left out and named; the others are imported, and the command
+exits 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from filelock import FileLock, Timeout
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.redaction import HIDDEN, redact
+from rwkv_sweep.output_guard import guard_command
+from rwkv_sweep.redaction import HIDDEN, remember_uri
 from rwkv_sweep.sweep_folder import LOCK_FILE
 from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies
+
+BAD_INPUT, SERVER_FAILED = 2, 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,28 +42,54 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     quiet_dependencies()
     given: dict[str, Any] = {"uri": args.uri, "experiment": args.experiment, "artifacts": args.artifacts}
+    given = {key: value for key, value in given.items() if value is not None}
+    if args.uri is not None:
+        remember_uri(args.uri)
+    guard_command([])
     try:
-        roots = sorted(path.parent for path in args.folder.rglob(SWEEP_FILE))
-        if not roots:
-            raise UserError(f"{args.folder} holds no {SWEEP_FILE}: give the folder of a sweep or a run")
-        for root in roots:
-            _import(root, {key: value for key, value in given.items() if value is not None})
+        return BAD_INPUT if _import_all(args.folder, given) else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
     except Exception as error:  # a server or database can fail in many ways
-        reason = (redact(str(error)).splitlines() or [""])[0]
-        print(f"error: the import failed ({type(error).__name__}: {reason})", file=sys.stderr)
-        return 1
-    return 0
+        from rwkv_sweep.tracking.client import reason
+
+        print(f"error: the import failed ({reason(error)})", file=sys.stderr)
+        return SERVER_FAILED
 
 
-def _import(root: Path, given: dict[str, Any]) -> None:
-    from rwkv_sweep.tracking import Tracker, close_imported, import_folder
+def _import_all(folder: Path, given: dict[str, Any]) -> bool:
+    """Import every sweep at or under `folder`; whether anything was left out, which has been reported.
 
-    config = replace(TrackingConfig(**SweepRecord.load(root).tracking), **given)
-    if f"{HIDDEN}@" in config.uri:
+    Raises:
+        UserError: there is none, or it is the only one and cannot be imported.
+    """
+    roots = sorted(path.parent for path in folder.rglob(SWEEP_FILE))
+    if not roots:
+        raise UserError(f"{folder} holds no {SWEEP_FILE}: give the folder of a sweep or a run")
+    left_out = False
+    for root in roots:
+        try:
+            left_out |= _import(root, given)
+        except UserError as error:
+            if len(roots) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            left_out = True
+    return left_out
+
+
+def _import(root: Path, given: dict[str, Any]) -> bool:
+    from rwkv_sweep.tracking import Tracker, check_tracking, close_imported, import_folder
+
+    record = SweepRecord.load(root)
+    config = TrackingConfig(**{"enabled": True, **_recorded(record, given), **given})
+    if f"{HIDDEN}@" in config.uri or f"={HIDDEN}" in config.uri:
         raise UserError(f"--uri must be given: the password of {config.uri} was not kept on disk")
+    try:
+        check_tracking(config)
+    except UserError as error:
+        raise UserError(str(error).replace("tracking.", "--", 1)) from error
     try:
         with FileLock(root / LOCK_FILE, timeout=0):
             tracker = Tracker(config)
@@ -66,7 +97,17 @@ def _import(root: Path, given: dict[str, Any]) -> None:
             close_imported(tracker, root)
     except Timeout as error:
         raise UserError(f"{root} is still being written: its own end tracks what is missing") from error
-    print(f"{root}: {done.new} imported, {done.completed} completed, {done.present} there already")
+    left_out = f", {done.damaged} left out" if done.damaged else ""
+    print(f"{root}: {done.new} imported, {done.completed} completed, {done.present} there already{left_out}")
+    return done.damaged > 0
+
+
+def _recorded(record: SweepRecord, given: dict[str, Any]) -> dict[str, Any]:
+    """Where the sweep was to be tracked; not asked for where the command line says all of it."""
+    if {"uri", "experiment", "artifacts"} <= given.keys():
+        return {}
+    config = record.tracking_config()
+    return {"uri": config.uri, "experiment": config.experiment, "artifacts": config.artifacts}
 
 
 if __name__ == "__main__":

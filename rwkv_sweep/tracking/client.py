@@ -254,6 +254,21 @@ class Tracker:
             return str(found.experiment_id)
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is about what was to be logged (a name that MLflow does not take, say), not about the server."""
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+    return isinstance(error, (UserError, TypeError, KeyError, OverflowError, UnicodeError))
+
+
+def reason(error: Exception) -> str:
+    """An error in one line: a UserError's text, else the class and the first line."""
+    if isinstance(error, UserError):
+        return redact(str(error))
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+
+
 def hurry() -> None:
     """From now on wait 5 s for a server, once: this process was asked to end."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from rwkv_sweep.config import TrackingConfig
-from rwkv_sweep.errors import UserError
-from rwkv_sweep.redaction import redact
 from rwkv_sweep.results import Result
 from rwkv_sweep.terminal import say
-from rwkv_sweep.tracking.client import Tracker
+from rwkv_sweep.tracking.client import Tracker, is_refusal, reason
 from rwkv_sweep.tracking.importing import bring_in
 
 T = TypeVar("T")
@@ -32,7 +30,7 @@ def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = 
         found = work(_trackers[place])
     except Exception as error:  # whatever MLflow, its database or its network come up with
         if config.uri not in _down:
-            say(f"tracking at {config.uri} failed ({_reason(error)}): runs are kept on disk")
+            say(f"tracking at {config.uri} failed ({reason(error)}): runs are kept on disk")
         _down.add(config.uri)
         _trackers.pop(place, None)
         return None
@@ -42,14 +40,16 @@ def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = 
 
 def track_result(config: TrackingConfig, result: Result, folder: Path, parent: str | None, again: bool = False) -> None:
     """Log a run, if the server lets us. again: it may have been logged before, in part or as a whole."""
-    if again:
-        tracked(config, lambda tracker: bring_in(tracker, result, folder, parent))
-    else:
-        tracked(config, lambda tracker: tracker.log_result(result, folder, parent))
 
+    def log_it(tracker: Tracker) -> None:
+        try:
+            if again:
+                bring_in(tracker, result, folder, parent)
+            else:
+                tracker.log_result(result, folder, parent)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            say(f"{result.name} is not tracked ({reason(error)}): its record is in {folder}", error=True)
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return redact(str(error))
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+    tracked(config, log_it)

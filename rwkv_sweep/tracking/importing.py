@@ -25,7 +25,7 @@ from rwkv_sweep.results import (
 from rwkv_sweep.sweep_folder import LOCK_FILE, is_claimed, result_folders, sweep_results
 from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import say
-from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, mlflow_status
+from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, is_refusal, mlflow_status, reason
 
 NEW, COMPLETED, PRESENT = "new", "completed", "present"
 SWEEP = "sweep"
@@ -64,11 +64,13 @@ def import_folder(tracker: Tracker, root: Path) -> Imported:
     for folder in result_folders(root):
         try:
             result = Result.load(folder)
-        except UserError as error:
-            say(f"left out: {error}")
+            done = done.plus(bring_in(tracker, result, folder, parent, known.get(result.id)))
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            place = "" if str(folder) in str(error) else f"{folder}: "
+            say(f"left out: {place}{reason(error)}", error=True)
             done = done.plus("damaged")
-            continue
-        done = done.plus(bring_in(tracker, result, folder, parent, known.get(result.id)))
     return done
 
 
