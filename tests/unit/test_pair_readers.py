@@ -265,6 +265,19 @@ def test_columns_that_nobody_asked_for_are_not_read(tmp_path: Path, extra: pa.Ar
     assert wording.startswith("b.parquet, row 1: label ")
 
 
+def test_damage_in_a_column_that_nobody_asked_for_harms_nothing(tmp_path: Path) -> None:
+    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(COLUMNS)}
+    path = table(tmp_path / "a.parquet", **columns, image=[b"x" * 500, b"y" * 500, b"z" * 500])
+    chunk = parquet.read_metadata(path).row_group(0).column(3)
+    content = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+    with pytest.raises((OSError, pa.ArrowException)):
+        parquet.read_table(path)
+    assert rows_of(load(path)) == ROWS
+
+
 def test_parquet_says_which_columns_there_are(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", sentence1=["a"], text=["b"], label=[1])
     assert (
