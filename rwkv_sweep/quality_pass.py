@@ -104,8 +104,9 @@ def fitted_postprocess(
         scored |= split.sentences.found_in(each.sentences)
     if scored.all():
         raise UserError(
-            f"postprocess.fit={config.fit} has no sentence that is not scored too: valid is another split, or null to "
-            "fit on the scored sentences and label it transductive"
+            f"postprocess.fit={config.fit} has no sentence that is not scored too, by dataset.splits="
+            f"[{','.join(run.dataset.splits)}]: valid is another split; null fits a run on the scored sentences, which "
+            "labels it transductive; an Encoder takes any texts as its argument corpus"
         )
     fitting_SD = sentence_vectors(source, embedder, split.sentences)[~scored]
     left_out = f" without the {scored.sum()} sentences that are scored too" if scored.any() else ""

@@ -48,19 +48,21 @@ def check_fit(config: RunConfig, corpus: Texts | None) -> Texts | None:
             if value is not None:
                 raise UserError(f"{key}={value} and the argument corpus: valid is one of the two")
         return corpus if config.pooling.name == IDF else None
-    split = f"a split of dataset={config.dataset.name} such as {config.dataset.splits[0]}"
+    dataset, splits = config.dataset.name, ",".join(config.dataset.splits)
     if config.postprocess.name != "none" and config.postprocess.fit is None:
         raise UserError(
-            f"postprocess={config.postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, "
-            f"{split}, or the argument corpus, a list of texts"
+            f"postprocess={config.postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, a "
+            f"split of dataset={dataset} other than the scored dataset.splits=[{splits}], or the argument corpus, a "
+            "list of texts"
         )
     if config.pooling.name != IDF:
         return None
     counted = load_corpus(config.pooling, config.dataset)
     if counted is None:
         raise UserError(
-            f"pooling=idf needs texts in which to count tokens: valid are pooling.fit=SPLIT, {split}, "
-            "pooling.corpus=FILE with one text a line, or the argument corpus, a list of texts"
+            f"pooling=idf needs texts in which to count tokens: valid are pooling.fit=SPLIT, a split of "
+            f"dataset={dataset} such as {splits}, pooling.corpus=FILE with one text a line, or the argument corpus, a "
+            "list of texts"
         )
     return counted.texts
 

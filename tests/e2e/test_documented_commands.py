@@ -164,10 +164,18 @@ def test_the_journey(python: Python, tmp_path: Path) -> None:
     said = python([*command.words[1:]], tmp_path)
     assert re.search(r"^.*\bfinal\b.*$", said, re.MULTILINE) and "report.html" in said
 
+    # Other pairs, and the same run once more.
+    for _ in range(2):
+        python(["-m", "rwkv_sweep", "layer=5", *SMALL, FEW_PAIRS], tmp_path)
     (search,) = [each for each in SNIPPETS if "mlflow.search_runs" in each.text]
-    show = 'runs[["params.layer", "metrics.quality/spearman"]].to_json("found.json", orient="records")'
-    python(["-c", f"{search.text}\n{show}"], tmp_path)
-    found = {each["params.layer"]: each["metrics.quality/spearman"] for each in read(tmp_path / "found.json")}
+    show = 'runs[["params.dataset", *columns]].to_json("found.json", orient="records")'
+    shown = python(["-c", f"{search.text}\n{show}"], tmp_path)
+    assert re.findall(r"^(?:pairs|embedded)$", shown, re.MULTILINE) == ["embedded", "pairs"]
+    for word in ("params.precision", "quality/spearman_lo", "fp32", "mean", "tiny", "final"):
+        assert word in shown
+    rows = read(tmp_path / "found.json")
+    assert [row["params.layer"] for row in rows if row["params.dataset"] == "embedded"] == ["5"]
+    found = {row["params.layer"]: row["metrics.quality/spearman"] for row in rows if row["params.dataset"] == "pairs"}
     records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
     scored = {str(each["params"]["layer"]): each["metrics"]["quality/spearman"] for each in records if is_model(each)}
     assert found.keys() == {"3", "final"} and found == pytest.approx(scored, abs=1e-9)

@@ -261,6 +261,10 @@ REFUSED: dict[str, tuple[Callable[[Encoder], Any], str]] = {
         lambda e: Encoder.from_config(*SMALL, "postprocess=whiten"),
         "postprocess=whiten needs texts to",
     ),
+    "scored sentences to fit on": (
+        lambda e: Encoder.from_config(*SMALL, "postprocess=whiten", "postprocess.fit=all"),
+        "no sentence that is not scored too, by dataset.splits=[all]: valid is another split; null fits a run on the",
+    ),
     "two to fit on": (
         lambda e: Encoder.from_config(*SMALL, "pooling=idf", "pooling.fit=all", corpus=CORPUS),
         "pooling.fit=all and the argument corpus: valid is one of the two",
