@@ -18,6 +18,7 @@ from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.csv_tables import table_text
 from rwkv_sweep.params import GROUPS
 from rwkv_sweep.report.answers import Answer
+from rwkv_sweep.report.precisions import is_full
 from rwkv_sweep.report.speeds import BATCHES, PAIRS
 from rwkv_sweep.report.splits import spearman_key, split_names
 from rwkv_sweep.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result, write_atomically
@@ -169,9 +170,10 @@ def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
     columns: list[tuple[str, Cell]] = []
     for regime in (PAIRS, BATCHES):
         kind = "pair" if regime is PAIRS else "batch"
-        for key, over in ((regime.overhead, f"{kind} time / final"), (regime.over_fp32, f"{kind} speed / fp32")):
-            if any(key in result.metrics for result in models):
-                columns.append((f"{over} [95 %]", _ratio(key)))
+        if any(regime.overhead in result.metrics for result in models):
+            columns.append((f"{kind} time / final [95 %]", _ratio(regime.overhead, lambda result: False)))
+        if any(regime.over_fp32 in result.metrics for result in models):
+            columns.append((f"{kind} speed / fp32 [95 %]", _ratio(regime.over_fp32, is_full)))
     if not any(regime.overhead in result.metrics for result in models for regime in (PAIRS, BATCHES)):
         columns.append(("ms/pair", _metric("latency/mean_ms", ".2f")))
         if not columns[:-1]:
@@ -204,15 +206,13 @@ def _interval(key: str) -> Cell:
     return cell
 
 
-def _ratio(key: str) -> Cell:
-    """A ratio of interleaved times with its interval; 1 is the reference itself."""
+def _ratio(key: str, is_reference: Callable[[Result], bool]) -> Cell:
+    """A ratio of interleaved times with its interval."""
 
     def cell(result: Result) -> str:
         if not all(f"{key}{suffix}" in result.metrics for suffix in ("", "_lo", "_hi")):
-            return ""
-        low, high = (result.metrics.get(f"{key}_{end}") for end in ("lo", "hi"))
-        if low is None or high is None:  # of another version
-            return f"{result.metrics[key]:.4f}"
+            return "reference" if _is_model(result) and result.status == FINISHED and is_reference(result) else ""
+        low, high = result.metrics[f"{key}_lo"], result.metrics[f"{key}_hi"]
         return f"{result.metrics[key]:.2f} [{low:.2f}, {high:.2f}]"
 
     return cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.quality import metric_name
 from rwkv_sweep.results import FAILED, FINISHED, Result, write_latency, write_pairs
 from rwkv_sweep.sweep_record import SweepRecord
 
@@ -41,14 +43,23 @@ class SweepWriter:
     """Writes one sweep, run by run.
 
     root: its folder. pairs: of the pair file that it scored. report: the research question. jobs: how many were to be.
+    splits: of the pair file, by name or slice.
     """
 
-    def __init__(self, root: Path, pairs: int = PAIRS, report: str | None = None, jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pairs: int = PAIRS,
+        report: str | None = None,
+        jobs: int | None = None,
+        splits: Sequence[str] = ("all",),
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.root, self.count, self.pairs = root, 0, pairs
+        self.root, self.count = root, 0
         file = write_pairs_file(root / "pairs.tsv", pairs)
-        self.config = DatasetConfig(name="pairs", source="file", path=str(file), splits=["all"])
-        (self.split,) = load_splits(self.config)
+        self.config = DatasetConfig(name="pairs", source="file", path=str(file), splits=list(splits))
+        self.splits = load_splits(self.config)
+        self.split = self.splits[0]
         record = SweepRecord("layer=1,3 precision=fp32,bf16", None, ["layer", "precision"], ["mean"], report, {})
         SweepRecord(**{**asdict(record), "started": 1.8e9, "multirun": True, "jobs": jobs, "cwd": str(root)}).save(root)
 
@@ -59,19 +70,22 @@ class SweepWriter:
         seed: int = 0,
         tags: dict[str, str] | None = None,
         compared: bool = True,
+        more: Mapping[str, float] | None = None,
+        dotted: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> Path:
         """A finished run: its Spearman, its time of a pair, params by name (`aggregation_normalize` has a dot).
 
-        compared: whether it was timed against final-layer inference, interleaved.
+        compared: whether it was timed against final-layer inference, interleaved. more: metrics. dotted: params whose
+        names have dots.
         """
-        given = {**SHARED, "layer": "final", "depth": 12, "precision": "fp32", **_dotted(params)}
+        given = {**SHARED, "layer": "final", "depth": 12, "precision": "fp32", **self._given(), **_dotted(params)}
+        given |= dotted or {}
         layer = str(given["layer"])
         given["depth"] = int(layer) + 1 if layer.isdigit() else 12
         metrics = {
             **around("quality/spearman", spearman, 0.05),
-            **around("quality/all/spearman", spearman, 0.05),
-            **{"quality/pairs": self.pairs, "quality/all/pairs": self.pairs},
+            **self._quality(spearman),
             **(around("overhead/latency_ratio", ms / 10, 0.03) if compared else {}),
             **(around("overhead/batch_ratio", ms / 10, 0.03) if compared else {}),
             **around("baseline/word_overlap/delta", spearman - 0.2, 0.02),
@@ -82,6 +96,7 @@ class SweepWriter:
         if given["precision"] != "fp32":
             metrics |= {"parity/cosine_mean": 0.9999, "parity/cosine_p01": 0.999}
             metrics |= around("parity/spearman_delta", -0.001, 0.004)
+        metrics |= more or {}
         return self._write(Result(self._name(given), "model", FINISHED, given, metrics, self._tags(tags)), ms, seed)
 
     def failed(self, message: str, status: str = FAILED, **params: Any) -> Path:
@@ -90,11 +105,22 @@ class SweepWriter:
         return self._write(Result(self._name(given), "model", status, given, error=error))
 
     def baseline(self, name: str = "word_overlap", spearman: float = 0.2, ms: float = 0.1, seed: int = 0) -> Path:
-        params = {"model": name, "dataset": "pairs", "dataset.splits": "all"}
+        params = {"model": name, "dataset": "pairs", **self._given()}
         metrics = {**around("quality/spearman", spearman, 0.05), "latency/mean_ms": ms}
-        metrics |= around("quality/all/spearman", spearman, 0.05)
+        metrics |= self._quality(spearman)
         result = Result(name, "baseline", FINISHED, params, metrics, self._tags(None))
         return self._write(result, ms, seed, folder=self.root / "baselines" / f"{name}-1")
+
+    def _given(self) -> dict[str, str]:
+        return {"dataset.splits": f"[{','.join(self.config.splits)}]"}
+
+    def _quality(self, spearman: float) -> dict[str, float]:
+        """On each later split a tenth lower than on the one before."""
+        found: dict[str, float] = {"quality/pairs": len(self.split)}
+        for number, split in enumerate(self.splits):
+            name = f"quality/{metric_name(split.name)}"
+            found |= {**around(f"{name}/spearman", spearman - 0.1 * number, 0.05), f"{name}/pairs": len(split)}
+        return found
 
     def _tags(self, more: dict[str, str] | None) -> dict[str, str]:
         return {**TAGS, "data_fingerprint": self.split.fingerprint, **(more or {})}
@@ -111,10 +137,12 @@ class SweepWriter:
         result.save(folder)
         if result.status == FINISHED:
             random = np.random.default_rng(seed)
-            labels = self.split.labels
-            scores = 0.5 + 0.1 * labels + random.normal(0, 0.1, len(labels))
-            rows = zip(labels, scores.tolist(), strict=True)
-            write_pairs(folder, [("all", row, *each) for row, each in enumerate(rows)])
+            rows = []
+            for split in self.splits:
+                scores = 0.5 + 0.1 * split.labels + random.normal(0, 0.1, len(split))
+                both = zip(split.labels.tolist(), scores.tolist(), strict=True)
+                rows += [(split.name, row, *each) for row, each in enumerate(both)]
+            write_pairs(folder, rows)
             write_latency(folder, (ms * random.lognormal(0, 0.05, 40)).tolist())
         return folder
 

@@ -40,7 +40,7 @@ class Best:
         elif not self.compared:
             text = f"Highest: {own}. Whether noise explains its lead is not known: the runs' scores are missing."
         elif not self.alike:
-            worse = "the other run is" if others == 1 else f"all {others} other runs are"
+            worse = {1: "the other run is", 2: "both other runs are"}.get(others, f"all {others} other runs are")
             text = f"Best by more than noise: {own}; {worse} shown to be worse."
         elif len(self.alike) == others:
             text = f"The pairs cannot tell the {self.runs} runs apart. Highest: {own}."

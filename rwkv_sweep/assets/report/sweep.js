@@ -25,8 +25,9 @@ function chosen(id, title, caption, options, draw, start) {
   ]);
 }
 const known = (keys) => keys.filter((key) => finished.some((run) => (COSTS[key] ? costOf(run, key) : interval(run, key))));
-// What differs between runs first: a cost that all share tells nothing.
-const telling = (keys) => known(keys).sort((a, b) => varies(b) - varies(a));
+// What differs between runs first, as a cost that all share says nothing; then what can be compared.
+const telling = (keys) =>
+  known(keys).sort((a, b) => varies(b) - varies(a) || Boolean(COSTS[b].ranked) - Boolean(COSTS[a].ranked));
 const varies = (key) => new Set(finished.map((run) => costOf(run, key)?.value)).size > 1;
 
 const UNBEATEN =

@@ -1,4 +1,9 @@
 // The table of runs: columns as on the terminal, and what else there is; any of them sorts.
+const isReference = (run, key) =>
+  key.startsWith("speedup/") &&
+  run.model &&
+  run.params.precision === "fp32" &&
+  RUNS.some((other) => interval(other, key));
 const ALONE = "Runs were timed one after another: what else the machine did meanwhile shows too.";
 function tableColumns() {
   const number = (name, key, digits, title) => ({
@@ -69,7 +74,8 @@ function tableColumns() {
       number: true,
       down,
       value: (run) => metric(run, key),
-      text: (run) => withRange(interval(run, key), 2),
+      text: (run) =>
+        withRange(interval(run, key), 2) || (run.done && isReference(run, key) ? "reference" : ""),
     })),
     number("ms/pair", "latency/mean_ms", 2, `Mean time of one pair: two strings in, one score out. ${ALONE}`),
     number("p99 ms", "latency/p99_ms", 2, `99th percentile of one pair's time. ${ALONE}`),
