@@ -89,7 +89,7 @@ def _ratio(run: Result, regime: Regime) -> Interval | None:
     """Time over final-layer inference's; None where too few rounds were timed for an interval."""
     param, _ = regime.samples[regime.overhead]
     rounds = str(run.params.get(param, ""))
-    return None if rounds.isdigit() and int(rounds) < LEAST_SAMPLES else positive(run, regime.overhead)
+    return None if rounds.isdecimal() and int(rounds) < LEAST_SAMPLES else positive(run, regime.overhead)
 
 
 def _memory(group: Group, runs: Sequence[Result]) -> list[Statement]:

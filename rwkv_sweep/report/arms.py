@@ -85,7 +85,8 @@ def layer(run: Result) -> str:
 
 def depth(run: Result) -> int:
     """Blocks the run executed; 0 where it does not say."""
-    return int(run.params.get("depth") or 0)
+    text = str(run.params.get("depth"))
+    return int(text) if text.isdecimal() else 0
 
 
 def is_transductive(run: Result) -> bool:

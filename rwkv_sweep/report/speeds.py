@@ -210,7 +210,7 @@ def _gathered(
     if len(of) < 2:
         return Speeds(regime, {})
     param, each = regime.samples.get(key, ("", 1))
-    counts = [each * int(count) for run in runs if str(count := run.params.get(param, "")).isdigit()]
+    counts = [each * int(count) for run in runs if str(count := run.params.get(param, "")).isdecimal()]
     if counts and min(counts) < LEAST_SAMPLES:
         return Speeds(regime, {}, why_not=f"{min(counts)} rounds are too few to compare them")
     return Speeds(regime, of, reference)
