@@ -50,6 +50,13 @@ def test_equals_the_library(sizes: tuple[int, int], tokens: int, columns: int) -
     assert distance(layer(x_TK), own(layer, x_TK)) <= 2e-3
 
 
+def test_weights_may_lie_on_the_gpu_already() -> None:
+    linear = nn.Linear(256, 64, bias=False)
+    here = int8_linear("layer", linear, GPU)
+    there = int8_linear("layer", linear.to(GPU), GPU)
+    assert torch.equal(here.state.CB, there.state.CB) and torch.equal(here.state.SCB, there.state.SCB)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("tokens", [30, 300])
 def test_other_dtypes_are_rounded_to_fp16_as_in_the_library(tokens: int, dtype: torch.dtype) -> None:

@@ -140,7 +140,7 @@ def test_out_of_memory_takes_smaller_batches(tmp_path: Path, environment: dict[s
     """Another program has most of the card: what is left holds the weights and a batch, but not the batch asked for."""
     words = [f"word{number % 977}" for number in range(60_000)]
     rows = [
-        f"{' '.join(words[at : at + 60])}\t{' '.join(words[at + 60 : at + 120])}\t{at % 2}"
+        f"{' '.join(words[at : at + 60])}\t{' '.join(words[at + 60 : at + 120])}\t{at // 120 % 2}"
         for at in range(0, 60_000, 120)
     ]
     pairs = tmp_path / "pairs.tsv"

@@ -65,7 +65,8 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
     Raises:
         UserError: a weight is too large for fp16, which the library quantizes from.
     """
-    modules = load_bitsandbytes().nn
+    library = load_bitsandbytes()
+    modules = library.nn
     check_fits(name, linear.weight)
     kind = modules.Linear8bitLt
     if device.type == "cpu":
@@ -80,7 +81,10 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
         threshold=OUTLIER_THRESHOLD,
         device="meta",
     )
-    int8.weight = modules.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False).to(device)
+    # The parameter's own `to` quantizes only what comes from a CPU.
+    weight = linear.weight.data.to(device, torch.float16).contiguous()
+    rows_NK, amax_N, _ = library.functional.int8_vectorwise_quant(weight)
+    int8.weight = modules.Int8Params(rows_NK, requires_grad=False, has_fp16_weights=False, CB=rows_NK, SCB=amax_N)
     # Hands rows and scales to the layer's state, which its first forward would do otherwise.
     int8.init_8bit_state()
     # bitsandbytes tells of its rounding of other dtypes to fp16 and back at every call.
