@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -9,22 +10,32 @@ from typing import NoReturn
 import hydra
 from omegaconf import DictConfig
 
-from rwkv_sweep.config_errors import is_bad_input, one_line
+from rwkv_sweep.closed_output import outlive_output, output_code
 from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
-from rwkv_sweep.interrupts import Terminated, heed_sigterm
+from rwkv_sweep.interrupts import exit_code, handle_termination
 from rwkv_sweep.output_guard import guard_command
 from rwkv_sweep.redaction import redact
 
-INTERRUPTED, TERMINATED = 130, 143
 BAD_INPUT, SOME_FAILED = 2, 1
+
+_shows_traces = True
+"""Whether errors go to Hydra, for a user who has set HYDRA_FULL_ERROR; `main` sets it otherwise."""
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _run(cfg: DictConfig) -> float | None:
     # Imported here: torch, transformers and mlflow take seconds that --help, --cfg and completion need not pay.
+    from rwkv_sweep.sweep import sweep_is_running
     from rwkv_sweep.task import run_task
 
-    return run_task(cfg)
+    try:
+        return run_task(cfg)
+    except Exception as error:
+        # Jobs record their own failures, so that this is the sweep's: its folder or its disk is gone. Hydra would start
+        # all other jobs first, and add a line of its own.
+        if _shows_traces or not sweep_is_running():
+            raise
+        _end_with(error)
 
 
 def main() -> None:
@@ -32,6 +43,9 @@ def main() -> None:
     # Before anything loads OpenMP: threads that spin long while they wait take cores from whatever else runs; on a busy
     # machine of two cores a forward pass then took 0.4 to 3 s in place of 0.04 (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # A log file that cannot be written is no reason for a traceback: the record's own error says why.
+    logging.raiseExceptions = False
+    outlive_output()
     guard_command(sys.argv[1:])
     register_schemas()
     share_config_store()
@@ -40,8 +54,22 @@ def main() -> None:
     if os.environ.get("HYDRA_FULL_ERROR"):
         _run()
         return
+    try:
+        _run_in_order()
+    except SystemExit as end:
+        if end.code:
+            output_code()
+            raise
+    if code := output_code():
+        sys.exit(code)
+
+
+def _run_in_order() -> None:
+    """`_run`, with one line for what goes wrong and an exit code for each way to end."""
+    global _shows_traces
+    _shows_traces = False
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    heed_sigterm()
+    handle_termination()
     try:
         _run()
     except Exception as error:
@@ -51,24 +79,25 @@ def main() -> None:
 
         abandon_sweep()
         print("interrupted: what had finished is kept", file=sys.stderr)
-        sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+        sys.exit(exit_code(interrupt))
 
 
 def _end_with(error: Exception) -> NoReturn:
     """Exit with one line for bad input and for a launcher that gave up; raise what is a flaw of the program."""
-    from rwkv_sweep.sweep import abandon_sweep, sweep_is_running
+    from rwkv_sweep.sweep import RESUMABLE, abandon_sweep, outcome, sweep_is_running
 
-    if is_bad_input(error):
-        print(f"error: {redact(one_line(error))}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    if not sweep_is_running():
+    begun, message = sweep_is_running(), outcome(error)
+    if begun:
+        abandon_sweep("FAILED")
+    if message is None and not begun:
         raise error
-    # Jobs record their own failures, so this is their launcher's: a worker was killed, a cluster went away.
-    abandon_sweep("FAILED")
-    lines = redact(str(error)).strip().splitlines() or ["no message"]
-    print(f"error: the launcher failed ({type(error).__name__}: {lines[0]:.300})", file=sys.stderr)
-    print("what had finished is kept: the same command with resume=true runs the rest", file=sys.stderr)
-    sys.exit(SOME_FAILED)
+    # Jobs record their own failures, so that this is their launcher's: a worker was killed, a cluster went away.
+    lines = str(error).strip().splitlines() or ["no message"]
+    print(
+        f"error: {redact(message or f'the launcher failed ({type(error).__name__}: {lines[0]:.300}){RESUMABLE}')}",
+        file=sys.stderr,
+    )
+    sys.exit(SOME_FAILED if begun else BAD_INPUT)
 
 
 def modes_first(arguments: list[str]) -> list[str]:

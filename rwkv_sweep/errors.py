@@ -33,6 +33,13 @@ class UnsupportedError(UserError):
     """
 
 
+class FolderGoneError(UserError):
+    """The folder of a sweep was removed while the sweep ran."""
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(f"{folder} was removed while its sweep ran: what was tracked of it is still in MLflow")
+
+
 class NoTokensError(UserError):
     """A tokenizer makes nothing of some sentences.
 
@@ -66,3 +73,15 @@ def first_line(error: BaseException) -> str:
     """`ZeroDivisionError: division by zero`: class and first line of an error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def system_error(error: BaseException, folder: object = None) -> str | None:
+    """`PATH: No space left on device`: what the system refused, where an error, or what caused it, says so. folder:
+    stands for the path where the system names none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            path = cause.filename or folder
+            return f"{path}: {cause.strerror}" if path else cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return None

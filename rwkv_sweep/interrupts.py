@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do: end the program in order, but never in the midst of writing a record."""
+"""What Ctrl-C, SIGTERM and SIGHUP do: end the program in order, but never in the midst of writing a record."""
 
 from __future__ import annotations
 
@@ -8,20 +8,39 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TERMINATING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SIGNALS = (signal.SIGINT, *_TERMINATING)
+_BY_SIGNAL = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM (a scheduler's or a service manager's word for stop), told apart from Ctrl-C by its exit code."""
+    """SIGTERM (a scheduler's or a service manager's word for stop) or SIGHUP (the terminal is gone).
+
+    Attributes:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    return _BY_SIGNAL + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
-def heed_sigterm() -> None:
-    """From now on SIGTERM ends this process as Ctrl-C does: what runs is recorded as KILLED, the parent run closed."""
-    signal.signal(signal.SIGTERM, _terminate)
+def handle_termination() -> None:
+    """From now on SIGTERM and SIGHUP end this process as Ctrl-C does: what runs is recorded as KILLED, the parent run
+    closed. SIGHUP stays ignored where it was (`nohup`)."""
+    for number in _TERMINATING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
 
 
 @contextlib.contextmanager
@@ -35,16 +54,18 @@ def interrupts_wait() -> Iterator[None]:
         return
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    held = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number in held:
+            handler = before[number]
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         restore()
 
-    for number in _SIGNALS:
+    for number in held:
         signal.signal(number, note)
     try:
         yield

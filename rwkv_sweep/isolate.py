@@ -13,11 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rwkv_sweep.config import RunConfig
+from rwkv_sweep.own_files import CRASH_FILE
 from rwkv_sweep.results import FAILED, RESULT_FILE, Result
 
 CHILD = "rwkv_sweep.isolated_job"
-CRASH_FILE = "crash.txt"
-"""Python's account of where a crash happened; there only if one did."""
 
 
 def run_isolated(run: RunConfig, planned: Result, folder: Path, root: Path) -> Result:

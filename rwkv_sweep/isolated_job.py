@@ -11,8 +11,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from rwkv_sweep.isolate import CRASH_FILE
+from rwkv_sweep.closed_output import outlive_output
 from rwkv_sweep.output_guard import guard_command
+from rwkv_sweep.own_files import CRASH_FILE
 from rwkv_sweep.redaction import remember_uri
 from rwkv_sweep.results import Result
 from rwkv_sweep.stopwatch import Stopwatch
@@ -25,6 +26,7 @@ from rwkv_sweep.validation import run_config
 def main() -> None:
     request = json.loads(sys.stdin.readline())
     remember_uri(request["run"]["tracking"]["uri"])
+    outlive_output()
     guard_command([])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quiet_dependencies()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
@@ -108,6 +109,14 @@ def job_overrides(config: DictConfig) -> list[list[str]]:
         return []
     (batch,) = BasicSweeper.split_arguments(_overrides(config), max_batch_size=None)
     return batch
+
+
+def quoted(text: str) -> str:
+    """`text` as a value of an override, with nothing in it that Hydra's grammar would read.
+
+    Hydra reads a backslash as one, unless it stands before a quote: those before a quote, and at the end, are doubled.
+    """
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
 
 
 def _overrides(config: DictConfig) -> list[Override]:

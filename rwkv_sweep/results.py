@@ -6,12 +6,13 @@ A run's folder holds `result.json` (status, params, metrics, tags), `pairs.csv` 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,18 +20,18 @@ from typing import Any
 
 from rwkv_sweep import record_checks as checks
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.own_files import AUDIT_FILE as AUDIT_FILE
+from rwkv_sweep.own_files import LATENCY_FILE as LATENCY_FILE
+from rwkv_sweep.own_files import OVERHEAD_FILE as OVERHEAD_FILE
+from rwkv_sweep.own_files import PAGE_FILE as PAGE_FILE
+from rwkv_sweep.own_files import PAIRS_FILE as PAIRS_FILE
+from rwkv_sweep.own_files import RESULT_FILE as RESULT_FILE
+from rwkv_sweep.own_files import RUN_FILES, unfinished_name
+from rwkv_sweep.own_files import SUMMARY_FILE as SUMMARY_FILE
+from rwkv_sweep.own_files import SUMMARY_TABLE as SUMMARY_TABLE
+from rwkv_sweep.own_files import THROUGHPUT_FILE as THROUGHPUT_FILE
 from rwkv_sweep.record_checks import read_record
 from rwkv_sweep.redaction import redact_all
-
-RESULT_FILE = "result.json"
-PAIRS_FILE = "pairs.csv"
-AUDIT_FILE = "audit.json"
-LATENCY_FILE = "latency_ms.csv"
-THROUGHPUT_FILE = "throughput.csv"
-OVERHEAD_FILE = "overhead_ms.csv"
-SUMMARY_FILE = "summary.csv"
-SUMMARY_TABLE = "summary.md"
-PAGE_FILE = "report.html"
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 UNSUPPORTED = "UNSUPPORTED"
@@ -97,7 +98,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write `result.json` into `folder`, whole or not at all."""
-        write_atomically(folder / RESULT_FILE, json.dumps(self._without_secrets(), indent=2, sort_keys=True) + "\n")
+        _write_of_run(folder, RESULT_FILE, json.dumps(self._without_secrets(), indent=2, sort_keys=True) + "\n")
 
     def _without_secrets(self) -> dict[str, Any]:
         texts = {"name": self.name, "params": self.params, "tags": self.tags, "error": self.error}
@@ -119,29 +120,42 @@ class Result:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write through a temporary file in the same folder, so that no reader ever sees half a file, nor the system's
-    crash leaves one: the content is on the disk before the name is."""
+    crash leaves one: the content is on the disk before the name is. Permissions are those of any new file (umask).
+
+    Raises:
+        OSError: it cannot be written; names `path`, and what was there before stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(unfinished_name(path.name, secrets.token_hex(4)))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write that fails names no file by itself
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _write_of_run(folder: Path, name: str, text: str) -> None:
+    """Write a file of a run; nothing is logged, moved or removed that is not in `RUN_FILES`."""
+    if name not in RUN_FILES:
+        raise ValueError(f"{name} is not in own_files.RUN_FILES")
+    write_atomically(folder / name, text)
 
 
 def write_pairs(folder: Path, rows: Iterable[tuple[str, int, float, float]]) -> None:
     """Write `pairs.csv`: split, row within the split (from 0), label, score (cosine or overlap)."""
-    _write_csv(folder / PAIRS_FILE, ("split", "row", "label", "score"), rows)
+    _write_csv(folder, PAIRS_FILE, ("split", "row", "label", "score"), rows)
 
 
 def write_audit(folder: Path, record: Mapping[str, Any]) -> None:
     """Write `audit.json`: what was quantized, what was left alone and why."""
-    write_atomically(folder / AUDIT_FILE, json.dumps(record, indent=1) + "\n")
+    _write_of_run(folder, AUDIT_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def read_scores(folder: Path, split: str) -> list[float]:
@@ -161,24 +175,24 @@ def read_scores(folder: Path, split: str) -> list[float]:
 
 def write_latency(folder: Path, samples_ms: Sequence[float]) -> None:
     """Write `latency_ms.csv`: one row per timed pair, in the order they were timed."""
-    _write_csv(folder / LATENCY_FILE, ("sample", "latency_ms"), enumerate(samples_ms))
+    _write_csv(folder, LATENCY_FILE, ("sample", "latency_ms"), enumerate(samples_ms))
 
 
 def write_throughput(folder: Path, rates: Sequence[float], reference: Sequence[float]) -> None:
     """Write `throughput.csv`: one row per timed pass, with the rate of the machine's reference product beside it."""
     rows = ((number, rate, machine) for number, (rate, machine) in enumerate(zip(rates, reference, strict=True)))
-    _write_csv(folder / THROUGHPUT_FILE, ("pass", "tokens_per_s", "reference_gflop_per_s"), rows)
+    _write_csv(folder, THROUGHPUT_FILE, ("pass", "tokens_per_s", "reference_gflop_per_s"), rows)
 
 
 def write_overhead(folder: Path, samples_ms: Mapping[str, Sequence[float]]) -> None:
     """Write `overhead_ms.csv`: one row per sample, with what was timed (`latency_this`, `batch_final`, ...)."""
     rows = [(name, turn, value) for name, values in samples_ms.items() for turn, value in enumerate(values)]
-    _write_csv(folder / OVERHEAD_FILE, ("timed", "turn", "ms"), rows)
+    _write_csv(folder, OVERHEAD_FILE, ("timed", "turn", "ms"), rows)
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _write_csv(folder: Path, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_atomically(path, text.getvalue())
+    _write_of_run(folder, name, text.getvalue())

@@ -11,12 +11,9 @@ from pathlib import Path
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.own_files import EARLIER, RUN_FILES, present
 from rwkv_sweep.results import REPEATABLE, RESULT_FILE, Result
-from rwkv_sweep.sweep_folder import EARLIER
 from rwkv_sweep.terminal import say
-
-_FRESH = (".hydra", "rwkv_sweep.log")
-"""Of this attempt, not of the run taken over."""
 
 
 def recorded(folder: Path, key: str) -> Result | None:
@@ -64,9 +61,9 @@ def _left_earlier(root: Path, key: str) -> Iterator[Path]:
 
 
 def _copy(source: Path, folder: Path, name: str, run_id: str | None = None) -> Result:
-    """All files of a run, its record last: until that is there, nothing is."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and not path.is_symlink() and path.name not in (*_FRESH, RESULT_FILE):
+    """All files of a run, its record last: until that is there, nothing is. Log and config are of this attempt."""
+    for path in present(source, RUN_FILES):
+        if path.name != RESULT_FILE:
             shutil.copyfile(path, folder / path.name)
     result = Result.load(source)
     tags = result.tags if run_id is None else {**result.tags, "taken_over_from": run_id}

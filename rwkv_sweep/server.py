@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.interrupts import heed_sigterm
+from rwkv_sweep.interrupts import handle_termination
 from rwkv_sweep.terminal import quiet_dependencies
 
 DATABASE = "mlflow"
@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     args = parser.parse_args()
     quiet_dependencies()
-    heed_sigterm()
+    handle_termination()
     try:
         with (
             postgres(args.folder) as uri,

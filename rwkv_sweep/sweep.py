@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from rwkv_sweep.closed_output import outlive_output
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
-from rwkv_sweep.errors import ends_the_program, first_line
+from rwkv_sweep.errors import FolderGoneError, ends_the_program, first_line, system_error
+from rwkv_sweep.folder_checks import RUN_KEY, SWEEP_KEY, Planned, check_jobs, check_root, require_name
 from rwkv_sweep.jobs import (
     compose_jobs,
     compose_once,
     job_overrides,
     load_seldom,
+    quoted,
     require_values,
     run_only,
     swept_keys,
@@ -43,16 +47,19 @@ from rwkv_sweep.terminal import announce, quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
 BAD_INPUT, SOME_FAILED = 2, 1
+RESUMABLE = "; what had finished is kept, and the same command with resume=true runs the rest"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """The sweep this process is running. tracking: as given, with what the record on disk leaves out."""
+    """The sweep this process is running. tracking: as given, with what the record on disk leaves out. record: as on
+    disk, from where it may be gone."""
 
     root: Path
     tracking: TrackingConfig
+    record: SweepRecord
 
 
 _current: _Running | None = None
@@ -70,14 +77,15 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
         except BaseException as error:
             if ends_the_program(error):
                 raise
+            begun = sweep_is_running()
             with contextlib.suppress(Exception):  # the first error is the one to report
                 abandon_sweep("FAILED")
-            if isinstance(error, Exception) and is_bad_input(error):
-                print(f"error: {redact(one_line(error))}", file=sys.stderr)
-                raise SystemExit(BAD_INPUT) from error
             log.debug("".join(traceback.format_exception(error)))
-            print(f"error: {redact(first_line(error))} (hydra.verbose=true says where)", file=sys.stderr)
-            raise SystemExit(SOME_FAILED) from error
+            message = outcome(error) or f"{first_line(error)} (hydra.verbose=true says where)"
+            print(f"error: {redact(message)}", file=sys.stderr)
+            bad_input = isinstance(error, Exception) and is_bad_input(error) and not isinstance(error, FolderGoneError)
+            refused_at_once = not begun and system_error(error) is not None
+            raise SystemExit(BAD_INPUT if bad_input or refused_at_once else SOME_FAILED) from error
 
     return wrapped
 
@@ -91,6 +99,7 @@ class SweepCallback(Callback):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a launcher's worker: Hydra there writes the config's files before any code of a job runs."""
         remember(state["secrets"])
+        outlive_output()
         guard_output()
 
     @_not_swallowed
@@ -104,7 +113,7 @@ class SweepCallback(Callback):
         remember_config(config)
         swept, name = swept_keys(config), _name(config)
         load_seldom(config)
-        _settle(config)
+        _make_absolute(config)
         require_values(config)
         announce(len(job_overrides(config)))
         jobs = compose_jobs(config)
@@ -123,8 +132,8 @@ class SweepCallback(Callback):
 
 def abandon_sweep(status: str = KILLED) -> None:
     """Close the parent run of a sweep that was interrupted, or whose launcher failed; what finished stays."""
-    if _current is not None and (_current.root / SWEEP_FILE).exists():
-        _close(SweepRecord.load(_current.root), _current.tracking, status, [])
+    if _current is not None:
+        _close(_current.record, _current.tracking, status, [])
 
 
 def sweep_is_running() -> bool:
@@ -132,14 +141,30 @@ def sweep_is_running() -> bool:
     return _current is not None
 
 
-def _settle(config: DictConfig) -> None:
-    """Make the sweep's folder absolute: a cluster's jobs start elsewhere."""
+def outcome(error: BaseException) -> str | None:
+    """One line for an error that somebody can act on (bad input, a full disk, a folder that is gone); None for a flaw
+    of the program."""
+    if _current is not None and not (_current.root / SWEEP_FILE).exists():
+        return str(FolderGoneError(_current.root))
+    if isinstance(error, Exception) and is_bad_input(error):
+        return one_line(error)
+    refused = system_error(error, _current.root if _current is not None else None)
+    return refused if refused is None or _current is None else refused + RESUMABLE
+
+
+def _make_absolute(config: DictConfig) -> None:
+    """Make the sweep's folder absolute: a cluster's jobs start elsewhere.
+
+    Raises:
+        UserError: Hydra cannot take the folder's name.
+    """
+    folder = Path(config.hydra.sweep.dir).absolute()
+    require_name(folder, SWEEP_KEY)
     with open_dict(config.hydra):
         OmegaConf.set_readonly(config.hydra, False)
-        config.hydra.sweep.dir = folder = str(Path(config.hydra.sweep.dir).absolute())
+        config.hydra.sweep.dir = str(folder)
         # The jobs' configs are composed anew, from these.
-        quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
 
 
 def _name(config: DictConfig) -> str:
@@ -157,7 +182,7 @@ def _start(
     runs = [run_config(job) for job in jobs]
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.preflight import check_runs
-    from rwkv_sweep.sweep_folder import claim, prepare_resume
+    from rwkv_sweep.sweep_folder import claim, prepare_resume, previous_sweep
     from rwkv_sweep.tracking import check_tracking, unused_variable
 
     root = root.absolute()
@@ -167,30 +192,62 @@ def _start(
     checked = check_runs(runs, runs_here(config))
     kept = [number for number, first_number in enumerate(checked.same_as) if number == first_number]
     runs = [runs[number] for number in kept]
-    claim(root, first.resume, "hydra.sweep.dir" if multirun else "hydra.run.dir")
-    record = _planned(name, first, runs, swept, root, started, multirun)
-    if first.resume:
+    names = _job_names(config, swept)
+    folders = _checked_folders(config, root, [jobs[number] for number in kept], [names[number] for number in kept])
+    claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
+    before = previous_sweep(root)
+    record = _planned(name, first, runs, swept, root, started, multirun, before, folders)
+    if before is not None:
         # The kind of a cluster's device is known on its nodes alone, and so are the keys.
-        prepare_resume(root, _keys(runs) if runs_here(config) else {})
+        prepare_resume(root, before, folders, _keys(runs) if runs_here(config) else {})
     record.save(root)
-    _current = _Running(root, first.tracking)
+    _current = _Running(root, first.tracking, record)
     if ignored := unused_variable(first.tracking, config.hydra.overrides.task, os.environ):
         say(ignored)
     record = _opened(record, first.tracking, root)
-    _say_repeated(config, checked.same_as, swept)
+    _current = _Running(root, first.tracking, record)
+    _say_repeated(names, checked.same_as)
     for each in checked.prepared:
         each.run_baselines(root, record.parent)
     return kept
 
 
-def _say_repeated(config: DictConfig, same_as: list[int], swept: list[str]) -> None:
-    """Which jobs are left out because another one is the same run."""
-    if len(set(same_as)) == len(same_as):
-        return
-    names = [
+def _job_names(config: DictConfig, swept: list[str]) -> list[str]:
+    """What is swept, of each job; of a single run what was typed."""
+    if not swept:
+        return [_name(config)] * max(1, len(job_overrides(config)))
+    return [
         ",".join(override for override in job if override.partition("=")[0].lstrip("+~") in swept)
         for job in job_overrides(config)
     ]
+
+
+def _checked_folders(config: DictConfig, root: Path, jobs: list[DictConfig], names: list[str]) -> list[Path] | None:
+    """The folders of the jobs, once it is sure that they differ and that nothing of others would be overwritten; None
+    where they are not known beforehand.
+
+    Raises:
+        UserError: a folder that cannot be.
+    """
+    from rwkv_sweep.job_folders import composed_folders, recorded_folders
+    from rwkv_sweep.sweep_folder import previous_sweep
+
+    multirun = config.hydra.mode == RunMode.MULTIRUN
+    check_root(root, multirun, config)
+    if not multirun:
+        return [root]
+    folders = composed_folders(jobs, root) if jobs else None
+    if folders is not None:
+        planned = [Planned(*parts) for parts in zip(names, folders, jobs, strict=True)]
+        before = previous_sweep(root)
+        check_jobs(root, planned, recorded_folders(root, before).values() if before else [])
+    return folders
+
+
+def _say_repeated(names: list[str], same_as: list[int]) -> None:
+    """Which jobs are left out because another one is the same run."""
+    if len(set(same_as)) == len(same_as):
+        return
     pairs = [(names[number], names[first]) for number, first in enumerate(same_as) if first != number]
     repeated = [f"{name} again" if name == other else f"{name} is {other}" for name, other in pairs]
     shown = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
@@ -198,13 +255,21 @@ def _say_repeated(config: DictConfig, same_as: list[int], swept: list[str]) -> N
 
 
 def _planned(
-    name: str, first: RunConfig, runs: list[RunConfig], swept: list[str], root: Path, started: float, multirun: bool
+    name: str,
+    first: RunConfig,
+    runs: list[RunConfig],
+    swept: list[str],
+    root: Path,
+    started: float,
+    multirun: bool,
+    before: SweepRecord | None,
+    folders: list[Path] | None,
 ) -> SweepRecord:
     """The record before any tracking; a resumed sweep stays the one it was."""
+    from rwkv_sweep.job_folders import relative
     from rwkv_sweep.tracking.uris import lasting
 
     poolings = list(dict.fromkeys(run.pooling.name for run in runs or [first]))
-    before = SweepRecord.load(root) if (root / SWEEP_FILE).exists() else None
     return SweepRecord(
         name=name,
         parent=before.parent if before else None,
@@ -217,6 +282,7 @@ def _planned(
         multirun=multirun,
         jobs=len(runs) or None,
         cwd=str(Path.cwd()),
+        folders=None if folders is None else [relative(root, folder) for folder in folders],
     )
 
 
@@ -253,6 +319,8 @@ def _end(root: Path) -> None:
 
     assert _current is not None
     tracking = _current.tracking
+    if not (root / SWEEP_FILE).exists():
+        raise FolderGoneError(root)
     record = SweepRecord.load(root)
     results = sweep_results(root)
     missing = _missing(record, results)
@@ -299,17 +367,20 @@ def _close(record: SweepRecord, tracking: TrackingConfig, status: str, artifacts
     """Bring in what the server did not take when it happened, then give the parent run its last state."""
     if not tracking.enabled or _current is None:
         return
-    from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, tracked
+    from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, parent_run, tracked
 
     root = _current.root
+    is_there = (root / SWEEP_FILE).exists()
     if status == KILLED:
         hurry()
 
     def close(tracker: Tracker) -> bool:
-        import_folder(tracker, root)
-        if (parent := SweepRecord.load(root).parent or record.parent) is not None:
+        if is_there:
+            import_folder(tracker, root)
+        parent = parent_run(tracker, record, root) if record.parent is None and is_there else record.parent
+        if parent is not None:
             end_parent(tracker, parent, status, root, artifacts)
         return True
 
-    if tracked(tracking, close, retry=True) is None:
+    if tracked(tracking, close, retry=True) is None and is_there:
         say(f"to track them later: python -m rwkv_sweep.tracking import {shlex.quote(str(root))}")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.job_folders import is_reached_by_link, note_files, recorded_folders
+from rwkv_sweep.own_files import BASELINES, EARLIER, LOCK_FILE, LOG_FILE, remove_empty, remove_run, run_files
 from rwkv_sweep.results import BASELINE, DAMAGED, FAILED, FINISHED, MODEL, RESULT_FILE, Result
-from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE
-
-LOCK_FILE = ".lock"
-EARLIER = "earlier"
-"""Within a resumed sweep's folder: what earlier attempts recorded under another job's number, or did not finish."""
+from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 
 _claims: dict[Path, FileLock] = {}
 """Locks this process holds, by folder; the system lets go of them when it dies, however it does."""
@@ -28,17 +27,29 @@ def claim(root: Path, resume: bool, key: str) -> None:
         key: the setting that names the folder, for messages.
 
     Raises:
-        UserError: another process is at work there, or a sweep lies there that is not to be resumed.
+        UserError: another process is at work there, or a sweep lies there that is not to be resumed, or the folder
+            cannot be written.
     """
-    if not resume and (root / SWEEP_FILE).exists():
-        raise UserError(f"{key}={root} holds a sweep already: valid is resume=true to go on with it, or another folder")
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / LOCK_FILE)
+    _require_no_sweep(root, resume, key)
     try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / LOCK_FILE)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"{key}={root} is being written by another process: wait for it, or take another") from error
+    except OSError as error:
+        raise UserError(f"{key}={root} cannot be written: {error.strerror}") from error
+    try:
+        _require_no_sweep(root, resume, key)  # another process may have run one since
+    except UserError:
+        lock.release()
+        raise
     _claims[root] = lock
+
+
+def _require_no_sweep(root: Path, resume: bool, key: str) -> None:
+    if not resume and (root / SWEEP_FILE).exists():
+        raise UserError(f"{key}={root} holds a sweep already: valid is resume=true to go on with it, or another folder")
 
 
 def is_claimed(root: Path) -> bool:
@@ -52,6 +63,15 @@ def release(root: Path) -> None:
         lock.release()
 
 
+def previous_sweep(root: Path) -> SweepRecord | None:
+    """The record of the sweep (or single run) that lies in a folder; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return SweepRecord.load(root) if (root / SWEEP_FILE).exists() else None
+
+
 def sweep_results(root: Path) -> list[Result]:
     """Records of all jobs and baselines found in a sweep's (or a single run's) folder, jobs in their order.
 
@@ -62,47 +82,70 @@ def sweep_results(root: Path) -> list[Result]:
 
 def result_folders(root: Path) -> list[Path]:
     """Folders of all records of a sweep: jobs by number, then baselines."""
-    folders = {path.parent for pattern in ("", "*/", "baselines/*/") for path in root.glob(pattern + RESULT_FILE)}
-
-    def place(folder: Path) -> tuple[bool, int, str]:
-        number = int(folder.name) if folder.name.isdecimal() else 0
-        return (folder.parent.name == "baselines", number, folder.name)
-
-    return sorted(folders, key=place)
+    baselines = sorted(path.parent for path in root.glob(f"{BASELINES}/*/{RESULT_FILE}"))
+    jobs = _job_folders(root)
+    return [*(folder for folder in jobs if (folder / RESULT_FILE).exists()), *baselines]
 
 
-def prepare_resume(root: Path, keys: Mapping[int, str]) -> None:
-    """Leave in place what is finished and still asked for; everything else makes room.
+def _job_folders(root: Path) -> list[Path]:
+    try:
+        record = previous_sweep(root)
+    except UserError:
+        record = None
+    if record is not None and (record.folders is not None or note_files(root)):
+        return list(recorded_folders(root, record).values())
+    # Of a version that recorded no folders, or without a readable sweep.json: what lies there.
+    present = {path.parent for pattern in ("", "*/") for path in root.glob(pattern + RESULT_FILE)}
+    return sorted(present, key=lambda path: (int(path.name) if path.name.isdecimal() else 0, path.name))
+
+
+def prepare_resume(root: Path, before: SweepRecord, folders: Sequence[Path] | None, keys: Mapping[int, str]) -> None:
+    """Leave in place what is finished and still asked for; set aside or remove what else the sweep has written.
 
     A finished run of another key (the jobs were renumbered, the code changed) and a failed one move to `earlier/`, from
-    where `resume` takes back what is asked for under another number. A folder without a record is half a run and goes.
+    where `resume` takes back what is asked for under another number. Half a run, which has no record, is removed. All
+    other files, wherever they lie, are left alone.
 
     Args:
+        before: the sweep that lies there; only folders that it has recorded are looked into.
+        folders: of the jobs to come, by number; None where they are not known.
         keys: of the jobs to come, by number; empty where the sweeper chooses them as it goes.
     """
     (root / STOP_FILE).unlink(missing_ok=True)
-    if (root / RESULT_FILE).exists() and not _stays(result := _read(root), keys.get(0)):
-        target = _room(root, f"run-{result.id or 'damaged'}")
-        for path in [path for path in root.iterdir() if path.suffix in (".json", ".csv") and path.name != SWEEP_FILE]:
-            path.rename(target / path.name)
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name.isdigit()):
+    wanted = {folder: keys.get(number) for number, folder in enumerate(folders or [])}
+    for number, folder in recorded_folders(root, before).items():
+        if is_reached_by_link(folder, root):
+            continue
         if not (folder / RESULT_FILE).exists():
-            shutil.rmtree(folder)
-        elif not _stays(result := _read(folder), keys.get(int(folder.name))):
-            folder.replace(_room(root, f"{folder.name}-{result.id or 'damaged'}"))
+            remove_run(folder)
+        elif not _stays(result := _read(folder), wanted.get(folder)):
+            _set_aside(root, folder, f"{'run' if folder == root else number}-{_safe(result.id)}")
+    for note in note_files(root):
+        note.unlink(missing_ok=True)
 
 
 def _stays(result: Result, key: str | None) -> bool:
     return result.status == FINISHED and result.key == key
 
 
-def _room(root: Path, name: str) -> Path:
-    """An empty folder under `earlier/`; what was moved there before, and taken back since, goes."""
+def _set_aside(root: Path, folder: Path, name: str) -> None:
+    """Move a run's files to `earlier/`, the record last: a process killed in between finds the rest again."""
     target = root / EARLIER / name
-    if target.exists():
-        shutil.rmtree(target)
-    target.mkdir(parents=True)
-    return target
+    if is_reached_by_link(target, root):
+        raise UserError(f"{target} is reached by a symbolic link: remove the link, or take another folder")
+    for path in run_files(folder):
+        if folder == root and path.name == LOG_FILE:
+            continue  # one log of all attempts; it may have been there before
+        moved = target / path.relative_to(folder)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, moved)
+    if folder != root:
+        remove_empty(folder)
+
+
+def _safe(identity: str) -> str:
+    """A record's id as part of a file's name."""
+    return identity if re.fullmatch(r"[\w-]+", identity, re.ASCII) else "damaged"
 
 
 def _read(folder: Path) -> Result:
@@ -110,5 +153,5 @@ def _read(folder: Path) -> Result:
         return Result.load(folder)
     except (UserError, OSError) as error:
         reason = {"kind": DAMAGED, "message": str(error)}
-        kind = BASELINE if folder.parent.name == "baselines" else MODEL
+        kind = BASELINE if folder.parent.name == BASELINES else MODEL
         return Result(folder.name, kind, FAILED, {}, error=reason)

@@ -10,12 +10,10 @@ from typing import Any
 from rwkv_sweep import record_checks as checks
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.own_files import STOP_FILE as STOP_FILE
+from rwkv_sweep.own_files import SWEEP_FILE as SWEEP_FILE
 from rwkv_sweep.record_checks import read_record
 from rwkv_sweep.redaction import redact_all
-
-SWEEP_FILE = "sweep.json"
-STOP_FILE = "stopped"
-"""Lies in the folder of a sweep that `on_error=stop` ended, with the name of the run that failed."""
 
 _FIELDS: dict[str, checks.Check] = {
     "name": checks.text,
@@ -29,6 +27,7 @@ _FIELDS: dict[str, checks.Check] = {
     "multirun": checks.flag,
     "jobs": checks.optional(checks.count),
     "cwd": checks.text,
+    "folders": checks.optional(checks.list_of(checks.text)),
 }
 _REQUIRED = ("name", "parent", "swept", "poolings", "report", "tracking")
 
@@ -42,6 +41,7 @@ class SweepRecord:
     tracking: where runs are tracked, absolute and without secrets. started: seconds since the epoch.
     id: stands for the sweep wherever it is imported. multirun: whether it has a parent run at all.
     jobs: how many there are to be, None where the sweeper chooses them as it goes. cwd: what relative paths start from.
+    folders: of the jobs by number, relative to the sweep's; None where they are not known beforehand.
     """
 
     name: str
@@ -55,6 +55,7 @@ class SweepRecord:
     multirun: bool = False
     jobs: int | None = None
     cwd: str = ""
+    folders: list[str] | None = None
 
     @classmethod
     def load(cls, root: Path) -> SweepRecord:

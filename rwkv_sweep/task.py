@@ -20,18 +20,20 @@ from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.embedder import Embedder
 from rwkv_sweep.environment import environment_tags
-from rwkv_sweep.errors import UnsupportedError, ends_the_program
+from rwkv_sweep.errors import FolderGoneError, UnsupportedError, ends_the_program
 from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.failures import failed, without_non_finite
 from rwkv_sweep.gpus import own_gpu
 from rwkv_sweep.identity import run_key
 from rwkv_sweep.interrupts import interrupts_wait
 from rwkv_sweep.isolate import run_isolated
+from rwkv_sweep.job_folders import note_folder
 from rwkv_sweep.layers import layers_name
 from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.out_of_memory import with_smaller_batches
 from rwkv_sweep.output_guard import guard_output
+from rwkv_sweep.own_files import remove_run
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
@@ -42,10 +44,10 @@ from rwkv_sweep.profiling.speed import measure_speed, speed_sample
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.quality_pass import measure_quality
 from rwkv_sweep.redaction import redact_files, remember_uri
-from rwkv_sweep.results import FAILED, FINISHED, KILLED, UNSUPPORTED, Result, write_atomically, write_audit
+from rwkv_sweep.results import FAILED, FINISHED, KILLED, RESULT_FILE, UNSUPPORTED, Result, write_atomically, write_audit
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.stopwatch import Stopwatch
-from rwkv_sweep.sweep_record import STOP_FILE, SweepRecord
+from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies, say
 from rwkv_sweep.validation import run_config
 
@@ -188,10 +190,16 @@ def _place(run: RunConfig) -> Place:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     root = Path(hydra.sweep.dir).absolute() if hydra.mode is not None and hydra.mode.name == "MULTIRUN" else folder
+    if not (root / SWEEP_FILE).exists():
+        remove_run(folder)  # what Hydra has just written of this job
+        with contextlib.suppress(OSError):
+            root.rmdir()
+        raise FolderGoneError(root)
     record = SweepRecord.load(root)
     if Path(record.cwd).is_dir():
         os.chdir(record.cwd)  # a cluster's workers start elsewhere, and relative paths are the command's
     number = 0 if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
+    note_folder(root, record, number, folder)
     return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record, number)
 
 
@@ -224,8 +232,9 @@ def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> Non
             return
         _track(result, run, place)
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
-    with interrupts_wait(), contextlib.suppress(OSError):  # without this one figure the record is still whole
-        result.save(place.folder)
+    if (place.folder / RESULT_FILE).exists():  # not removed meanwhile
+        with interrupts_wait(), contextlib.suppress(OSError):  # without this one figure the record is still whole
+            result.save(place.folder)
 
 
 def _hurry(run: RunConfig) -> None:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from rwkv_sweep.tracking.client import MlflowClient as MlflowClient
     from rwkv_sweep.tracking.client import Tracker, hurry
     from rwkv_sweep.tracking.guarded import track_result, tracked
-    from rwkv_sweep.tracking.importing import bring_in, close_imported, end_parent, import_folder, mend, open_parent
+    from rwkv_sweep.tracking.importing import (
+        bring_in,
+        close_imported,
+        end_parent,
+        import_folder,
+        mend,
+        open_parent,
+        parent_run,
+    )
 
 __all__ = [
     "MlflowClient",
@@ -28,6 +36,7 @@ __all__ = [
     "lasting",
     "mend",
     "open_parent",
+    "parent_run",
     "track_result",
     "tracked",
     "ui_command",
@@ -37,7 +46,7 @@ __all__ = [
 _LOADS_MLFLOW = {
     "client": ("MlflowClient", "Tracker", "hurry"),
     "guarded": ("track_result", "tracked"),
-    "importing": ("bring_in", "close_imported", "end_parent", "import_folder", "mend", "open_parent"),
+    "importing": ("bring_in", "close_imported", "end_parent", "import_folder", "mend", "open_parent", "parent_run"),
 }
 
 

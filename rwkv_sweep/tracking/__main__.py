@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.output_guard import guard_command
+from rwkv_sweep.own_files import LOCK_FILE
 from rwkv_sweep.redaction import HIDDEN, remember_uri
-from rwkv_sweep.sweep_folder import LOCK_FILE
 from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import quiet_dependencies
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.own_files import RUN_FILES, run_files
 from rwkv_sweep.processes import is_dead, this_process
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
@@ -104,7 +105,7 @@ class Tracker:
         return str(run.info.run_id)
 
     def log_result(self, result: Result, folder: Path, parent: str | None) -> str:
-        """Log a finished or failed run with everything in its folder, and return its run id."""
+        """Log a finished or failed run with its files, and return its run id."""
         tags = {**result.tags, KIND: result.kind, STATUS: result.status, KEY: result.key}
         run_id = self.start_run(result.name, tags, parent, result.started, result.id, folder)
         try:
@@ -136,7 +137,9 @@ class Tracker:
             self._client.log_batch(run_id, metrics=metrics, tags=written)
             if data is not None or model is not None:
                 self._client.log_inputs(run_id, [data] if data else None, [LoggedModelInput(model)] if model else None)
-        self._client.log_artifacts(run_id, str(folder))
+        for path in run_files(folder):  # by name: the folder may hold anything, this very database too
+            within = path.parent.relative_to(folder).as_posix()
+            self._client.log_artifact(run_id, str(path), None if within == "." else within)
         self.close_run(run_id, mlflow_status(result.status), result.ended)
 
     def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = (), description: str = "") -> None:
@@ -190,8 +193,10 @@ class Tracker:
         return [run for run in running if PROCESS in run.data.tags and is_dead(run.data.tags[PROCESS])]
 
     def fetch(self, run_id: str, folder: Path) -> None:
-        """Copy a run's artifacts into `folder`."""
-        self._client.download_artifacts(run_id, "", str(folder))
+        """Copy a run's files into `folder`; other artifacts, which somebody may have added, are left."""
+        logged = {artifact.path for artifact in self._client.list_artifacts(run_id)}
+        for name in (name for name in RUN_FILES if name in logged):
+            self._client.download_artifacts(run_id, name, str(folder))
 
     def _search(self, condition: str) -> list[Run]:
         found: list[Run] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.own_files import LOCK_FILE
 from rwkv_sweep.results import (
     FAILED,
     FINDINGS,
@@ -22,7 +23,7 @@ from rwkv_sweep.results import (
     SUMMARY_TABLE,
     Result,
 )
-from rwkv_sweep.sweep_folder import LOCK_FILE, is_claimed, result_folders, sweep_results
+from rwkv_sweep.sweep_folder import is_claimed, result_folders, sweep_results
 from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.terminal import say
 from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, is_refusal, mlflow_status, reason

@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from rwkv_sweep.interrupts import Terminated, heed_sigterm, interrupts_wait
+from rwkv_sweep.interrupts import Terminated, handle_termination, interrupts_wait
 from rwkv_sweep.processes import is_dead, this_process
 
 
@@ -58,7 +58,7 @@ def test_a_second_interrupt_comes_through() -> None:
 def test_sigterm_is_an_interrupt_of_its_own_kind() -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
-        heed_sigterm()
+        handle_termination()
         with pytest.raises(Terminated), interrupts_wait():
             os.kill(os.getpid(), signal.SIGTERM)
     finally:

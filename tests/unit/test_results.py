@@ -40,13 +40,21 @@ def test_failure_keeps_its_reason(tmp_path: Path) -> None:
     assert Result.load(tmp_path).metrics == {}
 
 
-def test_atomic_write_replaces_whole_files(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    write_atomically(path, "first, and rather long\n")
-    write_atomically(path, "second\n")
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664), (0o027, 0o640)])
+def test_atomic_write_replaces_whole_files_with_the_modes_of_any_new_file(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    path = tmp_path / "new" / "file.txt"
+    before = os.umask(umask)
+    try:
+        write_atomically(path, "first, and rather long\n")
+        write_atomically(path, "second\n")
+    finally:
+        os.umask(before)
     assert path.read_text() == "second\n"
-    assert os.listdir(tmp_path) == ["file.txt"]
-    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(path.parent) == ["file.txt"]
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.parent.stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -60,8 +68,9 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(path, "new\n")
+    assert caught.value.filename == str(path)
     assert os.listdir(tmp_path) == ["file.txt"]
     assert path.read_text() == "old\n"
 

@@ -14,7 +14,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.results import FAILED, FINISHED, Result
 from rwkv_sweep.resume import recorded, take_over
 from rwkv_sweep.sweep_folder import claim, is_claimed, prepare_resume, release, sweep_results
-from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE
+from rwkv_sweep.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 
 NOWHERE = TrackingConfig(False, "sqlite:///x.db", "x", "x")
 
@@ -38,15 +38,29 @@ def test_a_folder_of_its_own_key_is_taken_as_it_is(tmp_path: Path) -> None:
     assert recorded(tmp_path, "key-a") is None
 
 
+def sweep_of(folders: list[str], multirun: bool = True) -> SweepRecord:
+    return SweepRecord("x", None, [], ["mean"], None, {}, multirun=multirun, jobs=len(folders), folders=folders)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """All files below a folder, with their content."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 def test_what_is_finished_stays_the_rest_makes_room(tmp_path: Path) -> None:
     for number, name, status in ((0, "a", FINISHED), (1, "b", FAILED), (2, "c", FINISHED), (4, "e", FINISHED)):
         finished(tmp_path / str(number), name, status)
     (tmp_path / "3" / ".hydra").mkdir(parents=True)
+    (tmp_path / "3" / ".hydra" / "config.yaml").write_text("x")
+    (tmp_path / "3" / "pairs.csv").write_text("half")
+    (tmp_path / "3" / ".result.json.0123abcd.unfinished").write_text("half")
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "result.json").write_text("{")
     (tmp_path / "baselines" / "x").mkdir(parents=True)
     (tmp_path / STOP_FILE).write_text("b")
-    prepare_resume(tmp_path, {0: "key-a", 1: "key-b", 2: "key-e", 3: "key-d"})
+    folders = [tmp_path / str(number) for number in range(4)]
+    keys = {0: "key-a", 1: "key-b", 2: "key-e", 3: "key-d"}
+    prepare_resume(tmp_path, sweep_of(list("012345")), folders, keys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "baselines", "earlier"]
     earlier = sorted(path.name for path in (tmp_path / "earlier").iterdir())
     assert earlier == ["1-id-b", "2-id-c", "4-id-e", "5-damaged"]
@@ -63,18 +77,79 @@ def test_what_is_finished_stays_the_rest_makes_room(tmp_path: Path) -> None:
 def test_setting_aside_twice_keeps_one(tmp_path: Path) -> None:
     for _ in range(2):
         finished(tmp_path / "0", "a")
-        prepare_resume(tmp_path, {0: "another"})
+        prepare_resume(tmp_path, sweep_of(["0"]), [tmp_path / "0"], {0: "another"})
     assert [path.name for path in (tmp_path / "earlier").iterdir()] == ["0-id-a"]
+
+
+def test_a_move_cut_off_half_way_is_completed(tmp_path: Path) -> None:
+    finished(tmp_path / "0", "a")
+    (tmp_path / "earlier" / "0-id-a").mkdir(parents=True)
+    (tmp_path / "0" / "pairs.csv").rename(tmp_path / "earlier" / "0-id-a" / "pairs.csv")
+    prepare_resume(tmp_path, sweep_of(["0"]), [tmp_path / "0"], {0: "another"})
+    assert set(tree(tmp_path)) == {"earlier/0-id-a/pairs.csv", "earlier/0-id-a/result.json"}
 
 
 def test_a_single_runs_record_makes_room_too(tmp_path: Path) -> None:
     finished(tmp_path, "a")
     (tmp_path / SWEEP_FILE).write_text("{}")
-    prepare_resume(tmp_path, {0: "key-a"})
+    before = sweep_of(["."], multirun=False)
+    prepare_resume(tmp_path, before, [tmp_path], {0: "key-a"})
     assert (tmp_path / "result.json").exists()
-    prepare_resume(tmp_path, {0: "another"})
+    prepare_resume(tmp_path, before, [tmp_path], {0: "another"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", SWEEP_FILE]
     assert {path.name for path in (tmp_path / "earlier" / "run-id-a").iterdir()} == {"result.json", "pairs.csv"}
+
+
+FOREIGN = ("2019/thesis.txt", "7/result.json", "0/mine.csv", "1/notes.json", "mine.csv", "notes.json", "earlier/x.txt")
+
+
+@pytest.mark.parametrize("multirun", [True, False])
+@pytest.mark.parametrize("key", ["the same", "another"])
+def test_what_is_of_others_is_left_alone(tmp_path: Path, multirun: bool, key: str) -> None:
+    """Beside the sweep's files and in its jobs' folders: names alone say nothing."""
+    for name in FOREIGN:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"of others: {name}")
+    (tmp_path / "0" / "pairs.csv").write_text("half a run")  # without a record
+    finished(tmp_path / "1" if multirun else tmp_path, "b")
+    folders = [tmp_path / "0", tmp_path / "1"] if multirun else [tmp_path]
+    before = sweep_of(["0", "1"] if multirun else ["."], multirun)
+    prepare_resume(tmp_path, before, folders, {number: f"key-{key}" for number in range(2)})
+    after = tree(tmp_path)
+    assert {name: after.get(name) for name in FOREIGN} == {name: f"of others: {name}".encode() for name in FOREIGN}
+    assert ("0/pairs.csv" in after) is not multirun  # a single run has no folder 0
+
+
+def test_nothing_is_moved_through_a_symbolic_link(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "sweep"
+    finished(elsewhere / "0", "a")
+    root.mkdir()
+    (root / "0").symlink_to(elsewhere / "0")
+    finished(root / "1", "b")
+    (root / "1" / "pairs.csv").unlink()
+    (root / "1" / "pairs.csv").symlink_to(elsewhere / "0" / "pairs.csv")
+    (root / "1" / ".hydra").symlink_to(elsewhere)
+    (elsewhere / "config.yaml").write_text("mine")
+    before = tree(elsewhere)
+    prepare_resume(root, sweep_of(["0", "1"]), [root / "0", root / "1"], {})
+    assert tree(elsewhere) == before and (root / "0").is_symlink() and (root / "1" / "pairs.csv").is_symlink()
+    assert [path.name for path in (root / "earlier" / "1-id-b").iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("identity", ["../../x", "", "a/b", "."])
+def test_a_records_id_is_no_path(tmp_path: Path, identity: str) -> None:
+    Result("a", "model", FAILED, {}, id=identity).save(tmp_path / "0")
+    prepare_resume(tmp_path, sweep_of(["0"]), [tmp_path / "0"], {})
+    (moved,) = tree(tmp_path)
+    assert moved.startswith("earlier/0-") and moved.count("/") == 2
+
+
+def test_a_record_without_folders_knows_as_many_as_it_had_jobs(tmp_path: Path) -> None:
+    for number in (0, 1, 2):
+        finished(tmp_path / str(number), f"r{number}")
+    prepare_resume(tmp_path, SweepRecord("x", None, [], [], None, {}, multirun=True, jobs=2), None, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "earlier"]
 
 
 def test_damaged_records_are_failures_that_say_so(tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ def test_single_run_lies_in_the_folder_itself(tmp_path: Path) -> None:
     assert [result.name for result in sweep_results(tmp_path)] == ["run", "base"]
 
 
+@pytest.mark.parametrize("multirun", [True, False])
+def test_only_recorded_folders_are_of_the_sweep(tmp_path: Path, multirun: bool) -> None:
+    """The folder may hold runs of others, and the jobs may lie anywhere."""
+    root = tmp_path / "sweep"
+    folders = ["x/0", "../y", "z"] if multirun else ["."]
+    for folder in [*folders, "0", "other", "x"]:
+        Result(folder, "model", FINISHED, {}).save(root / folder)
+    record = SweepRecord("x", None, [], [], None, TRACKING, multirun=multirun, jobs=len(folders), folders=folders)
+    record.save(root)
+    assert [result.name for result in sweep_results(root)] == folders
+
+
 def test_record_round_trip(tmp_path: Path) -> None:
     record = SweepRecord("layer=1,3", "abc", ["layer"], ["mean", "last"], "aggregation_overhead", TRACKING)
     record.save(tmp_path)
@@ -48,6 +60,11 @@ def test_record_round_trip(tmp_path: Path) -> None:
         (ValueError("Config group override must be a string or a list. Got int"), 2, "error: Config group override"),
         (ZeroDivisionError("a flaw\nin two lines"), 1, "error: ZeroDivisionError: a flaw (hydra.verbose=true"),
         (Panic("index out of range"), 1, "error: Panic: index out of range (hydra.verbose=true"),
+        (
+            OSError(28, "No space left on device", "/x/a.csv"),
+            1,
+            "error: /x/a.csv: No space left on device; what had fi",
+        ),
     ],
 )
 def test_callbacks_end_the_program(
@@ -60,9 +77,10 @@ def test_callbacks_end_the_program(
 ) -> None:
     """Hydra would turn their exceptions into warnings and go on. The sweep's parent run is closed."""
     closed: list[str] = []
-    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING)))
+    record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
+    record.save(tmp_path)
+    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING), record))
     monkeypatch.setattr(sweep, "_close", lambda record, tracking, status, artifacts: closed.append(status))
-    SweepRecord("x", None, [], ["mean"], None, TRACKING).save(tmp_path)
 
     def method() -> None:
         raise error
@@ -84,6 +102,7 @@ def test_an_interrupt_passes_through_a_callback() -> None:
 
 def test_abandon_without_a_sweep_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep.abandon_sweep()
-    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING)))
+    record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
+    monkeypatch.setattr(sweep, "_current", sweep._Running(tmp_path, TrackingConfig(**TRACKING), record))
     sweep.abandon_sweep()
     assert list(tmp_path.iterdir()) == []
