@@ -193,7 +193,9 @@ def _start(
     kept = [number for number, first_number in enumerate(checked.same_as) if number == first_number]
     runs = [runs[number] for number in kept]
     names = _job_names(config, swept)
-    folders = _checked_folders(config, root, [jobs[number] for number in kept], [names[number] for number in kept])
+    folders = _checked_folders(
+        config, root, [jobs[number] for number in kept], [names[number] for number in kept], first.resume
+    )
     claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
     before = previous_sweep(root)
     record = _planned(name, first, runs, swept, root, started, multirun, before, folders)
@@ -222,7 +224,9 @@ def _job_names(config: DictConfig, swept: list[str]) -> list[str]:
     ]
 
 
-def _checked_folders(config: DictConfig, root: Path, jobs: list[DictConfig], names: list[str]) -> list[Path] | None:
+def _checked_folders(
+    config: DictConfig, root: Path, jobs: list[DictConfig], names: list[str], resume: bool
+) -> list[Path] | None:
     """The folders of the jobs, once it is sure that they differ and that nothing of others would be overwritten; None
     where they are not known beforehand.
 
@@ -230,9 +234,10 @@ def _checked_folders(config: DictConfig, root: Path, jobs: list[DictConfig], nam
         UserError: a folder that cannot be.
     """
     from rwkv_sweep.job_folders import composed_folders, recorded_folders
-    from rwkv_sweep.sweep_folder import previous_sweep
+    from rwkv_sweep.sweep_folder import previous_sweep, require_no_sweep
 
     multirun = config.hydra.mode == RunMode.MULTIRUN
+    require_no_sweep(root, resume, SWEEP_KEY if multirun else RUN_KEY)
     check_root(root, multirun, config)
     if not multirun:
         return [root]

@@ -30,7 +30,7 @@ def claim(root: Path, resume: bool, key: str) -> None:
         UserError: another process is at work there, or a sweep lies there that is not to be resumed, or the folder
             cannot be written.
     """
-    _require_no_sweep(root, resume, key)
+    require_no_sweep(root, resume, key)
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK_FILE)
@@ -40,14 +40,15 @@ def claim(root: Path, resume: bool, key: str) -> None:
     except OSError as error:
         raise UserError(f"{key}={root} cannot be written: {error.strerror}") from error
     try:
-        _require_no_sweep(root, resume, key)  # another process may have run one since
+        require_no_sweep(root, resume, key)  # another process may have run one since
     except UserError:
         lock.release()
         raise
     _claims[root] = lock
 
 
-def _require_no_sweep(root: Path, resume: bool, key: str) -> None:
+def require_no_sweep(root: Path, resume: bool, key: str) -> None:
+    """Raises UserError where a sweep lies in the folder that is not to be resumed."""
     if not resume and (root / SWEEP_FILE).exists():
         raise UserError(f"{key}={root} holds a sweep already: valid is resume=true to go on with it, or another folder")
 
