@@ -38,6 +38,13 @@ def test_aggregations_equal_numpy(name: str, normalize: str) -> None:
     np.testing.assert_allclose(found_SD.numpy(), BY_HAND[name](layers), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_vectors_keep_their_dtype(name: str, dtype: torch.dtype) -> None:
+    v_LSD = random_vectors(3).to(dtype)
+    assert aggregate(v_LSD, AggregationConfig(name, "unit", "linear"), (1, 3, 5)).dtype == dtype
+
+
 @pytest.mark.parametrize(
     ("weights", "layers", "expected"),
     [
@@ -81,6 +88,8 @@ def test_several_layers_need_an_aggregation() -> None:
         "aggregation=none takes one layer, but layer names 3: choose aggregation=mean, concat, max, weighted, or sweep "
         "single layers with -m layer=1,3,5"
     )
+    with pytest.raises(UserError, match="but layer names 2:"):
+        check_aggregation(AggregationConfig("none"), (1, 3))
     check_aggregation(AggregationConfig("none"), (1,))
     for name in ("mean", "concat", "max"):
         check_aggregation(AggregationConfig(name), (1, 3, 5))

@@ -64,8 +64,25 @@ def test_cosine_refuses_what_has_none() -> None:
     bad[1, 0] = np.inf
     with pytest.raises(NonFiniteError, match="1 of 3 pairs hold NaN or infinity, the first is pair 1"):
         cosine(ones, bad)
+    with pytest.raises(NonFiniteError, match="1 of 3 pairs hold NaN or infinity, the first is pair 1"):
+        cosine(bad, ones)
     with pytest.raises(ValueError, match="same shape"):
         cosine(ones, ones[:2])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cosine_does_not_know_lengths(scale: float, dtype: type) -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 9, 5))
+    expected = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    np.testing.assert_allclose(cosine((scale * a).astype(dtype), (scale * b).astype(dtype)), expected, rtol=1e-5)
+
+
+def test_cosine_of_nothing_is_nothing_whatever_memory_held_before() -> None:
+    zeros = np.zeros((20, 3))
+    for _ in range(50):
+        del (rubbish := [np.full(20, np.nan) for _ in range(9)])[:]
+        assert not rubbish and not cosine(zeros, zeros).any()
 
 
 @pytest.mark.parametrize("kind", ["binary", "graded", "continuous"])
@@ -98,6 +115,23 @@ def test_score(kind: str) -> None:
     else:
         assert quality.average_precision == average_precision_score(labels, scores)
         assert quality.auc == roc_auc_score(labels, scores)
+        assert (quality.f1, quality.accuracy) == best_f1_accuracy(scores, labels)
+
+
+def test_single_precision_and_whole_numbers_are_numbers_like_any_other() -> None:
+    scores, labels = made_up(50, "binary")
+    narrow = scores.astype(np.float32)
+    wide = narrow.astype(np.float64)
+    assert score(narrow, labels.astype(int), 100, seed=1) == score(wide, labels, 100, seed=1)
+    other, others = narrow[::-1], wide[::-1]
+    assert paired_difference(narrow, other, labels.astype(int), 100, 1) == paired_difference(
+        wide, others, labels, 100, 1
+    )
+    times, slower = (np.abs(each) + 1 for each in (narrow, other))
+    for interval_of in (ratio_interval, median_ratio_interval):
+        expected = interval_of(times.astype(np.float64), slower.astype(np.float64), 100, seed=1)
+        assert interval_of(times, slower, 100, seed=1) == expected
+        assert interval_of(times.tolist(), slower.tolist(), 100, seed=1) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-160, 1e160, 1e307])
@@ -182,6 +216,12 @@ def test_several_references_share_the_resamples() -> None:
     assert together == [paired_difference(a, other, labels, 500, seed=3) for other in others]
 
 
+def test_more_resamples_are_the_same_each_time() -> None:
+    a, labels = made_up(60, "continuous")
+    again = [paired_differences(a, [-a, a[::-1]], labels, 100, seed=2, p_resamples=900) for _ in range(2)]
+    assert again[0] == again[1]
+
+
 def test_a_rare_p_value_comes_from_more_resamples() -> None:
     """As many as the family needs, where hardly any resample is on the other side; the interval stays as it was."""
     labels = np.random.default_rng(0).normal(size=60)
@@ -213,8 +253,27 @@ def test_a_rare_p_value_is_the_share_of_all_its_resamples() -> None:
 def test_resamples_grow_with_the_family_and_are_bounded(comparisons: int) -> None:
     enough = resamples_for(comparisons, 100, least=2000, alpha=0.05)
     assert enough >= 2000 and comparisons * 2 * least_p(enough) <= 0.05
+    assert enough == max(2000, 80 * comparisons)
     bounded = resamples_for(comparisons, 1_000_000, least=2000, alpha=0.05)
     assert bounded == 2000
+
+
+@pytest.mark.parametrize("pairs", [1, 408, 3001])
+def test_pairs_drawn_for_small_p_values_are_bounded(pairs: int) -> None:
+    most = resamples_for(10**9, pairs, least=1, alpha=0.05)
+    assert isinstance(most, int) and most * pairs <= bootstrap.MOST_DRAWN < (most + 1) * pairs
+
+
+def test_few_resamples_are_held_at_a_time() -> None:
+    assert next(resampled_counts(1 << 18, 3, seed=0)).shape == (1, 1 << 18)
+    assert next(resampled_counts(1 << 10, 3000, seed=0)).shape == (64, 1 << 10)
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3, 20, 21])
+def test_bootstrap_median_is_numpy_on_each_resample(pairs: int) -> None:
+    values = np.random.default_rng(pairs).normal(size=pairs)
+    expected = [np.median(np.repeat(values, row)) for row in drawn(pairs, 100, seed=3)]
+    np.testing.assert_allclose(bootstrap.bootstrap_median(values, 100, seed=3), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.5, 2.0])
@@ -235,7 +294,7 @@ def test_paired_p_counts_the_resamples_on_the_other_side(noise: float) -> None:
 def test_two_sided_p() -> None:
     assert two_sided_p(np.array([1.0, 2, 3, 4, -1, 5, 6, 7, 8])) == 2 * 2 / 10
     assert two_sided_p(np.array([1.0, 2, 3, np.nan])) == least_p(3) == 2 / 4
-    assert two_sided_p(np.array([0.0, 0, 1])) == 1
+    assert two_sided_p(np.array([0.0, 0, 1])) == 1 == least_p(0)
     with pytest.raises(NonFiniteError, match="none of 1 resamples"):
         two_sided_p(np.array([np.nan]))
 
@@ -326,6 +385,12 @@ def test_no_number_where_there_is_none() -> None:
         score(scores, labels[:5], 10, seed=0)
 
 
+def test_one_pair_has_no_correlation() -> None:
+    with pytest.raises(NonFiniteError, match=r"all 1 scores are 0\.5"):
+        score(np.array([0.5]), np.array([1.0]), 10, seed=0)
+
+
+@pytest.mark.filterwarnings("error")
 def test_resamples_without_a_correlation_are_left_out() -> None:
     quality = score(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0]), 200, seed=0)
     assert np.isnan(bootstrap_spearman([np.arange(3.0)], np.array([0.0, 1.0, 1.0]), 200, seed=0)).any()

@@ -97,6 +97,6 @@ def test_names() -> None:
     assert [layer_name(index, 12) for index in (EMBEDDING, 0, 11, 12)] == ["embedding", "0", "11", "final"]
     assert layers_name((5,), 12) == "5"
     assert layers_name((1, 3, 12), 12) == "1+3+final"
-    assert layers_name(tuple(range(12)), 12) == "all"
+    assert layers_name(tuple(range(12)), 12) == "all" == layers_name((0, 1), 2)
     assert layers_name(tuple(reversed(range(3))), 3) == "2+1+0"
     assert layers_name((0,), 1) == "0"

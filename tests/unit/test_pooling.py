@@ -72,8 +72,12 @@ def test_document_frequency_counts_sentences_as_scikit_learn_does() -> None:
     assert weights_V.argmax() == 4  # held by none
 
 
+def test_a_text_without_tokens_counts_as_a_text() -> None:
+    np.testing.assert_allclose(idf_weights([[0], []], 2).numpy(), np.log([3 / 2, 3 / 1]) + 1, rtol=1e-7)
+
+
 def test_idf_without_weights() -> None:
-    with pytest.raises(ValueError, match="needs the weights"):
+    with pytest.raises(ValueError, match=r"^pooling by inverse document frequency needs the weights of the tokens$"):
         POOLS["idf"](torch.ones(1, 2), PooledTokens(Packed.of([1])))
 
 

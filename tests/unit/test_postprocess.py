@@ -36,6 +36,14 @@ def test_center_and_all_but_the_top_equal_numpy(sentences: int, dims: int) -> No
 def test_none_changes_nothing() -> None:
     vectors_SD = sentence_vectors(4, 3)
     np.testing.assert_array_equal(fit("none", vectors_SD).apply(vectors_SD), vectors_SD)
+    assert fit("none", vectors_SD).apply(vectors_SD).dtype == np.float64
+
+
+def test_two_directions_are_taken_out_unless_said_otherwise() -> None:
+    vectors_SD = sentence_vectors(20, 6)
+    np.testing.assert_array_equal(
+        fit("abtt", vectors_SD).apply(vectors_SD), fit("abtt", vectors_SD, 2).apply(vectors_SD)
+    )
 
 
 def test_whitened_vectors_have_unit_covariance_and_the_distances_of_mahalanobis() -> None:
@@ -48,12 +56,14 @@ def test_whitened_vectors_have_unit_covariance_and_the_distances_of_mahalanobis(
     np.testing.assert_allclose(white_SD @ white_SD.T, centred_SD @ inverse_DD @ centred_SD.T, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
 @pytest.mark.parametrize("sentences", [20, 60])
-def test_whitening_keeps_only_directions_with_a_variance(sentences: int) -> None:
+def test_whitening_keeps_only_directions_with_a_variance(sentences: int, scale: float) -> None:
     random = np.random.default_rng(0)
     low_SR, spread_RD = random.normal(size=(sentences, 4)), random.normal(size=(4, 30))
-    done = fit("whiten", (low_SR @ spread_RD + 2).astype(np.float32))
-    white_SD = done.apply((low_SR @ spread_RD + 2).astype(np.float32))
+    spread_RD *= scale
+    done = fit("whiten", (low_SR @ spread_RD + 2 * scale).astype(np.float32))
+    white_SD = done.apply((low_SR @ spread_RD + 2 * scale).astype(np.float32))
     assert white_SD.shape == (sentences, 4)  # of 30 dimensions; from [S, S] or from [D, D]
     np.testing.assert_allclose(white_SD.T @ white_SD / sentences, np.eye(4), atol=1e-5)
 
@@ -68,7 +78,10 @@ def test_whitening_of_too_few_sentences_keeps_half_as_many_directions() -> None:
 
 @pytest.mark.parametrize("vectors_SD", [np.ones((4, 3)), np.array([[1.0, 2.0]])])
 def test_nothing_to_whiten(vectors_SD: np.ndarray) -> None:
-    with pytest.raises(UserError, match="found no direction with a variance"):
+    with pytest.raises(
+        UserError,
+        match=r"no direction with a variance .* fitted on: valid are two sentences or more that are not all the same$",
+    ):
         fit("whiten", vectors_SD)
 
 

@@ -192,6 +192,27 @@ def keys(run: RunConfig) -> tuple[str, str]:
     return run_key(run), baseline_key("word_vectors", run)
 
 
+def test_what_is_in_the_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = ("identify_model", "data_content", "word_vectors_content", "corpus_content")
+    for name in contents:
+        monkeypatch.setattr(identity, name, lambda _, name=name: name)
+    monkeypatch.setattr(identity, "code_digest", lambda: "the code")
+    monkeypatch.setattr(identity, "_digest", lambda parts: parts)
+    parts: Any = run_key(run)
+    assert (parts["kind"], parts["code"], parts["asked"]["device"]) == (
+        "model",
+        "the code",
+        {"type": "cpu", "threads": None},
+    )
+    assert parts["content"] == dict(zip(("model", "data", "words", "idf"), contents, strict=True))
+    parts = baseline_key("word_overlap", run)
+    dataset = {key: value for key, value in dataclasses.asdict(run.dataset).items() if key != "path"}
+    asked = {"name": "word_overlap", "dataset": dataset, "bootstrap": 2000, "seed": 0}
+    asked["measure"] = dataclasses.asdict(run.measure)
+    content = {"data": "data_content", "words": "word_vectors_content"}
+    assert parts == {"kind": "baseline", "asked": asked, "content": content, "code": "the code"}
+
+
 def test_baselines_have_keys_of_their_own(run: RunConfig) -> None:
     assert len({run_key(run), baseline_key("word_overlap", run), baseline_key("word_vectors", run)}) == 3
 
