@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.kernels.llm_int8 import FEW, llm_int8_product
 from rwkv_sweep.models.precision.bitsandbytes_layers import int8_linear, needs_host
 from tests.gpu.device import GPU
 
+kernels = pytest.importorskip("rwkv_sweep.models.kernels.llm_int8", reason="no Triton", exc_type=ImportError)
+FEW, llm_int8_product = kernels.FEW, kernels.llm_int8_product
 pytestmark = pytest.mark.gpu
 
 SHAPES = [(64, 32), (896, 256), (2048, 2048), (7168, 2048)]
