@@ -1,1 +1,4 @@
-"""Operators: what runs between the matrix products of a network, each in several forms."""
+"""Operators and nothing else: the WKV recurrence in its forms, and kernels for what lies between matrix products.
+
+They know tensors, not models or configs.
+"""

@@ -43,6 +43,13 @@ class TimeMix(nn.Module):
     k_a: nn.Parameter
     r_k: nn.Parameter
     w1: nn.Parameter
+    w2: nn.Parameter
+    a1: nn.Parameter
+    a2: nn.Parameter
+    v1: nn.Parameter
+    v2: nn.Parameter
+    g1: nn.Parameter
+    g2: nn.Parameter
 
     def __init__(self, config: Rwkv7Config, index: int) -> None:
         super().__init__()

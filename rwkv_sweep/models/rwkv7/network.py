@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.layers import EMBEDDING
@@ -15,6 +16,9 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import _halved
 from rwkv_sweep.models.rwkv7.blocks import Block
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
+
+RunBlocks = Callable[..., Tensor]
+"""As `run_blocks`."""
 
 
 class Rwkv7Model(nn.Module):
@@ -50,14 +54,13 @@ class Rwkv7Model(nn.Module):
             on_mean: called once for each of `layers`, just before its on_layer.
         """
         blocks = cast(Sequence[Block], self.blocks)
+        run = _compiled() if runs_compiled(blocks, input_ids.device) else run_blocks
         if EMBEDDING in layers:
             hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
         if self.rescale_every:
             on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, len(blocks))
         # Handed straight on: kept here, the first stream would lie in memory as long as the blocks run.
-        h_TD = run_blocks(
-            blocks[: self.depth(layers)], self._embedded(input_ids), packed, layers, on_layer, on_state, on_mean
-        )
+        h_TD = run(blocks[: self.depth(layers)], self._embedded(input_ids), packed, layers, on_layer, on_state, on_mean)
         if len(blocks) in layers:
             hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
 
@@ -70,6 +73,18 @@ class Rwkv7Model(nn.Module):
     def depth(self, layers: Collection[int]) -> int:
         """Blocks that a forward for these layers runs."""
         return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
+
+
+def runs_compiled(blocks: Sequence[Block], device: torch.device) -> bool:
+    """Whether these blocks run with compiled loops between their matrix products: in inference on a CPU."""
+    trains = torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad
+    return device.type == "cpu" and not trains and not torch.is_autocast_enabled("cpu")
+
+
+def _compiled() -> RunBlocks:
+    from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
+
+    return cpu_forward.run_blocks
 
 
 def run_blocks(

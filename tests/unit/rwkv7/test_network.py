@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv7 import Rwkv7Config, Rwkv7Model
+from rwkv_sweep.models.rwkv7 import Rwkv7Config, Rwkv7Model, network
 from rwkv_sweep.models.rwkv7.checkpoint import fitted, read_weights
 from rwkv_sweep.models.rwkv7.initialization import initialize
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, numpy_layers
@@ -59,6 +59,14 @@ def author(folder: Path, files: list[Path], ids: list[int]) -> dict[str, tuple[T
     assert ran.returncode == 0, ran.stderr
     found: dict[str, tuple[Tensor, list[Tensor]]] = torch.load(out)
     return found
+
+
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs the compiled loops between the matrix products, and plain PyTorch."""
+    if request.param == "plain":
+        monkeypatch.setattr(network, "runs_compiled", lambda *_: False)
+    return str(request.param)
 
 
 def model_of(checkpoint: dict[str, Tensor]) -> Rwkv7Model:
@@ -163,7 +171,7 @@ def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
     full = outputs(model, sentences, [EMBEDDING, 0, 1, 2, 3])
     ran: list[int] = []
     for index, block in enumerate(model.blocks):
-        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
     early = outputs(model, sentences, [1])
     assert ran == [0, 1] and list(early) == [1] and model.depth([1]) == 2
     torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)
