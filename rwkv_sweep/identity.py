@@ -51,6 +51,7 @@ NOT_DECIDING = (
     "terminal.py",
     "tracking/",
     "uri_secrets.py",
+    "user_folders.py",
 )
 """Sources that cannot change a result; a change of any other makes every finished run one of another program."""
 

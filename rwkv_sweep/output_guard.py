@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,15 @@ def _redacting_yaml(to_yaml: Any) -> Any:
 
 @functools.cache
 def _ordinary() -> tuple[str, ...]:
-    places = (Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()))
-    return (*_WORDS.split(), *_configuration_words(), *map(str, places), socket.gethostname())
+    places = (os.getcwd, Path.home, lambda: sys.prefix, tempfile.gettempdir)
+    return (*_WORDS.split(), *_configuration_words(), *_known(places), socket.gethostname())
+
+
+def _known(places: Iterable[Callable[[], object]]) -> Iterator[str]:
+    """Those that there are: a user may have no home, and a folder may be gone."""
+    for place in places:
+        with contextlib.suppress(OSError, RuntimeError):
+            yield str(place())
 
 
 def _configuration_words() -> list[str]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from rwkv_sweep.redaction import redact
+from rwkv_sweep.user_folders import redirect_caches
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ def announce(runs: int) -> None:
 
 
 def quiet_dependencies() -> None:
-    """Keep from the user what dependencies say that they can do nothing about. Our own warnings still show."""
+    """Keep from the user what dependencies say that they can do nothing about, and give them folders that can be
+    written. Our own warnings still show."""
+    redirect_caches()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

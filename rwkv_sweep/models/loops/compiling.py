@@ -15,6 +15,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from rwkv_sweep.models.loops.caching import cached
+
 # Numba's OpenMP pool would be a second one beside PyTorch's: waiting threads of each spin and take the other's cores.
 numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
 _one_at_a_time = threading.Lock()
@@ -43,11 +45,11 @@ class Loop:
 
 def compiled(loop: Callable[..., None], cost: float = 1, fastmath: Any = FAST) -> Loop:
     """The loop as `call` takes it; `numba.prange` marks what threads may share."""
-    options: dict[str, Any] = {"fastmath": fastmath, "cache": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"fastmath": fastmath, "error_model": "numpy"}
     # A name of its own: Numba's cache tells functions apart by name and line, not by how they are compiled.
     single: Any = FunctionType(loop.__code__, loop.__globals__, loop.__name__, None, loop.__closure__)
     single.__qualname__ = f"{loop.__qualname__}_alone"
-    return Loop(numba.njit(parallel=True, **options)(loop), numba.njit(**options)(single), cost)
+    return Loop(cached(numba.njit(parallel=True, **options)(loop)), cached(numba.njit(**options)(single)), cost)
 
 
 def exactly(cost: float) -> Callable[[Callable[..., None]], Loop]:
