@@ -28,7 +28,7 @@ def cached(dispatcher: Any) -> Any:
     return dispatcher
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+class _ForgivingCache(FunctionCache):
     """A cache of Numba that counts what it cannot read as absent, and leaves what it cannot write."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
