@@ -42,21 +42,19 @@ class Overhead:
 
     @property
     def told(self) -> str:
-        bound = percent(max(1.0, *(ratio.hi for _, ratio in self.ratios)))
         count = counted(len(self.ratios), "aggregation")
         if not self.slower:
-            faster = sum(self.sign(ratio) < 0 for _, ratio in self.ratios)
-            note = f", {faster} of {len(self.ratios)} even faster" if faster else ""
-            return f"{self.where} none could be measured in {count}{note}: at most {bound} slower, 95 % interval"
+            bound = percent(max(1.0, *(ratio.hi for _, ratio in self.ratios)))
+            who = f"{self.ratios[0][0]} is" if len(self.ratios) == 1 else f"all {count} are"
+            text = f"{self.where} none was measured: {who} at most {bound} slower"
+            faster = [label for label, ratio in self.ratios if self.sign(ratio) < 0]
+            return text + (f", and faster by more than noise with {few(faster)}" if faster else "")
         label, ratio = self.slower[0]
         text = f"{self.where} {len(self.slower)} of {count} {'is' if len(self.slower) == 1 else 'are'} slower by "
-        text += f"more than noise, the slowest {label} by {percent(ratio.value)}, {_range(ratio)}"
+        text += f"more than noise, the slowest {label} by {percent(ratio.value)}, "
+        text += f"{percent(ratio.lo)} to {percent(ratio.hi)}"
         rest = [each for _, each in self.ratios if self.sign(each) <= 0]
         return text + (f"; the others are at most {percent(max(1.0, *(r.hi for r in rest)))} slower" if rest else "")
-
-
-def _range(ratio: Interval) -> str:
-    return f"95 % interval {percent(ratio.lo)} to {percent(ratio.hi)}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Overheads:
     def text(self) -> str:
         over = f" over all {self.blocks} blocks" if self.blocks else " over fewer blocks than final-layer inference"
         told = ". ".join(each.told[0].upper() + each.told[1:] for each in self.regimes)
-        return f"Overhead of aggregating{over}, against final-layer inference. {told}."
+        return f"Overhead of aggregating{over}, against final-layer inference, with 95 % intervals. {told}."
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,8 @@ class BestAggregation:
 
     @property
     def text(self) -> str:
-        text = f"Best of {counted(self.among, 'aggregation')} by Spearman: {self.label}, {self.spearman.value:.3f}"
+        text = f"Best of {self.among} aggregations by Spearman: " if self.among > 1 else "Spearman of the aggregation: "
+        text += f"{self.label}, {self.spearman.value:.3f}"
         text += f" (equal: {few(self.alike)})" if self.alike else ""
         if self.delta is None:
             return f"{text}; its difference to the final layer was not recorded."
@@ -160,7 +159,9 @@ class EarlyExit:
         if self.best is not None:
             label, delta, ratio = self.best
             noise = {True: ", more than noise", False: ", within noise", None: ""}[self.survives]
-            text += f" Highest Spearman of these: {label}, {delta.value:+.3f} against the final layer{noise}, at "
+            if len(self.ends) == 1:
+                return f"{text} Its Spearman: {delta.value:+.3f} against the final layer{noise}."
+            text += f" Highest Spearman of those timed: {label}, {delta.value:+.3f} against the final layer{noise}, at "
             text += f"{ratio.value:.2f} times its time."
         return text
 

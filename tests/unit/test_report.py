@@ -93,10 +93,11 @@ def sentences(results: list[Result]) -> list[str]:
 
 def test_answer() -> None:
     assert sentences(sweep()) == [
-        "Overhead of aggregating over all 12 blocks, against final-layer inference. In packed batches 1 of 6 "
-        "aggregations is slower by more than noise, the slowest concat of all by 2.5 %, 95 % interval 1.3 % to 3.7 %; "
+        "Overhead of aggregating over all 12 blocks, against final-layer inference, with 95 % intervals. In packed "
+        "batches 1 of 6 "
+        "aggregations is slower by more than noise, the slowest concat of all by 2.5 %, 1.3 % to 3.7 %; "
         "the others are at most 2.8 % slower. For single pairs 1 of 6 aggregations is slower by more than noise, the "
-        "slowest concat of all by 1.5 %, 95 % interval 0.3 % to 2.7 %; the others are at most 1.8 % slower.",
+        "slowest concat of all by 1.5 %, 0.3 % to 2.7 %; the others are at most 1.8 % slower.",
         "Final-layer inference timed against itself in the same way differs by -0.1 % to +2.3 % in packed batches and "
         "-1.1 % to +1.3 % for single pairs: differences of that size mean nothing.",
         "Peak memory of a full batch changes by at most +0.2 MiB; keeping every layer's tokens to the end would add up "
@@ -104,8 +105,8 @@ def test_answer() -> None:
         "Best of 6 aggregations by Spearman: concat of all, 0.535, 0.035 above the final layer, 95 % interval +0.015 "
         "to +0.055: more than noise after Holm's correction for 38 comparisons, p = 0.038.",
         "Stopping early: layer 1, 2 of 12 blocks, takes 0.21 times and layer 9, 10 of 12 blocks, takes 0.84 times the "
-        "final layer's time for a single pair. Highest Spearman of these: layer 5, +0.015 against the final layer, "
-        "within noise, at 0.52 times its time.",
+        "final layer's time for a single pair. Highest Spearman of those timed: layer 5, +0.015 against the final "
+        "layer, within noise, at 0.52 times its time.",
     ]
 
 
@@ -129,23 +130,24 @@ def ratios(*triples: tuple[float, float, float], control: tuple[float, float, fl
 
 def test_what_can_be_excluded_is_said_where_nothing_was_measured() -> None:
     verdict, control = ratios((1.03, 0.91, 1.18))
-    assert verdict.endswith(
-        "For single pairs none could be measured in 1 aggregation: at most 18 % slower, 95 % interval."
-    )
+    assert verdict.endswith("For single pairs none was measured: mean of all is at most 18 % slower.")
     assert "-1.0 % to +1.0 % for single pairs" in control
 
 
 def test_a_difference_within_the_control_s_own_is_no_overhead() -> None:
     """By its own interval it is slower, but final-layer inference differs as much from itself."""
     verdict, control = ratios((1.04, 1.01, 1.07), control=(1.05, 1.02, 1.08))
-    assert "none could be measured in 1 aggregation: at most 7.0 % slower" in verdict
+    assert "none was measured: mean of all is at most 7.0 % slower" in verdict
     assert control.endswith("For single pairs even that leaves out 1: the timing was disturbed.")
     assert "1 of 1 aggregation is slower by more than noise" in ratios((1.04, 1.01, 1.07))[0]
 
 
 def test_faster_is_said_too() -> None:
     verdict, _ = ratios((0.9, 0.88, 0.92), (1.0, 0.98, 1.02))
-    assert "none could be measured in 2 aggregations, 1 of 2 even faster: at most 2.0 % slower" in verdict
+    assert (
+        "none was measured: all 2 aggregations are at most 2.0 % slower, and faster by more than noise with mean"
+        in verdict
+    )
 
 
 def test_a_difference_that_holm_does_not_let_stand() -> None:
