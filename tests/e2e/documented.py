@@ -72,6 +72,12 @@ RULES = (
         ),
     ),
     Rule(
+        r"python -m rwkv_sweep \+experiment=aggregation_overhead arm=final,layer_5,all_mean measure",
+        COMPOSE,
+        "the preset itself is run, smaller",
+    ),
+    Rule(r"python -m rwkv_sweep -m layer=1,5,final precision=fp16,int8$", COMPOSE, "test_headline.py runs its like"),
+    Rule(
         r"python -m rwkv_sweep \+experiment=quantization",
         COMPOSE,
         "test_quantization.py runs the first; both make its report",

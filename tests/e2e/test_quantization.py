@@ -23,7 +23,7 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def swept(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantization") / "run"
-    measure = ["measure.speedup_rounds=2", "measure.throughput_seconds=0.1"]
+    measure = ["measure.speedup_rounds=5", "measure.throughput_seconds=0.1"]
     done = command(["+experiment=quantization", f"precision={','.join(ARMS)}", *job, *measure], folder)
     assert done.returncode == 0, done.stderr
     assert "precision=tf32 unsupported: precision.base=tfloat32 needs a GPU" in done.stderr
@@ -62,7 +62,7 @@ def test_the_report_answers(swept: Path) -> None:
     (report,) = swept.glob("multirun/*/*/report/report.md")
     text = report.read_text(encoding="utf-8")
     # Which precision was faster is for the machine to say: see test_quantization_report.py.
-    assert "No precision is called the fastest in packed batches: 2 rounds are too few" in text
+    assert "Fastest: in packed batches" in text and "; for single pairs" in text
     assert "Spearman" in text and "Not supported on this machine: tf32" in text
     assert "Unsupported: tf32, as precision.base=tfloat32 needs" in text
     assert {path.name for path in report.parent.glob("*.svg")} == {"quality_speed.svg", "quality_memory.svg"}
