@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Lm
-from rwkv_sweep.models.weight_files import CONFIG_FILE, few, fingerprint, read_json, read_tensors, weight_files
+from rwkv_sweep.models.weight_files import CONFIG_FILE, few, fingerprint, read_folder, read_json, read_tensors
 
 __all__ = ["fingerprint", "read_shape", "read_weights"]
 
@@ -65,10 +65,7 @@ def read_weights(path: Path) -> tuple[Rwkv6Config, dict[str, Tensor]]:
     """
     if path.is_dir():
         config = _folder_config(path)
-        tensors: dict[str, Tensor] = {}
-        for file in weight_files(path):
-            tensors.update(read_tensors(file))
-        tensors = _fitted(path, config, tensors)
+        tensors = _fitted(path, config, read_folder(path))
     else:
         config, tensors = _original(path)
     _check_finite(path, tensors)

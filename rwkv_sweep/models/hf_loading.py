@@ -19,7 +19,7 @@ from rwkv_sweep.models.precision import check_precision
 from rwkv_sweep.models.precision.dtypes import DTYPES, SHORT_NAMES, TF32
 from rwkv_sweep.models.shape import EncoderShape
 from rwkv_sweep.models.tokenizer import Tokenizer, check_unicode
-from rwkv_sweep.models.weight_files import CONFIG_FILE, weight_files
+from rwkv_sweep.models.weight_files import CONFIG_FILE, check_shards
 
 HF = "hf"
 """`model.source` of such a network."""
@@ -111,7 +111,7 @@ def check_hf(cfg: ModelConfig) -> EncoderShape:
         UserError: files are missing, or cannot be read without running code from the repository.
     """
     folder = hf_folder(cfg)
-    weight_files(folder)
+    check_shards(folder)
     return _shape(folder, hf_tokenizer(cfg, folder))
 
 
@@ -166,6 +166,7 @@ def load_hf(
     folder = hf_folder(cfg)
     tokenizer = hf_tokenizer(cfg, folder)
     shape = _shape(folder, tokenizer)
+    check_shards(folder)
     torch.set_float32_matmul_precision("highest")
     try:
         inner = AutoModel.from_pretrained(folder, trust_remote_code=False, dtype=DTYPES[precision.base])

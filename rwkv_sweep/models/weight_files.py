@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UserError, shown
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = (
@@ -34,31 +35,88 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none, or shards that the index names are missing.
     """
+    return _weights(folder)[0]
+
+
+def read_folder(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a Hugging Face folder, by name, on the CPU; each from the shard in which the index places it.
+
+    Raises:
+        UserError: see `weight_files` and `read_tensors`; or the index and a shard contradict each other.
+    """
+    files, shard_of = _weights(folder)
+    if shard_of is None:
+        return read_tensors(files[0])
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        held = read_tensors(file)
+        _check_shard(file, shard_of, held)
+        tensors.update((name, tensor) for name, tensor in held.items() if shard_of[name] == file.name)
+    return tensors
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse shards of which a loader could take another tensor than the index says; `transformers` takes the last.
+
+    Raises:
+        UserError: the index and a shard contradict each other, or two shards hold a tensor of one name.
+    """
+    files, shard_of = _weights(folder)
+    for file in files if shard_of is not None else []:
+        assert shard_of is not None
+        names = _names(file)
+        _check_shard(file, shard_of, names)
+        if twice := [name for name in names if shard_of[name] != file.name]:
+            raise UserError(
+                f"{file} holds {few(twice)}, which the index places in another shard: copy all files of the model anew"
+            )
+
+
+def _check_shard(file: Path, shard_of: Mapping[str, str], names: Iterable[str]) -> None:
+    """Raises UserError where a shard lacks a tensor that the index places in it, or has one that the index lacks."""
+    held = set(names)
+    lacking = sorted(name for name, shard in shard_of.items() if shard == file.name and name not in held)
+    if lacking:
+        raise UserError(f"{file} does not hold {few(lacking)}, which the index places there: copy all files anew")
+    if unnamed := sorted(held - set(shard_of)):
+        raise UserError(f"{file} holds {few(unnamed)}, which the index does not name: copy all files anew")
+
+
+def _index(folder: Path) -> list[Path]:
+    """The index, which decides what is read of the shards; none where the weights are one file."""
+    first = next((name for name in WEIGHT_FILES if (folder / name).is_file()), "")
+    return [folder / first] if first.endswith(".index.json") else []
+
+
+def _weights(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """The weight files, and the name of each tensor's where an index says it."""
     for name in WEIGHT_FILES:
         if not (folder / name).is_file():
             continue
         if not name.endswith(".index.json"):
-            return [folder / name]
-        shards = _shards(folder / name)
+            return [folder / name], None
+        shard_of = _weight_map(folder / name)
+        shards = sorted(set(shard_of.values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing or not shards:
             raise UserError(f"{folder / name} names {few(missing)} that are not in the folder: copy all shards there")
-        return [folder / shard for shard in shards]
+        return [folder / shard for shard in shards], shard_of
     raise UserError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
 
 
-def _shards(index: Path) -> list[str]:
-    """The files that an index names; they lie beside it and nowhere else.
+def _weight_map(index: Path) -> dict[str, str]:
+    """Of each tensor the file in which an index places it; files lie beside the index and nowhere else.
 
     Raises:
         UserError: it names none, or something that is not a plain file name.
     """
-    named = read_json(index).get("weight_map")
-    shards = list(named.values()) if isinstance(named, dict) else []
-    for shard in shards:
+    shard_of = read_json(index).get("weight_map")
+    if not isinstance(shard_of, dict):
+        return {}
+    for shard in shard_of.values():
         if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
-            raise UserError(f"{index} names the file {shard!r}: valid is the name of a file in the same folder")
-    return sorted(set(shards))
+            raise UserError(f"{index} names the file {shown(shard)}: valid is the name of a file in the same folder")
+    return shard_of
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -70,15 +128,28 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return _safetensors(file) if file.suffix == ".safetensors" else _pickle(file)
 
 
+def _names(file: Path) -> list[str]:
+    """Names of the tensors of one file, which are not read."""
+    if file.suffix != ".safetensors":
+        return list(_pickle(file))
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            return list(opened.keys())
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged or not a safetensors file: {error}") from error
+
+
 def fingerprint(path: Path) -> str:
-    """16 hex digits of the SHA-256 over the bytes of config and weight files, streamed; kept for unchanged files.
+    """16 hex digits of the SHA-256 over the bytes of config, index and weights, streamed; kept for unchanged files.
 
     Raises:
         UserError: a file is missing.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
-    files = [path / CONFIG_FILE, *weight_files(path)] if path.is_dir() else [path]
+    files = [path / CONFIG_FILE, *_index(path), *weight_files(path)] if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.checkpoint import _to_model_name, _to_original_name, fingerprint, read_shape, read_weights
 from rwkv_sweep.models.rwkv6 import Rwkv6Config
 from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM, load_causal_lm
+from rwkv_sweep.models.weight_files import check_shards
 from tests.small_models import SIZES, checkpoint_lm, save_folder, save_original
 
 
@@ -189,6 +191,68 @@ def test_a_folder_without_config_weights_or_shards(tmp_path: Path, weights: dict
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json does not exist"):
         read_shape(folder)
+
+
+# Shards: the index decides which of them a tensor is read from.
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path)
+    change(tensors)
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+
+@pytest.mark.parametrize("layout", ["sharded safetensors", "sharded bin"])
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_tensor_in_two_shards_comes_from_the_one_that_the_index_names(
+    tmp_path: Path, weights: dict[str, Tensor], layout: str, shard: int
+) -> None:
+    folder = save_folder(tmp_path / "m", weights, layout)
+    paths = sorted(folder.glob("*-of-00002.*"))
+    held = set(load_file(paths[shard]) if paths[0].suffix == ".safetensors" else torch.load(paths[shard]))
+    others = {name: torch.zeros_like(weight) for name, weight in weights.items() if name not in held}
+    rewrite(paths[shard], lambda tensors: tensors.update(others))
+    assert_equal(read_weights(folder), weights)
+    with pytest.raises(
+        UserError, match=r"holds .* and \d+ more \(\d+ in all\), which the index places in another shard"
+    ):
+        check_shards(folder)
+
+
+CONTRADICTIONS: dict[str, tuple[int, Callable[[dict[str, Tensor]], object], str]] = {
+    "a tensor is gone": (
+        1,
+        drop("rwkv.ln_out.weight"),
+        r"00002\S* does not hold rwkv\.ln_out\.weight, which the index pl",
+    ),
+    "a tensor more": (0, put("spare", torch.ones(2)), r"00001\S* holds spare, which the index does not name"),
+    "one by another name": (1, lambda w: w.update(odd=w.pop("head.weight")), r"does not hold head\.weight, which the"),
+}
+
+
+@pytest.mark.parametrize("layout", ["sharded safetensors", "sharded bin"])
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_shards_that_contradict_their_index(tmp_path: Path, weights: dict[str, Tensor], layout: str, case: str) -> None:
+    shard, harm, message = CONTRADICTIONS[case]
+    folder = save_folder(tmp_path / "m", weights, layout)
+    check_shards(folder)
+    rewrite(sorted(folder.glob("*-of-00002.*"))[shard], harm)
+    for read in (read_weights, check_shards):
+        with pytest.raises(UserError, match=message):
+            read(folder)
+
+
+def test_an_index_that_swaps_two_tensors_is_another_model(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    folder = save_folder(tmp_path / "m", weights, "sharded safetensors")
+    paths = sorted(folder.glob("*-of-00002.*"))
+    rewrite(paths[0], lambda tensors: tensors.update({"rwkv.ln_out.bias": torch.full((32,), 3.0)}))
+    before = fingerprint(folder)
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["rwkv.ln_out.bias"] = paths[0].name
+    index.write_text(json.dumps(content))
+    assert read_weights(folder)[1]["rwkv.ln_out.bias"].eq(3).all()
+    assert fingerprint(folder) != before
 
 
 def test_fingerprint_follows_weights_and_config(tmp_path: Path, weights: dict[str, Tensor]) -> None:

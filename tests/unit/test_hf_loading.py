@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file, save_file
 
 from rwkv_sweep.config import ModelConfig, PromptConfig
 from rwkv_sweep.config_store import conf_dir, register_schemas
@@ -71,6 +74,31 @@ def test_what_cannot_be_is_refused_before_a_run(folders: dict[str, Path], tmp_pa
     ):
         with pytest.raises(UserError, match=message):
             check_hf(wrong)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_of_which_transformers_would_take_the_wrong_one(
+    folders: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """It loads all of every shard, so that the last one wins."""
+    folder = tmp_path / "twice"
+    shutil.copytree(folders["bert"], folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem = "model" if kind == "safetensors" else "pytorch_model"
+    files = [f"{stem}-0000{number}-of-00002.{kind}" for number in (1, 2)]
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    last = sorted(tensors)[-1]
+    for file, content in zip(files, (tensors, {**zeros, last: tensors[last]}), strict=True):
+        save_file(content, folder / file, {"format": "pt"}) if kind == "safetensors" else torch.save(
+            content, folder / file
+        )
+    shard_of = {**dict.fromkeys(tensors, files[0]), last: files[1]}
+    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shard_of}))
+    model = ModelConfig("hf", "hf", str(folder))
+    for load in (lambda: check_hf(model), lambda: load_model(model, FP32, CPU)):
+        with pytest.raises(UserError, match="which the index places in another shard: copy all files"):
+            load()
 
 
 def test_an_unreachable_repository_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_network, to_model
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
-from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_json, read_tensors, weight_files
+from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_folder, read_json, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,7 @@ def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
             unexpected, of another shape or holds NaN or infinity, or config.json says otherwise.
     """
     if path.is_dir():
-        settings = read_json(path / CONFIG_FILE)
-        tensors: dict[str, Tensor] = {}
-        for file in weight_files(path):
-            tensors.update(read_tensors(file))
+        settings, tensors = read_json(path / CONFIG_FILE), read_folder(path)
     elif path.is_file():
         settings, tensors = {}, read_tensors(path)
     else:
