@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from rwkv_sweep.config import RunConfig
+from rwkv_sweep.errors import first_line
+from rwkv_sweep.shared_files import shared_lock
+from rwkv_sweep.terminal import say_once
+from rwkv_sweep.user_folders import lock_folder
 
 POLL_SECONDS = 0.2
 
@@ -38,25 +41,32 @@ def own_gpu(run: RunConfig, job: int) -> Iterator[RunConfig]:
         return
     index, lock = _take(count, _last if _last is not None and _last < count else job % count)
     _last = index
-    try:
+    with lock:
         yield replace(run, device=replace(run.device, index=index))
-    finally:
-        lock.release()
 
 
-def _take(count: int, first: int) -> tuple[int, FileLock]:
+def _take(count: int, first: int) -> tuple[int, contextlib.ExitStack]:
+    """A GPU, and what lets go of it; without locks to be had the first choice, which other jobs may have too."""
     while True:
         for index in [(first + offset) % count for offset in range(count)]:
-            lock = FileLock(_lock_path(index))
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=0)
-                return index, lock
+            held = contextlib.ExitStack()
+            try:
+                held.enter_context(shared_lock(_lock_path(index), timeout=0))
+            except Timeout:
+                continue
+            except OSError as error:
+                say_once(f"GPUs are taken without locks, so that jobs may share one ({first_line(error)})")
+                return first, held
+            return index, held
         time.sleep(POLL_SECONDS)
 
 
 def _lock_path(index: int) -> Path:
-    """By the name the system has for the GPU: a process may see but some of them."""
+    """By the name the system has for the GPU: a process may see but some of them.
+
+    Raises:
+        OSError: this user has no temporary folder.
+    """
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     name = visible[index] if index < len(visible) else str(index)
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-gpu-{name.replace('/', '_')}.lock"
+    return lock_folder() / f"gpu-{name.replace('/', '_')}.lock"

@@ -44,6 +44,7 @@ NOT_DECIDING = (
     "report/",
     "resume.py",
     "server.py",
+    "shared_files.py",
     "summary.py",
     "sweep.py",
     "sweep_folder.py",

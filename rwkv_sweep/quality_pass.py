@@ -31,7 +31,7 @@ from rwkv_sweep.vectors import VectorSource
 class QualityPass:
     """metrics: quality and differences. embedder: with its post-processing fitted. fitted_on: the split that was, or
     `transductive`; None without post-processing. source: `store`, or `forward` where this run had to compute.
-    notes: tags that say why a difference is missing."""
+    notes: tags that say why a difference is missing, or that the store was not used as it should be."""
 
     metrics: dict[str, float]
     embedder: Embedder
@@ -75,6 +75,8 @@ def measure_quality(
     final = _final_scores(source, embedder, splits[0])
     deltas, notes = baseline_differences(run, splits[0], scores[0], root, final, jobs)
     metrics |= deltas
+    if store is not None and store.failure is not None:
+        notes["note.store"] = store.failure
     return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
 
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from rwkv_sweep.errors import first_line
 from rwkv_sweep.results import write_atomically
-from rwkv_sweep.terminal import say
+from rwkv_sweep.shared_files import follow_folder, shared_lock
+from rwkv_sweep.terminal import say, say_once
 
 GIB = 2**30
 CODE = ("models/**/*.py", "pooling.py", "prompt.py", "extract.py")
 """Sources whose change makes stored vectors stale."""
+KEY = re.compile("[0-9a-f]{32}")
+"""What names an entry; other files in the folder are not ours."""
 
 
 @dataclass(frozen=True)
@@ -59,65 +65,95 @@ def code_digest() -> str:
 
 
 class EmbeddingStore:
-    """A folder of arrays, bounded in size; safe for several processes."""
+    """A folder of arrays, bounded in size; safe for several processes and users.
+
+    It is a cache: where it cannot be read or written, that is said once in a process, `failure` says why, and the
+    caller computes what it needs.
+    """
 
     def __init__(self, root: Path, max_gib: float) -> None:
         self._root, self._max_bytes = root, int(max_gib * GIB)
         self._verified: set[str] = set()
+        self._trouble = _trouble(root)
+
+    @property
+    def failure(self) -> str | None:
+        """Why this folder is not used as it should be, in a few words; None where it is."""
+        return self._trouble.reason
+
+    def can_be_written(self) -> bool:
+        """Whether new entries would be kept, as far as can be known beforehand."""
+        if self._trouble.reading_only:
+            return False
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._root, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except (OSError, ValueError) as error:
+            self._trouble.report(self._root, "written", error)
+            return False
+        return True
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold while computing an entry, so that no other process computes it too."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._root / f"{key}.lock"):
+        """Hold while computing an entry, so that no other process computes it too. Without a lock to be had, go on."""
+        with contextlib.ExitStack() as held:
+            if self.can_be_written():
+                try:
+                    held.enter_context(shared_lock(self._root / f"{key}.lock"))
+                except OSError as error:
+                    say_once(f"store.path={self._root}: entries are used without locks ({_reason(error)})")
             yield
 
     def get(self, key: str) -> np.ndarray | None:
         """The array, memory-mapped and read-only; None if it is not there, or damaged (which is said, and removed)."""
         data, about = self._paths(key)
-        if not about.exists():
-            return None
         try:
-            record = json.loads(about.read_text(encoding="utf-8"))
+            record = json.loads(about.read_bytes())
             if key not in self._verified and _sha256(data) != record["sha256"]:
                 raise ValueError("its SHA-256 is another")
             array = np.load(data, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError) as error:
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._trouble.report(self._root, "read", error)
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             say(f"stored vectors {data.name} are damaged ({error}): they are computed again")
             self._remove(key)
             return None
         self._verified.add(key)
-        os.utime(about)
+        with contextlib.suppress(OSError):  # another user's: only its owner can say that it was used
+            os.utime(about)
         return array
 
-    def put(self, key: str, array: np.ndarray, about: dict[str, Any]) -> None:
-        """Keep an array, then remove the least recently used beyond the size allowed (never this one)."""
-        self._root.mkdir(parents=True, exist_ok=True)
+    def put(self, key: str, array: np.ndarray, about: dict[str, Any]) -> bool:
+        """Keep an array, then remove the least recently used beyond the size allowed (never this one); False where it
+        could not be kept."""
+        if not self.can_be_written():
+            return False
         data, record = self._paths(key)
-        handle, temporary = tempfile.mkstemp(dir=self._root, prefix=f".{key}.", suffix=".npy")
         try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, array)
-                file.flush()
-                os.fsync(file.fileno())
-            digest = _sha256(Path(temporary))
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, data)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        write_atomically(record, json.dumps({"sha256": digest, "shape": array.shape, "about": about}, indent=1) + "\n")
+            digest = self._write(data, array)
+            write_atomically(
+                record, json.dumps({"sha256": digest, "shape": array.shape, "about": about}, indent=1) + "\n"
+            )
+        except OSError as error:
+            self._trouble.report(self._root, "written", error)
+            return False
+        follow_folder(record)
+        self._verified.discard(key)
         self.prune(self._max_bytes, keep=key)
+        return True
 
     def entries(self) -> list[Entry]:
-        """All entries, the most recently used first."""
-        found = []
-        for record in self._root.glob("*.json"):
-            data = record.with_suffix(".npy")
-            with contextlib.suppress(OSError, ValueError):  # another process may be removing it
-                about = json.loads(record.read_text(encoding="utf-8"))["about"]
-                found.append(Entry(record.stem, data.stat().st_size, record.stat().st_mtime, about))
-        return sorted(found, key=lambda entry: -entry.used)
+        """All entries, the most recently used first; whatever else lies in the folder is none."""
+        entries = []
+        with contextlib.suppress(OSError):
+            for record in self._root.glob("*.json"):
+                if (entry := _entry(record)) is not None:
+                    entries.append(entry)
+        return sorted(entries, key=lambda entry: -entry.used)
 
     def prune(self, max_bytes: int, keep: str | None = None) -> int:
         """Remove the least recently used entries until `max_bytes` are left; returns the bytes removed."""
@@ -127,19 +163,78 @@ class EmbeddingStore:
         for entry in reversed(entries):
             if removed >= excess:
                 break
-            if entry.key != keep:
-                self._remove(entry.key)
+            if entry.key != keep and self._remove(entry.key):
                 removed += entry.size
         return removed
 
-    def _remove(self, key: str) -> None:
-        data, about = self._paths(key)
+    def _write(self, data: Path, array: np.ndarray) -> str:
+        """Write an array whole or not at all; returns its SHA-256."""
+        handle, temporary = tempfile.mkstemp(dir=self._root, prefix=f".{data.stem}.", suffix=".npy")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+            digest = _sha256(Path(temporary))
+            follow_folder(Path(temporary))
+            os.replace(temporary, data)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        return digest
+
+    def _remove(self, key: str) -> bool:
+        """Whether an entry could be removed: another user's may not be ours to remove."""
         self._verified.discard(key)
-        for path in (about, data):
-            path.unlink(missing_ok=True)
+        try:
+            for path in reversed(self._paths(key)):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            say_once(f"store.path={self._root}: not all entries can be removed ({_reason(error)})")
+            return False
+        return True
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self._root / f"{key}.npy", self._root / f"{key}.json"
+
+
+@dataclass
+class _Trouble:
+    """What went wrong with a folder in this process. reading_only: nothing more is tried to be written."""
+
+    reason: str | None = None
+    reading_only: bool = False
+
+    def report(self, root: Path, what: str, error: Exception) -> None:
+        self.reading_only |= what == "written"
+        self.reason = self.reason or f"it cannot be {what}: {_reason(error)}"
+        say_once(f"store.path={root} cannot be {what} ({_reason(error)}): what it would hold is computed")
+
+
+@functools.cache
+def _trouble(root: Path) -> _Trouble:
+    """One for each folder of a process: the jobs of a sweep share it."""
+    return _Trouble()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):  # NumPy's own says how many numbers went to the disk
+        return error.strerror or f"the disk is full, or files may not grow so large: {error}"
+    return first_line(error)
+
+
+def _entry(record: Path) -> Entry | None:
+    """The entry that a JSON file describes; None where it is none, or is being removed by another process."""
+    if not KEY.fullmatch(record.stem):
+        return None
+    try:
+        about = json.loads(record.read_bytes())["about"]
+        if not isinstance(about, dict):
+            return None
+        return Entry(record.stem, record.with_suffix(".npy").stat().st_size, record.stat().st_mtime, about)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _sha256(path: Path) -> str:
@@ -154,9 +249,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("list", "prune"))
     parser.add_argument("--path", type=Path, default=Path("mlruns/store"))
-    parser.add_argument("--max-gib", type=float, default=0.0, help="prune: how much may stay")
+    parser.add_argument("--max-gib", type=_size, help="how much `prune` leaves; 0 removes all")
     args = parser.parse_args()
-    store = EmbeddingStore(args.path, args.max_gib)
+    if not args.path.is_dir():
+        parser.error(f"--path {args.path} is not a folder")
+    if args.action == "prune" and args.max_gib is None:
+        parser.error("prune needs --max-gib, how much may stay: --max-gib 0 removes all")
+    store = EmbeddingStore(args.path, 0)
     if args.action == "prune":
         print(f"removed {store.prune(int(args.max_gib * GIB)) / GIB:.3f} GiB from {args.path}")
         return
@@ -165,6 +264,13 @@ def main() -> None:
         about = " ".join(f"{key}={value}" for key, value in entry.about.items())
         print(f"{entry.key}  {entry.size / 2**20:9.1f} MiB  {about}")
     print(f"{len(entries)} entries, {sum(entry.size for entry in entries) / GIB:.3f} GiB in {args.path}")
+
+
+def _size(text: str) -> float:
+    size = float(text)
+    if not 0 <= size < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a size: valid is a number of GiB, 0 or more")
+    return size
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -20,6 +21,12 @@ def say(message: str, error: bool = False) -> None:
     message = redact(message)
     log.info(message)
     print(f"{'error: ' if error else ''}{message}", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """As `say`, the first time in this process."""
+    say(message)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ some fail, others warn in each process. They are then sent to one folder of this
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import stat
@@ -42,6 +43,18 @@ def temporary_folder() -> Path | None:
         return None
     safe = not hasattr(os, "getuid") or (found.st_uid == user and not found.st_mode & 0o022)
     return folder if safe else None
+
+
+def lock_folder() -> Path:
+    """Where this user's processes on this machine keep the locks that belong to no other folder.
+
+    Raises:
+        OSError: there is no such place.
+    """
+    folder = temporary_folder()
+    if folder is None:
+        raise OSError(errno.EACCES, f"{tempfile.gettempdir()} has no folder for this user alone")
+    return folder
 
 
 def redirect_caches() -> None:

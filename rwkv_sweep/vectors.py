@@ -53,28 +53,29 @@ class VectorSource:
         if self._store is None or self._too_large(pooling, len(sentences)):
             return self._forward(sentences, layers, [pooling])[pooling]
         key = self._key(sentences, pooling)
-        with self._store.lock(key):
-            stored = self._store.get(key)
-            if stored is None:
-                self._fill(sentences, pooling)
-                stored = self._store.get(key)
-        if stored is None:
-            raise OSError(f"vectors just written to the store cannot be read back: is the disk of {key} full?")
         place = {layer: index for index, layer in enumerate(self._layers(pooling))}
-        return torch.from_numpy(np.stack([stored[place[layer]] for layer in layers]))
+        with self._store.lock(key):
+            vectors_LSD = self._store.get(key)
+            if vectors_LSD is None and not self._store.can_be_written():
+                return self._forward(sentences, layers, [pooling])[pooling]
+            if vectors_LSD is None:
+                vectors_LSD = self._fill(sentences, pooling)
+        return torch.from_numpy(np.stack([vectors_LSD[place[layer]] for layer in layers]))
 
-    def _fill(self, sentences: Sequence[str], pooling: str) -> None:
-        """One forward pass for this pooling and the others of the sweep that the store does not have."""
+    def _fill(self, sentences: Sequence[str], pooling: str) -> np.ndarray:
+        """One forward pass for this pooling and the others of the sweep that the store does not have; all go there, and
+        those of this one, [all layers, S, D], are returned."""
         assert self._store is not None
         others = [each for each in self._poolings if each != pooling and not self._too_large(each, len(sentences))]
         missing = [pooling, *(each for each in others if self._store.get(self._key(sentences, each)) is None)]
         # `state` has no embedding and no final layer, so it needs a pass of its own.
         together = [STATE] if pooling == STATE else [each for each in missing if each != STATE]
-        found = self._forward(sentences, self._layers(pooling), together)
-        for each, vectors_LSD in found.items():
-            about = {"model": self._run.model.name, "precision": self._run.precision.name, "pooling": each}
+        computed = self._forward(sentences, self._layers(pooling), together)
+        for name, vectors_LSD in computed.items():
+            about = {"model": self._run.model.name, "precision": self._run.precision.name, "pooling": name}
             about |= {"prompt": self._run.prompt.name, "shape": "x".join(map(str, vectors_LSD.shape))}
-            self._store.put(self._key(sentences, each), vectors_LSD.numpy(), about)
+            self._store.put(self._key(sentences, name), vectors_LSD.numpy(), about)
+        return computed[pooling].numpy()
 
     def _forward(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
         self.forwards += 1

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
-from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UserError, first_line
 from rwkv_sweep.redaction import redact
+from rwkv_sweep.shared_files import follow_folder, shared_lock
+from rwkv_sweep.terminal import say_once
 from rwkv_sweep.tracking.uris import sqlite_uri
+from rwkv_sweep.user_folders import temporary_folder
 
 LOCK_SECONDS = 120.0
 
@@ -30,6 +32,7 @@ def create(database: Path) -> None:
         if path.name.startswith(unfinished.name):
             path.unlink()
     MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
+    follow_folder(unfinished)
     os.replace(unfinished, database)
 
 
@@ -57,12 +60,21 @@ def schema_explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def turns(path: Path) -> Iterator[None]:
-    """Hold while one process of this machine at a time may do something with the file at `path`."""
-    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+    """Hold while one process of this machine at a time may do something with the file at `path`.
+
+    Where there is no lock to be had (another user made it for himself alone) work goes on: databases have locks of
+    their own, under which two writers at once may fail.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(shared_lock(path.with_name(f"{path.name}.lock"), LOCK_SECONDS))
+        except OSError as error:
+            if os.access(path, os.W_OK):
+                say_once(f"{path.name} is written without its lock ({first_line(error)})")
         yield
 
 
 def lock_of(uri: str) -> Path:
     """Stands for a server in this user's temporary folder."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}-{hashlib.sha256(redact(uri).encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
+    return (temporary_folder() or Path(tempfile.gettempdir())) / f"tracking-{digest}"

@@ -14,6 +14,7 @@ import torch
 from rwkv_sweep import gpus
 from rwkv_sweep.config import DeviceConfig, RunConfig
 from rwkv_sweep.gpus import own_gpu
+from rwkv_sweep.terminal import say_once
 from tests.search_path import search_path
 
 AUTO = RunConfig(device=DeviceConfig("auto", "auto"))
@@ -24,7 +25,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(gpus, "_last", None)
-    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpus, "lock_folder", lambda: tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -87,3 +88,24 @@ def test_a_dead_process_holds_no_gpu(tmp_path: Path, repo_root: Path) -> None:
 def test_gpus_are_named_as_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert gpus._lock_path(1).name.endswith("gpu-5.lock")
+
+
+def test_without_locks_each_job_takes_its_first_choice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_to_be_had() -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(gpus, "lock_folder", none_to_be_had)
+    say_once.cache_clear()
+    with own_gpu(AUTO, 1) as one, own_gpu(AUTO, 3) as other:
+        assert one.device.index == other.device.index == 1
+    assert capsys.readouterr().err.count("GPUs are taken without locks") == 1
+
+
+def test_another_users_lock_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened for writing it would be refused, as a folder is to everyone."""
+    gpus._lock_path(0).mkdir()
+    with own_gpu(AUTO, 0) as run:
+        assert run.device.index == 0
+    assert gpus._lock_path(0).is_dir()
