@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_network, to_model
-from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
+from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_folder, read_json, read_tensors
 
@@ -155,7 +155,7 @@ def _with_norms(
     64e-5, which is the same for heads of 64.
     """
     epsilon = _epsilon(path, settings, ("norm_eps", "layer_norm_epsilon"), 1e-5)
-    by_head = config.head_size * epsilon if "norm_eps" in settings else 64e-5
+    by_head = config.head_size * epsilon if "norm_eps" in settings else AUTHOR_HEAD_EPSILON
     head_epsilon = _epsilon(path, settings, ("group_norm_epsilon",), by_head)
     norm, told = "blocks.0.pre_ln.weight", settings.get(NORMED) is True
     bias = weights.get("blocks.0.pre_ln.bias")

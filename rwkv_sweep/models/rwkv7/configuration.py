@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AUTHOR_HEAD_EPSILON = 64e-5
+"""Of the norm over a head's output in the author's code, whatever the size of the heads."""
+
 
 @dataclass(frozen=True)
 class Rwkv7Config:
@@ -32,7 +35,7 @@ class Rwkv7Config:
     value_rank: int
     gate_rank: int
     layer_norm_epsilon: float = 1e-5
-    head_norm_epsilon: float = 64e-5
+    head_norm_epsilon: float = AUTHOR_HEAD_EPSILON
     normed_embedding: bool = False
 
     def __post_init__(self) -> None:
@@ -42,3 +45,24 @@ class Rwkv7Config:
     @property
     def num_heads(self) -> int:
         return self.hidden_size // self.head_size
+
+
+def usual_ranks(hidden_size: int) -> dict[str, int]:
+    """Ranks for a network without a file, by their names in `Rwkv7Config`.
+
+    The author's formula: decay and learning rate 1.8 sqrt(D), value 1.3 sqrt(D), gate 0.6 D^0.8, each rounded to a
+    multiple of 32. The published files of 768, 2048, 2560 and 4096 channels follow it, the one of 1024 has a gate of
+    rank 128 where it says 160.
+    """
+
+    def rounded(rank: float) -> int:
+        return max(32, 32 * round(rank / 32))
+
+    root = hidden_size**0.5
+    gate = 128 if hidden_size == 1024 else rounded(0.6 * hidden_size**0.8)
+    return {
+        "decay_rank": rounded(1.8 * root),
+        "rate_rank": rounded(1.8 * root),
+        "value_rank": rounded(1.3 * root),
+        "gate_rank": gate,
+    }

@@ -4,6 +4,7 @@ one line that names what was found."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv7 import Rwkv7Config, Rwkv7Model
 from rwkv_sweep.models.rwkv7.checkpoint import read_weights
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import is_rwkv7, other_network
+from rwkv_sweep.models.rwkv7.configuration import usual_ranks
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, fla_names, linear_factors, native_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,6 +49,7 @@ def save_folder(folder: Path, tensors: Checkpoint, **settings: Any) -> Path:
 def layers_of(path: Path) -> Tensor:
     """The embedding, all blocks and the final norm over some bytes, [L + 2, T, D]."""
     config, weights = read_weights(path)
+    assert all(tensor.is_contiguous() for tensor in weights.values())
     model = Rwkv7Model(config).eval().requires_grad_(False)
     model.load_state_dict(weights)
     found: list[Tensor] = []
@@ -58,6 +61,15 @@ def layers_of(path: Path) -> Tensor:
         lambda _, h: found.append(h),
     )
     return torch.stack(found)
+
+
+def turned_factors(checkpoint: Checkpoint) -> Checkpoint:
+    """With low-rank factors as their names do not say; but for square ones, whose names alone tell how they lie."""
+    factor = re.compile(r"\.att\.[wavg][12](\.weight)?$")
+    return {
+        name: tensor.t().contiguous() if factor.search(name) and len(set(tensor.shape)) == 2 else tensor
+        for name, tensor in checkpoint.items()
+    }
 
 
 LAYOUTS: dict[str, Callable[[Path, Checkpoint], Path]] = {
@@ -85,6 +97,10 @@ LAYOUTS: dict[str, Callable[[Path, Checkpoint], Path]] = {
     "wrapped by DataParallel": lambda folder, c: save_pth(folder, {f"module.{n}": t for n, t in c.items()}),
     "wrapped twice": lambda folder, c: save_pth(folder, {f"module._orig_mod.{n}": t for n, t in c.items()}),
     "flat vectors": lambda folder, c: save_pth(folder, {n: t.flatten() if t.dim() == 3 else t for n, t in c.items()}),
+    "factors that lie the other way": lambda folder, c: save_pth(folder, turned_factors(c)),
+    "linear factors that lie the other way": lambda folder, c: save_folder(
+        folder, turned_factors(linear_factors(c, fold_norm=False)), layer_norm_epsilon=1e-5
+    ),
     "no head": lambda folder, c: save_pth(folder, {n: t for n, t in c.items() if n != "head.weight"}),
     "unused value residual in block 0": lambda folder, c: save_pth(
         folder, {**c, **{f"blocks.0.att.v{i}": torch.ones_like(c[f"blocks.1.att.v{i}"]) for i in range(3)}}
@@ -111,6 +127,31 @@ def test_sizes_come_from_the_tensors(tmp_path: Path) -> None:
         config, weights = read_weights(path)
         assert config == Rwkv7Config(99, 24, 2, 8, 40, decay_rank=3, rate_rank=5, value_rank=4, gate_rank=6)
         assert config.num_heads == 3 and "head.weight" not in weights
+
+
+@pytest.mark.parametrize(
+    ("hidden", "blocks", "numbers", "value_residual_in_block_0"),
+    [
+        (1024, 24, 450_767_872, False),  # RWKV7-Goose-World2.9-0.4B-HF
+        (2048, 24, 1_527_668_736, True),  # RWKV7-1.5B-20260805
+    ],
+)
+def test_parameters_are_as_many_as_published(
+    hidden: int, blocks: int, numbers: int, value_residual_in_block_0: bool
+) -> None:
+    config = Rwkv7Config(65536, hidden, blocks, 64, 4 * hidden, **usual_ranks(hidden))
+    with torch.device("meta"):
+        found = sum(parameter.numel() for parameter in Rwkv7Model(config).parameters())
+    unused = hidden * (1 + 2 * config.value_rank) if value_residual_in_block_0 else 0
+    assert found + unused + 65536 * hidden == numbers
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ranks"),
+    [(768, (64, 64, 32, 128)), (1024, (64, 64, 32, 128)), (2048, (96, 96, 64, 256)), (2560, (96, 96, 64, 320))],
+)
+def test_usual_ranks_are_those_of_published_files(hidden: int, ranks: tuple[int, ...]) -> None:
+    assert tuple(usual_ranks(hidden).values()) == ranks
 
 
 def test_the_head_norms_epsilon_follows_the_layout(tmp_path: Path) -> None:
