@@ -10,6 +10,7 @@ from typing import NoReturn
 import hydra
 from omegaconf import DictConfig
 
+from rwkv_sweep import __version__
 from rwkv_sweep.closed_output import outlive_output, output_code
 from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.interrupts import exit_code, handle_termination
@@ -51,6 +52,9 @@ def main() -> None:
     share_config_store()
     sys.argv[1:] = modes_first(sys.argv[1:])
     # Hydra prints errors in its own several lines unless told to raise them; a user who sets the variable gets traces.
+    if "--version" in sys.argv[1:]:
+        print(f"rwkv_sweep {__version__} (Hydra {hydra.__version__})")
+        return
     if os.environ.get("HYDRA_FULL_ERROR"):
         _run()
         return

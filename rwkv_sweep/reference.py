@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.config_store import conf_dir, register_schemas
 from rwkv_sweep.params import GROUPS
-from rwkv_sweep.validation import CHOICES, LEAST
+from rwkv_sweep.validation import CHOICES, RANGES, range_text
 
 INTRODUCTION = """# Configuration
 
@@ -203,8 +203,8 @@ def _type(hint: Any) -> str:
 def _valid(key: str, hint: Any) -> str:
     if key in CHOICES:
         return ", ".join(_code(each) for each in CHOICES[key])
-    if key in LEAST:
-        return f"{LEAST[key]} or more"
+    if key in RANGES:
+        return range_text(key)
     return "`true`, `false`" if hint is bool else ""
 
 

@@ -43,22 +43,34 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Keys that take one of these words; of a list, each of its items."""
 
-LEAST: dict[str, int] = {
-    "model.rescale_every": 0,
-    "postprocess.components": 1,
-    "device.index": 0,
-    "device.threads": 1,
-    "max_tokens": 1,
-    "batch_tokens": 1,
-    "measure.latency_pairs": 0,
-    "measure.warmup_pairs": 0,
-    "measure.speedup_rounds": 0,
-    "measure.energy_seconds": 0,
-    "measure.overhead_pairs": 1,
-    "measure.overhead_batches": 1,
-    "bootstrap": 1,
+MOST_INT = 2**31 - 1
+"""NumPy and PyTorch take no larger number where these keys go."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "model.hidden_size": (1, 2**20),
+    "model.num_blocks": (1, 2**14),
+    "model.head_size": (1, 2**12),
+    "model.intermediate_size": (1, 2**22),
+    "model.vocab_size": (1, 2**24),
+    "model.rescale_every": (0, MOST_INT),
+    "postprocess.components": (1, MOST_INT),
+    "device.index": (0, 1023),
+    "device.threads": (1, 1024),
+    "max_tokens": (1, MOST_INT),
+    "batch_tokens": (1, MOST_INT),
+    "measure.latency_pairs": (0, MOST_INT),
+    "measure.warmup_pairs": (0, MOST_INT),
+    "measure.throughput_seconds": (0, 86_400),
+    "measure.speedup_rounds": (0, MOST_INT),
+    "measure.energy_seconds": (0, 86_400),
+    "measure.overhead_pairs": (1, MOST_INT),
+    "measure.overhead_batches": (1, MOST_INT),
+    "store.max_gib": (0, 2**20),
+    "bootstrap": (1, 10_000_000),
+    "seed": (0, MOST_INT),
+    "timeout_s": (0, 31_536_000),
 }
-"""Keys that take a number, and its smallest value."""
+"""Keys that take a number, with their smallest and largest value: every number of the schema is here."""
 
 
 def run_config(cfg: DictConfig) -> RunConfig:
@@ -85,10 +97,12 @@ def _check(run: RunConfig) -> None:
         for each in value if isinstance(value, list) else [value]:
             if each is not None:
                 require_one_of(key, each, valid)
-    for key, least in LEAST.items():
+    for key, (least, most) in RANGES.items():
         value = _value(run, key)
-        if value is not None and value < least:
-            raise UserError(f"{key}={value} is too small: valid is {least} or more")
+        if value is None or least <= value <= most:
+            continue
+        reason = "too small" if value < least else "too large" if value > most else "no number"
+        raise UserError(f"{key}={value!s:.40} is {reason}: valid is {range_text(key)}")
     _check_template(run.prompt.template, run.prompt.span)
     if run.timeout_s is not None and not (run.isolate and run.timeout_s > 0):
         raise UserError(
@@ -97,6 +111,12 @@ def _check(run: RunConfig) -> None:
         )
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
+
+
+def range_text(key: str) -> str:
+    """The range of a key that takes a number, in words."""
+    least, most = RANGES[key]
+    return f"{least:g} to {most:,}" if most < MOST_INT else f"{least:g} or more"
 
 
 def _value(run: RunConfig, key: str) -> Any:

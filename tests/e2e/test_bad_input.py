@@ -186,3 +186,27 @@ def test_bad_input_in_a_process_of_its_own(command: Command, job: list[str], tmp
     assert done.stderr.startswith("error: precision=int9 is not known: valid are bf16, fp16, fp32, ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "logging",
+    [
+        "hydra/job_logging=disabled",
+        "hydra/job_logging=none",
+        "hydra/job_logging=stdout",
+        "hydra/hydra_logging=none",
+        "hydra.verbose=true",
+    ],
+)
+def test_hydras_own_ways_to_log(
+    command: Command, job: list[str], quality_only: list[str], logging: str, tmp_path: Path
+) -> None:
+    done = command(
+        ["-m", "layer=0,1", *job, *quality_only, "tracking.enabled=false", "baselines=[]", logging], tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("result.json"))) == 2 and "Traceback" not in done.stderr
+
+
+def test_the_version_is_this_programs(command: Command, tmp_path: Path) -> None:
+    assert command(["--version"], tmp_path).stdout.startswith(f"rwkv_sweep {__version__} ")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, cast, get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,7 +17,7 @@ from rwkv_sweep.config import POOLINGS, RunConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.config_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.params import GROUPS
-from rwkv_sweep.validation import run_config
+from rwkv_sweep.validation import RANGES, run_config
 
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
@@ -217,9 +218,9 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("dataset.source=disk", "dataset.source=disk is not known: valid are assets, hub, file"),
         ("dataset.word_split=all", "dataset.word_split=all is not known: valid are whitespace, punctuation"),
         ("baselines=[word_overlap,bert]", "baselines=bert is not known: valid are word_vectors, word_overlap"),
-        ("bootstrap=0", "bootstrap=0 is too small: valid is 1 or more"),
+        ("bootstrap=0", "bootstrap=0 is too small: valid is 1 to 10,000,000"),
         ("measure.latency_pairs=-1", "measure.latency_pairs=-1 is too small: valid is 0 or more"),
-        ("device.threads=0", "device.threads=0 is too small: valid is 1 or more"),
+        ("device.threads=0", "device.threads=0 is too small: valid is 1 to 1,024"),
         ("dataset.splits=[]", "dataset.splits=[] is empty: name at least one split, such as [validation]"),
     ],
 )
@@ -228,6 +229,31 @@ def test_what_is_refused_and_how(override: str, told: str) -> None:
         run_config(composed(override))
     assert is_bad_input(caught.value)
     assert one_line(caught.value) == told
+
+
+def numbers(schema: type, prefix: str = "") -> Iterator[str]:
+    """The keys that take a number, through all groups."""
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        hint, key = hints[field.name], f"{prefix}{field.name}"
+        if is_dataclass(hint):
+            yield from numbers(cast(type, hint), f"{key}.")
+        elif {int, float} & {hint, *get_args(hint)}:
+            yield key
+
+
+def test_every_number_has_a_range() -> None:
+    assert set(numbers(RunConfig)) == set(RANGES)
+
+
+@pytest.mark.parametrize("key", sorted(RANGES))
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e300", str(10**30)])
+def test_what_is_out_of_range_is_one_line(key: str, value: str) -> None:
+    with pytest.raises(Exception) as caught:
+        run_config(composed(f"{key}={value}"))
+    assert is_bad_input(caught.value)
+    line = one_line(caught.value)
+    assert "\n" not in line and key in line, line
 
 
 def test_a_flaw_of_the_program_is_no_bad_input() -> None:
