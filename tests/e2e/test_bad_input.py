@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_sweep import __version__
 from tests.e2e.finished import Command, without
 
 IN_TURN = """
