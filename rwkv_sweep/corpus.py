@@ -10,6 +10,7 @@ from pathlib import Path
 from rwkv_sweep.config import DatasetConfig, PoolingConfig
 from rwkv_sweep.dataset import PairSplit, load_fit_split
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.path_values import existing_file, shown_path
 from rwkv_sweep.records import split_suffix
 from rwkv_sweep.texts import Texts
 
@@ -75,12 +76,13 @@ def _read(path: str) -> Texts:
 
 def _lines(path: str) -> Iterator[str]:
     """The lines of a file that are not blank, at least one."""
-    where = f"pooling.corpus={path}"
+    where = f"pooling.corpus={shown_path(path)}"
     if split_suffix(Path(path))[1]:
         raise UserError(f"{where} is a file of records: valid is a text file with one text a line, such as corpus.txt")
+    source = existing_file("pooling.corpus", path, "a text file with one text a line")
     number, texts = 0, 0
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with source.open("rb") as file:
             for number, line in enumerate(file, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if text.strip():
@@ -88,8 +90,9 @@ def _lines(path: str) -> Iterator[str]:
                     yield text
     except UnicodeDecodeError as error:
         raise UserError(f"{where}, line {number}, is not UTF-8: valid is a UTF-8 text file") from error
-    except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{where} cannot be read ({reason}): valid is a text file with one text a line") from error
+    except OSError as error:
+        raise UserError(
+            f"{where} cannot be read ({error.strerror}): valid is a text file with one text a line"
+        ) from error
     if not texts:
         raise UserError(f"{where} holds no text: valid is a text file with one text a line")

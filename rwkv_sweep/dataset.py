@@ -19,6 +19,7 @@ import numpy as np
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.pairs import Pairs, checked_pairs, hub_records, require_columns
+from rwkv_sweep.path_values import existing, shown_path
 from rwkv_sweep.records import VALID_SUFFIXES, split_suffix
 from rwkv_sweep.split_files import files_of_split, records_of_split
 from rwkv_sweep.texts import Texts
@@ -130,11 +131,9 @@ def _root(cfg: DatasetConfig) -> Path | None:
             f"dataset=pairs dataset.path={cfg.path}"
         )
     if cfg.path is not None:
-        root = Path(cfg.path).expanduser()
-        if not root.exists():
-            raise UserError(f"dataset.path={cfg.path} does not exist: give a file, or a folder with one file per split")
+        root = existing("dataset.path", cfg.path, "a file, or a folder with one file per split")
         if root.is_file() and not split_suffix(root)[1]:
-            raise UserError(f"dataset.path={cfg.path} is of an unknown kind: valid are {VALID_SUFFIXES}")
+            raise UserError(f"dataset.path={shown_path(cfg.path)} is of an unknown kind: valid are {VALID_SUFFIXES}")
         return root
     if cfg.source == "hub":
         if cfg.id is None:

@@ -4,12 +4,13 @@ would share, files of others that would be overwritten."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rwkv_sweep.config import RunConfig, StoreConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.job_folders import is_reached_by_link
 from rwkv_sweep.own_files import (
@@ -23,11 +24,28 @@ from rwkv_sweep.own_files import (
     SWEEP_FILES,
     SWEEP_FOLDERS,
 )
+from rwkv_sweep.path_values import MAX_NAME, require_folder_to_be
 from rwkv_sweep.redaction import redact
 
-MAX_NAME = 255
-"""Bytes in one name of a path, on the usual file systems."""
 SWEEP_KEY, RUN_KEY, JOB_KEY = "hydra.sweep.dir", "hydra.run.dir", "hydra.sweep.subdir"
+
+
+def check_places(root: Path, multirun: bool, runs: Iterable[RunConfig]) -> None:
+    """Check that the folder of a sweep (or a single run), and of what its runs keep, can be folders.
+
+    Raises:
+        UserError: one cannot be.
+    """
+    key = SWEEP_KEY if multirun else RUN_KEY
+    require_name(root, key)
+    require_folder_to_be(key, str(root), "a folder that can be written")
+    for store in {run.store.path: run.store for run in runs if run.store.enabled}.values():
+        check_store(store)
+
+
+def check_store(config: StoreConfig) -> None:
+    """Raises UserError where the store can be no folder; one that cannot be written is left out by the runs."""
+    require_folder_to_be("store.path", config.path, "a folder", writable=False)
 
 
 def check_root(root: Path, multirun: bool, config: DictConfig) -> None:

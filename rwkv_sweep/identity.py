@@ -12,9 +12,9 @@ from typing import Any
 from rwkv_sweep.config import DatasetConfig, RunConfig
 from rwkv_sweep.dataset import load_splits
 from rwkv_sweep.devices import resolve_device
-from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.loading import identify_model
 from rwkv_sweep.models.word_vectors import ASSET as WORD_VECTORS
+from rwkv_sweep.path_values import existing_file
 from rwkv_sweep.pooling import IDF
 
 NOT_DECIDING = (
@@ -36,6 +36,7 @@ NOT_DECIDING = (
     "launchers.py",
     "output_guard.py",
     "own_files.py",
+    "path_values.py",
     "preflight.py",
     "processes.py",
     "record_checks.py",
@@ -116,11 +117,7 @@ def corpus_content(run: RunConfig) -> list[str]:
         counted = replace(run.dataset, splits=[run.pooling.fit])
         found += _split_prints(repr(counted), _stamp(counted.path), counted)
     if run.pooling.name == IDF and run.pooling.corpus is not None:
-        path = Path(run.pooling.corpus).expanduser()
-        if not path.is_file():
-            raise UserError(
-                f"pooling.corpus={run.pooling.corpus} does not exist: give a text file with one text a line"
-            )
+        path = existing_file("pooling.corpus", run.pooling.corpus, "a text file with one text a line")
         found.append(_file_digest(path, _stamp(str(path))))
     return found
 
@@ -129,9 +126,7 @@ def word_vectors_content(run: RunConfig) -> str | None:
     """SHA-256 of the word vectors' file, where they are a baseline of the run."""
     if "word_vectors" not in run.baselines:
         return None
-    path = Path(run.word_vectors.path).expanduser() if run.word_vectors.path else WORD_VECTORS
-    if not path.is_file():
-        raise UserError(f"word_vectors.path={path} does not exist: give a file of word vectors")
+    path = existing_file("word_vectors.path", run.word_vectors.path or WORD_VECTORS, "a file of word vectors")
     return _file_digest(path, _stamp(str(path)))
 
 

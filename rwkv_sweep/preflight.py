@@ -21,6 +21,7 @@ from rwkv_sweep.models.loading import check_model
 from rwkv_sweep.models.precision import check_precision, check_selection
 from rwkv_sweep.models.shape import EncoderShape, Shape
 from rwkv_sweep.params import data_key
+from rwkv_sweep.path_values import refusals_of
 from rwkv_sweep.pooling import IDF, check_pooling
 from rwkv_sweep.results import FINDINGS, FINISHED, Result, write_atomically
 from rwkv_sweep.resume import recorded, take_over
@@ -105,7 +106,8 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
     for number, run in enumerate(runs):
         model = repr(run.model)
         if model not in shapes:
-            shapes[model] = check_model(run.model)
+            with refusals_of("model.path", run.model.path):
+                shapes[model] = check_model(run.model)
         layers = resolve_layers(run.layer, shapes[model].num_hidden_layers)
         same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
@@ -115,7 +117,9 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             unsupported.append(error)
         key = data_key(run)
         if key not in prepared:
-            prepared[key] = Prepared(run, load_splits(run.dataset), load_baselines(run))
+            with refusals_of("dataset.path", run.dataset.path):
+                splits = load_splits(run.dataset)
+            prepared[key] = Prepared(run, splits, load_baselines(run))
         fit = repr((run.pooling, run.postprocess, run.dataset))
         if fit not in fits:
             _check_fit(run)

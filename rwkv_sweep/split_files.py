@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -57,7 +59,7 @@ def files_of_split(root: Path, name: str) -> list[Path]:
                 f"(or {' or '.join(valid[1:])})"
             )
         return [root]
-    files = [_named(path) for path in sorted(root.iterdir()) if path.is_file() and split_suffix(path)[1]]
+    files = [_named(path) for path in sorted(root.iterdir()) if os.path.isfile(path) and split_suffix(path)[1]]
     matching = [file for file in files if file.split == name]
     if not matching and name == "validation":
         matching = [file for file in files if file.split == "dev"]
@@ -111,7 +113,9 @@ def _below(root: Path, name: str) -> str:
 
 
 def _folders_with(root: Path, name: str) -> Iterator[Path]:
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if any(split_suffix(path)[1] and _named(path).split == name for path in folder.iterdir() if path.is_file()):
-            yield folder
-            return
+    for folder in sorted(path for path in root.iterdir() if os.path.isdir(path)):
+        with contextlib.suppress(OSError):  # a hint need not know folders of others
+            files = [path for path in folder.iterdir() if os.path.isfile(path)]
+            if any(split_suffix(path)[1] and _named(path).split == name for path in files):
+                yield folder
+                return

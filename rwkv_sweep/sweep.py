@@ -27,7 +27,7 @@ from rwkv_sweep.closed_output import outlive_output
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.errors import FolderGoneError, ends_the_program, first_line, system_error
-from rwkv_sweep.folder_checks import RUN_KEY, SWEEP_KEY, Planned, check_jobs, check_root, require_name
+from rwkv_sweep.folder_checks import RUN_KEY, SWEEP_KEY, Planned, check_jobs, check_places, check_root, require_name
 from rwkv_sweep.jobs import (
     compose_jobs,
     compose_once,
@@ -187,6 +187,7 @@ def _start(
 
     root = root.absolute()
     first = runs[0] if runs else run_config(config)
+    check_places(root, multirun, [*runs, first])
     for tracking in {repr(run.tracking): run.tracking for run in [*runs, first]}.values():
         check_tracking(tracking)
     checked = check_runs(runs, runs_here(config))

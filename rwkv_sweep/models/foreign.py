@@ -55,7 +55,7 @@ def foreign_tokenizer(cfg: ModelConfig, table_size: int) -> ForeignTokenizer:
         spec = "world"
     elif spec == GPT2:
         spec = str(_gpt2())
-    return ForeignTokenizer(load_tokenizer(spec, None, 2**31), table_size)
+    return ForeignTokenizer(load_tokenizer(spec, None, 2**31, "model.foreign_tokenizer"), table_size)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from rwkv_sweep.models.precision.dtypes import DTYPES, SHORT_NAMES, TF32
 from rwkv_sweep.models.shape import EncoderShape
 from rwkv_sweep.models.tokenizer import Tokenizer, check_unicode
 from rwkv_sweep.models.weight_files import CONFIG_FILE, check_shards
+from rwkv_sweep.path_values import existing_folder
 
 HF = "hf"
 """`model.source` of such a network."""
@@ -98,7 +99,7 @@ def hf_folder(cfg: ModelConfig, need_weights: bool = True) -> Path:
                 f"model.path=<folder with {CONFIG_FILE}, weights and tokenizer>"
             )
         return hub_folder(cfg, FILES, need_weights)
-    folder = Path(cfg.path).expanduser()
+    folder = existing_folder("model.path", cfg.path, f"the folder of a transformers model, with its {CONFIG_FILE}")
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"model.path={cfg.path} holds no {CONFIG_FILE}: valid is the folder of a transformers model")
     return folder

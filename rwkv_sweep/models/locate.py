@@ -8,6 +8,7 @@ from pathlib import Path
 from rwkv_sweep.config import ModelConfig, require_one_of
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.weight_files import CONFIG_FILE, weight_files
+from rwkv_sweep.path_values import existing
 
 ASSETS = Path(__file__).parent.parent / "assets" / "model"
 SOURCES = ("assets", "hub", "local", "random", "hf")
@@ -25,12 +26,12 @@ def located(cfg: ModelConfig, need_weights: bool) -> Path:
     if cfg.source == "hub":
         return hub_folder(cfg, RWKV_FILES, need_weights)
     if cfg.source == "local":
-        if not cfg.path:
+        if cfg.path is None:
             raise UserError(
-                f"model.path={cfg.path} must be given with model.source=local: "
+                "model.path=null must be given with model.source=local: "
                 f"a folder with {CONFIG_FILE} and weights, or a .pth file"
             )
-        return Path(cfg.path).expanduser()
+        return existing("model.path", cfg.path, f"a folder with {CONFIG_FILE} and weights, or a .pth file")
     if not ASSETS.is_dir():
         raise UserError(
             f"model.source=assets, but no model lies in {ASSETS}: take another, such as model=local model.path=<folder "

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rwkv_sweep.errors import UserError, ends_the_program
+from rwkv_sweep.path_values import existing_file
 
 TOKENIZER_FILE = "tokenizer.json"
+KEY = "model.tokenizer"
 FEW = 8
 """Up to so many sentences are encoded one by one: handing them to a library's threads takes longer than the work."""
 
@@ -85,6 +87,7 @@ class JsonTokenizer:
 
     Args:
         path: the file.
+        key: the setting that names it, for messages.
 
     Raises:
         UserError: the file is missing or is not a tokenizer.json.
@@ -93,17 +96,16 @@ class JsonTokenizer:
     prefix: Sequence[int] = ()
     suffix: Sequence[int] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path, key: str = KEY) -> None:
         from tokenizers import Tokenizer as Backend
 
-        if not path.is_file():
-            raise UserError(f"model.tokenizer={path} is not a file: valid are world, bytes, or a tokenizer.json")
+        path = existing_file(key, path, "world, bytes, or the path of a tokenizer.json")
         try:
             self._backend: Any = Backend.from_file(str(path))
         except BaseException as error:  # the library raises plain Exception, and its panics are not even that
             if ends_the_program(error):
                 raise
-            raise UserError(f"{path} is not a tokenizer.json that can be read: {error}") from error
+            raise UserError(f"{key}={path} is not a tokenizer.json that can be read: {error}") from error
         self._backend.no_padding()
         self._backend.no_truncation()
         self.name = str(path)
@@ -119,33 +121,34 @@ class JsonTokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
 
-def load_tokenizer(spec: str | None, folder: Path | None, table_size: int) -> Tokenizer:
+def load_tokenizer(spec: str | None, folder: Path | None, table_size: int, key: str = KEY) -> Tokenizer:
     """The tokenizer that `spec` names, checked against the model's embedding table.
 
     Args:
         spec: `world`, `bytes`, the path of a tokenizer.json, or None for the tokenizer.json in `folder`.
         folder: where the weights lie; None if they are not in a folder of their own.
         table_size: rows of the embedding table.
+        key: the setting that holds `spec`, for messages.
 
     Raises:
         UserError: no tokenizer is named or found, it cannot be read, or it has more ids than the table has rows.
     """
-    tokenizer = _named(spec, folder)
+    tokenizer = _named(spec, folder, key)
     if tokenizer.vocab_size > table_size:
         raise UserError(
-            f"model.tokenizer={tokenizer.name} has ids up to {tokenizer.vocab_size - 1}, but the model's embedding "
+            f"{key}={tokenizer.name} has ids up to {tokenizer.vocab_size - 1}, but the model's embedding "
             f"table has {table_size} rows: valid is the tokenizer that the model was trained with"
         )
     return tokenizer
 
 
-def _named(spec: str | None, folder: Path | None) -> Tokenizer:
+def _named(spec: str | None, folder: Path | None, key: str) -> Tokenizer:
     if spec == "world":
         return WorldTokenizer()
     if spec == "bytes":
         return BytesTokenizer()
     if spec is not None:
-        return JsonTokenizer(Path(spec).expanduser())
+        return JsonTokenizer(spec, key)
     if folder is not None and (folder / TOKENIZER_FILE).is_file():
         return JsonTokenizer(folder / TOKENIZER_FILE)
     where = (

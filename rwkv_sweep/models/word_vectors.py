@@ -15,8 +15,10 @@ from safetensors.numpy import load as load_safetensors
 from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.models.word_overlap import split_words
 from rwkv_sweep.models.word_vector_files import Table, read_table
+from rwkv_sweep.path_values import existing_file
 
 ASSET = Path(__file__).parent.parent / "assets" / "word_vectors.safetensors"
+VALID = "a file of vectors in GloVe's format, or none: leave word_vectors out of baselines"
 
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -
         UserError: a file that is missing or malformed, with the first bad line.
     """
     split_words("", word_split)  # an unknown way to split fails here, not after the file has been read
-    file = ASSET if path is None else Path(path).expanduser()
+    file = ASSET if path is None else existing_file("word_vectors.path", path, VALID)
     try:
         table = _from_safetensors(file.read_bytes(), file) if file.suffix == ".safetensors" else read_table(file)
         fingerprint = _digest(file)

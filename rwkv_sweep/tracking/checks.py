@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from rwkv_sweep.config import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.path_values import require_folder_to_be, require_path, shown_path, why_no_folder
 from rwkv_sweep.redaction import redact
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
 
@@ -36,11 +37,11 @@ def check_tracking(config: TrackingConfig) -> None:
     if not config.experiment.strip() or len(config.experiment) > MAX_EXPERIMENT:
         valid = f"a name of 1 to {MAX_EXPERIMENT} characters"
         raise UserError(f"tracking.experiment={config.experiment!r} is not valid: valid is {valid}")
-    if not config.artifacts.strip() or "\0" in config.artifacts:
-        raise UserError(f"tracking.artifacts={config.artifacts!r} is not valid: valid is a folder")
     scheme = config.uri.partition(":")[0].lower()
     dialect = scheme.partition("+")[0]
+    require_path("tracking.artifacts", config.artifacts, "a folder")
     if dialect == "sqlite":
+        require_folder_to_be("tracking.artifacts", config.artifacts, "a folder that can be written")
         _check_sqlite(config.uri)
     elif scheme in SERVERS:
         _check_server(config.uri)
@@ -102,9 +103,9 @@ def _check_database(uri: str) -> None:
 
 
 def _check_sqlite(uri: str) -> None:
-    told = f"tracking.uri={redact(uri)}"
+    told = f"tracking.uri={shown_path(redact(uri))}"
     if "\0" in unquote(uri):
-        raise UserError(f"tracking.uri={uri!r} holds a NUL: valid is sqlite:///FILE")
+        raise UserError(f"{told} holds a NUL: valid is sqlite:///FILE")
     path = sqlite_path(uri)
     if path is None or uri.partition("///")[2].partition("?")[0] in ("", ":memory:"):
         raise UserError(
@@ -120,7 +121,9 @@ def _check_sqlite(uri: str) -> None:
     except (OSError, ValueError) as error:  # too long, a loop of links, no permission, a NUL
         reason = getattr(error, "strerror", None) or str(error)
     if reason:
-        raise UserError(f"{told} cannot be used ({reason}: {path}): valid is a file in a folder that can be written")
+        raise UserError(
+            f"{told} cannot be used ({reason}: {shown_path(path)}): valid is a file in a folder that can be written"
+        )
 
 
 def _unusable(path: Path) -> str:
@@ -137,8 +140,6 @@ def _unusable(path: Path) -> str:
         return "" if start in (b"", _SQLITE_HEADER) else "it is not an SQLite database"
     if path.is_symlink():
         return "a link to nothing"
-    above = next(folder for folder in path.parents if folder.exists() or folder.is_symlink())
-    if not above.is_dir():
-        return f"{above} is not a folder"
     path.with_name(f"{path.name}.lock").exists()  # a name too long is an OSError
-    return "" if os.access(above, os.W_OK | os.X_OK) else f"{above} cannot be written"
+    reason = why_no_folder(path.parent)
+    return f"its folder {reason}" if reason else ""

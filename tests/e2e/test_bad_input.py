@@ -67,7 +67,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     ),
     "dataset": (
         ["dataset.path=/nowhere"],
-        "dataset.path=/nowhere does not exist: give a file, or a folder with one file per split",
+        "dataset.path=/nowhere does not exist: valid is a file, or a folder with one file per split",
     ),
     "data set that reads no path": (
         ["dataset=embedded", "dataset.path=mine.csv"],
@@ -92,9 +92,9 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     ),
     "model": (
         ["model.path=/nowhere"],
-        "/nowhere does not exist: expected a folder with config.json and weights, or a .pth file",
+        "model.path=/nowhere does not exist: valid is a folder with config.json and weights, or a .pth file",
     ),
-    "no model path": (["model.path=null"], "model.path=None must be given with model.source=local: a folder with "),
+    "no model path": (["model.path=null"], "model.path=null must be given with model.source=local: a folder with "),
     "truncated .pth": (["model.path={bad}/cut.pth"], "{bad}/cut.pth is damaged or not a PyTorch weight file: "),
     "truncated safetensors": (
         ["model.path={bad}/cut"],

@@ -129,7 +129,7 @@ def test_bad_text_names_the_line(tmp_path: Path, content: bytes, told: str) -> N
 
 def test_missing_and_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert message(str(tmp_path / "none.txt")).startswith(
-        f"word_vectors.path={tmp_path / 'none.txt'} cannot be read (No"
+        f"word_vectors.path={tmp_path / 'none.txt'} does not exist: valid is a file of vectors"
     )
     asset = tmp_path / "asset.safetensors"
     monkeypatch.setattr(word_vectors, "ASSET", asset)

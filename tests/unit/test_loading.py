@@ -46,7 +46,7 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (ModelConfig(name="l", source="local"), r"model\.path=None must be given"),
+        (ModelConfig(name="l", source="local"), r"model\.path=null must be given"),
         (ModelConfig(name="h", source="hub"), r"model\.id must be given"),
         (ModelConfig(name="x", source="s3"), r"model\.source=s3 is not known: valid are assets, hub"),
         (ModelConfig(name="r", source="random", hidden_size=32), r"needs model\.num_blocks, which is None"),

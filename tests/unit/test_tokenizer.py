@@ -88,7 +88,7 @@ def test_none_named_none_found(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model.tokenizer=gpt2 is not a file: valid are world, bytes"):
+    with pytest.raises(UserError, match=r"model.tokenizer=gpt2 does not exist: valid is world, bytes"):
         load_tokenizer("gpt2", None, 256)
     damaged = tmp_path / "tokenizer.json"
     damaged.write_text('{"model":')
