@@ -19,7 +19,7 @@ from rwkv_sweep.models.precision import check_precision
 from rwkv_sweep.models.precision.dtypes import DTYPES, SHORT_NAMES, TF32
 from rwkv_sweep.models.shape import EncoderShape
 from rwkv_sweep.models.tokenizer import Tokenizer, check_unicode
-from rwkv_sweep.models.weight_files import CONFIG_FILE, check_shards
+from rwkv_sweep.models.weight_files import CONFIG_FILE, check_shards, read_json
 from rwkv_sweep.path_values import existing_folder
 
 HF = "hf"
@@ -192,6 +192,8 @@ def hf_tags(network: HfNetwork, precision: PrecisionConfig) -> dict[str, str]:
 def _shape(folder: Path, tokenizer: HfTokenizer) -> EncoderShape:
     from transformers import AutoConfig
 
+    if read_json(folder / CONFIG_FILE).get("model_type") == "rwkv6":
+        raise UserError(f"{folder / CONFIG_FILE} has model_type=rwkv6: valid for it is model=local model.path={folder}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         sizes = config.vocab_size, config.hidden_size, config.num_hidden_layers

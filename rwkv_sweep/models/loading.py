@@ -25,7 +25,7 @@ from rwkv_sweep.models.locate import ASSETS, located
 from rwkv_sweep.models.paths import path_tags
 from rwkv_sweep.models.precision import apply_precision, check_precision, kernel_tags
 from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
-from rwkv_sweep.models.shape import Shape
+from rwkv_sweep.models.shape import Shape, too_large
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
@@ -209,6 +209,8 @@ def _random_shape(cfg: ModelConfig) -> Rwkv6Config:
     for key, value in sizes.items():
         if value is None or value < 1:
             raise UserError(f"model.source=random needs model.{key}, which is {value}: valid is a number from 1 on")
+    if message := too_large({key: value for key, value in sizes.items() if value is not None}):
+        raise UserError(f"model.{message}")
     hidden_size, head_size = sizes["hidden_size"] or 0, sizes["head_size"] or 0
     if hidden_size % head_size:
         raise UserError(f"model.hidden_size={hidden_size} is not a multiple of model.head_size={head_size}")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from rwkv_sweep.models.checkpoint import read_weights
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.checkpoint import HEAD, read_weights
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv6 import Rwkv6Lm, Rwkv6Model
 from rwkv_sweep.models.shape import Rwkv6Config
@@ -63,9 +64,11 @@ def load_causal_lm(path: Path) -> Rwkv6ForCausalLM:
     """The language model at `path` (folder or .pth), in fp32 on the CPU, in eval mode, its parameters trainable.
 
     Raises:
-        UserError: see `read_weights`.
+        UserError: see `read_weights`; or there is no head.weight.
     """
     shape, tensors = read_weights(path)
+    if HEAD not in tensors:
+        raise UserError(f"{path} has no {HEAD}, which a language model needs")
     with torch.device("meta"):
         model = Rwkv6ForCausalLM(shape)
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}

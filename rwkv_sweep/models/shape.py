@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from rwkv_sweep.errors import shown
+
+MOST_BLOCKS = 4096
+LARGEST_SIZE = 2**24
+"""Far above any published model, and the product of two is still a number of elements that a tensor can have."""
 
 
 @dataclass
@@ -57,3 +64,12 @@ class EncoderShape:
 
 
 Shape = Rwkv6Config | EncoderShape
+
+
+def too_large(sizes: Mapping[str, int]) -> str | None:
+    """`KEY=VALUE: valid is at most ...` for the first size that no network can have; None where all are possible."""
+    for key, size in sizes.items():
+        most = MOST_BLOCKS if key in ("num_hidden_layers", "num_blocks") else LARGEST_SIZE
+        if size > most:
+            return f"{key}={shown(size)}: valid is at most {most}"
+    return None

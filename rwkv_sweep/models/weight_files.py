@@ -1,6 +1,6 @@
 """The files a checkpoint is made of: finding, opening and hashing them, with errors that name the file.
 
-Pickles are read as weights only, so no code in them runs. Tensors stay mapped from the file where its format allows
+Tensors stay mapped from the file where its format allows
 it: what is not used is never read.
 """
 
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError, shown
+from rwkv_sweep.models.pickles import read_pickle, say_once, short
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = (
@@ -52,19 +50,25 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
         held = read_tensors(file)
         _check_shard(file, shard_of, held)
         tensors.update((name, tensor) for name, tensor in held.items() if shard_of[name] == file.name)
+        if twice := [name for name in held if shard_of[name] != file.name]:
+            say_once(f"{file} holds {few(twice)}, which the index places in another shard: read from there")
     return tensors
 
 
 def check_shards(folder: Path) -> None:
-    """Refuse shards of which a loader could take another tensor than the index says; `transformers` takes the last.
+    """Refuse weights of a Hugging Face folder that `transformers` should not open.
+
+    Of a tensor in two shards it takes the last, whatever the index says.
 
     Raises:
-        UserError: the index and a shard contradict each other, or two shards hold a tensor of one name.
+        UserError: see `weight_files` and `read_tensors` (the numbers of safetensors are not looked at); the index and a
+            shard contradict each other, or two shards hold a tensor of one name.
     """
     files, shard_of = _weights(folder)
-    for file in files if shard_of is not None else []:
-        assert shard_of is not None
+    for file in files:
         names = _names(file)
+        if shard_of is None:
+            continue
         _check_shard(file, shard_of, names)
         if twice := [name for name in names if shard_of[name] != file.name]:
             raise UserError(
@@ -98,7 +102,7 @@ def _weights(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
         shard_of = _weight_map(folder / name)
         shards = sorted(set(shard_of.values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
-        if missing or not shards:
+        if missing:
             raise UserError(f"{folder / name} names {few(missing)} that are not in the folder: copy all shards there")
         return [folder / shard for shard in shards], shard_of
     raise UserError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
@@ -111,8 +115,8 @@ def _weight_map(index: Path) -> dict[str, str]:
         UserError: it names none, or something that is not a plain file name.
     """
     shard_of = read_json(index).get("weight_map")
-    if not isinstance(shard_of, dict):
-        return {}
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise UserError(f"{index} has no weight_map: expected the name of a file for each tensor")
     for shard in shard_of.values():
         if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
             raise UserError(f"{index} names the file {shown(shard)}: valid is the name of a file in the same folder")
@@ -125,13 +129,13 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is damaged, holds code, or holds more than tensors.
     """
-    return _safetensors(file) if file.suffix == ".safetensors" else _pickle(file)
+    return _safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
 
 
 def _names(file: Path) -> list[str]:
     """Names of the tensors of one file, which are not read."""
     if file.suffix != ".safetensors":
-        return list(_pickle(file))
+        return list(read_pickle(file))
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -162,18 +166,39 @@ def read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
+    except RecursionError as error:
+        raise UserError(f"{file} is nested too deeply: expected a JSON object of names and values") from error
+    except json.JSONDecodeError as error:
         raise UserError(f"{file} is not valid JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not valid JSON: byte {error.start} is not UTF-8") from error
+    except _TwiceError as error:
+        raise UserError(f"{file} has the key {error} twice, with different values: valid is once") from error
+    except ValueError as error:  # thousands of digits
+        raise UserError(f"{file} holds a number of too many digits to be read") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}: expected a JSON object")
     return content
 
 
+class _TwiceError(ValueError):
+    """A key of a JSON object comes twice."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise _TwiceError(shown(key))
+        found[key] = value
+    return found
+
+
 def few(names: list[str]) -> str:
     """The first names of a list, and how many there are."""
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more ({len(names)} in all)"
+    first = ", ".join(short(name) for name in names[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more ({len(names)} in all)"
 
 
 @lru_cache(maxsize=64)
@@ -194,30 +219,3 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged or not a safetensors file: {error}") from error
-
-
-@lru_cache(maxsize=64)
-def _first_damaged_part(file: Path, size: int, mtime_ns: int) -> str | None:
-    """Name of a part of a zip file whose checksum is another; mapped tensors are never checked otherwise."""
-    with zipfile.ZipFile(file) as parts:
-        return parts.testzip()
-
-
-def _pickle(file: Path) -> dict[str, Tensor]:
-    try:
-        zipped, stat = zipfile.is_zipfile(file), file.stat()
-        if zipped and (part := _first_damaged_part(file, stat.st_size, stat.st_mtime_ns)) is not None:
-            raise ValueError(f"the checksum of its part {part} is another")
-        loaded: Any = torch.load(str(file), map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        if code := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"{file} holds {code[1]}, which is code, and is not loaded: only files of plain tensors are read"
-            ) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file} is damaged or not a PyTorch weight file: {reason}") from error
-    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-        raise UserError(
-            f"{file} holds {type(loaded).__name__} with more than tensors: expected names and tensors alone"
-        )
-    return loaded
