@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,35 @@ VALUE = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(CELL, inner, max_size=2)),
     max_leaves=4,
 )
+
+
+SIZE = st.one_of(st.integers(-1, 64), st.sampled_from([10**5, 2**24, 2**31, 10**18, 2**63, 10**400]), VALUE)
+"""A size in a model's config.json: possible, far too large, or of another type."""
+
+ODD_TENSOR = st.sampled_from(
+    [
+        lambda tensor: tensor[:0],
+        lambda tensor: tensor[None],
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: tensor.to(torch.int8),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor.flatten()[:1].expand(2**31, 2**20),
+        lambda tensor: tensor.flatten()[0],
+        lambda tensor: tensor * float("nan"),
+        lambda tensor: [tensor],
+        lambda tensor: None,
+    ]
+)
+"""What a tensor of a checkpoint becomes."""
+
+ODD_NAME = st.one_of(
+    st.sampled_from(["module.", "_orig_mod.", "model.", "blocks.7.", "rwkv."]).map(lambda prefix: prefix.__add__),
+    st.sampled_from(
+        [lambda name: 0, lambda name: name[1:], lambda name: name.replace("0", "9" * 5000), lambda name: b""]
+    ),
+)
+"""What a tensor's name becomes."""
 
 
 def one_line_or(read: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@ exception, never a wrong number."""
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -16,12 +17,12 @@ from hypothesis import strategies as st
 
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.models.checkpoint import fingerprint, read_weights
+from rwkv_sweep.models.checkpoint import _to_original_name, fingerprint, read_weights
 from rwkv_sweep.results import Result
 from rwkv_sweep.store import EmbeddingStore
 from rwkv_sweep.sweep_record import SweepRecord
 from rwkv_sweep.validation import run_config
-from tests.faults.fuzzing import VALUE, damaged, one_line_or, quietly
+from tests.faults.fuzzing import ODD_NAME, ODD_TENSOR, SIZE, damaged, one_line_or, quietly
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -29,7 +30,6 @@ from tests.faults.fuzzing import VALUE, damaged, one_line_or, quietly
 @pytest.fixture(scope="module")
 def pth(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The tiny model in the original layout."""
-    from rwkv_sweep.models.checkpoint import _to_original_name
     from rwkv_sweep.models.rwkv6_hf import load_causal_lm
 
     state = load_causal_lm(tiny_checkpoint).state_dict()
@@ -50,6 +50,24 @@ def test_damaged_pth(tmp_path: Path, pth: bytes, data: st.DataObject) -> None:
     found = one_line_or(lambda: read_weights(path))
     if found is not None and broken != pth:
         assert all(torch.equal(weight, whole[name]) for name, weight in found[1].items())
+
+
+@quietly
+@given(data=st.data())
+def test_odd_pth(tmp_path: Path, pth: bytes, data: st.DataObject) -> None:
+    """A whole file of `torch.save` with some tensors or names that no RWKV-6 has."""
+    tensors = torch.load(io.BytesIO(pth), weights_only=True)
+    whole = dict(tensors)
+    for name in data.draw(st.lists(st.sampled_from(sorted(whole)), min_size=1, max_size=2, unique=True), "names"):
+        if data.draw(st.booleans(), "tensor"):
+            tensors[name] = data.draw(ODD_TENSOR)(whole[name])
+        else:
+            tensors[data.draw(ODD_NAME)(name)] = tensors.pop(name)
+    torch.save(tensors, tmp_path / "odd.pth")
+    found = one_line_or(lambda: read_weights(tmp_path / "odd.pth"))
+    if found is not None:
+        given = {name: whole[_to_original_name(name)] for name in found[1]}
+        assert all(torch.equal(tensor.flatten(), given[name].flatten()) for name, tensor in found[1].items())
 
 
 @quietly
@@ -79,7 +97,12 @@ def test_made_up_safetensors_headers(tmp_path: Path, tiny_checkpoint: Path, leng
 
 @quietly
 @given(
-    content=st.dictionaries(st.sampled_from(["model_type", "vocab_size", "hidden_size", "num_hidden_layers"]), VALUE)
+    content=st.dictionaries(
+        st.sampled_from(
+            ["model_type", "vocab_size", "hidden_size", "num_hidden_layers", "head_size", "intermediate_size"]
+        ),
+        SIZE,
+    )
 )
 def test_any_model_config(tmp_path: Path, tiny_checkpoint: Path, content: dict[str, Any]) -> None:
     folder = tmp_path / "model"
