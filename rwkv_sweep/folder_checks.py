@@ -24,10 +24,20 @@ from rwkv_sweep.own_files import (
     SWEEP_FILES,
     SWEEP_FOLDERS,
 )
-from rwkv_sweep.path_values import MAX_NAME, require_folder_to_be
+from rwkv_sweep.path_values import MAX_NAME, require_folder_to_be, require_path
 from rwkv_sweep.redaction import redact
 
 SWEEP_KEY, RUN_KEY, JOB_KEY = "hydra.sweep.dir", "hydra.run.dir", "hydra.sweep.subdir"
+
+
+def named_root(value: str, key: str) -> Path:
+    """The folder that `hydra.run.dir` or `hydra.sweep.dir` names; an empty value would silently be the current one.
+
+    Raises:
+        UserError: the value is no path.
+    """
+    require_path(key, value, "a folder, such as . for the current one")
+    return Path(value)
 
 
 def check_places(root: Path, multirun: bool, runs: Iterable[RunConfig]) -> None:

@@ -27,7 +27,16 @@ from rwkv_sweep.closed_output import outlive_output
 from rwkv_sweep.config import RunConfig, TrackingConfig
 from rwkv_sweep.config_errors import is_bad_input, one_line
 from rwkv_sweep.errors import FolderGoneError, ends_the_program, first_line, system_error
-from rwkv_sweep.folder_checks import RUN_KEY, SWEEP_KEY, Planned, check_jobs, check_places, check_root, require_name
+from rwkv_sweep.folder_checks import (
+    RUN_KEY,
+    SWEEP_KEY,
+    Planned,
+    check_jobs,
+    check_places,
+    check_root,
+    named_root,
+    require_name,
+)
 from rwkv_sweep.jobs import (
     compose_jobs,
     compose_once,
@@ -106,7 +115,7 @@ class SweepCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         remember_config(config)
         announce(1)
-        _start(config, Path(config.hydra.run.dir), [config], [], _name(config), multirun=False)
+        _start(config, named_root(config.hydra.run.dir, RUN_KEY), [config], [], _name(config), multirun=False)
 
     @_not_swallowed
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -158,7 +167,7 @@ def _make_absolute(config: DictConfig) -> None:
     Raises:
         UserError: Hydra cannot take the folder's name.
     """
-    folder = Path(config.hydra.sweep.dir).absolute()
+    folder = named_root(config.hydra.sweep.dir, SWEEP_KEY).absolute()
     require_name(folder, SWEEP_KEY)
     with open_dict(config.hydra):
         OmegaConf.set_readonly(config.hydra, False)

@@ -48,7 +48,7 @@ class Key:
 
 
 KEYS = [
-    Key("dataset.path=PATH", ("dataset=pairs",)),
+    Key("dataset.path=PATH"),
     Key("model.path=PATH", ("model=local", "model.tokenizer=bytes")),
     Key("model.path=PATH", ("model=hf",)),
     Key("model.tokenizer=PATH", ("model=random",)),
@@ -60,9 +60,8 @@ KEYS = [
     Key("tracking.uri=sqlite:///PATH", is_made=True),
     Key("hydra.run.dir=PATH", is_made=True),
     Key("hydra.sweep.dir=PATH", is_made=True, multirun=True),
-    Key("dataset.path=PATH", ("dataset=pairs",), multirun=True),
+    Key("dataset.path=PATH", multirun=True),
 ]
-
 
 UNCACHED = {"a folder without permission", "below a folder without permission", "in a read-only folder"}
 """Where a cache cannot be, and a run goes on without it."""
@@ -99,16 +98,21 @@ MET = [(key, kind) for key in KEYS for kind in KINDS if kind in HARD or (key.nam
 
 
 @pytest.mark.parametrize(("key", "kind"), MET, ids=lambda value: getattr(value, "id", value))
-def test_kinds_of_path_for_every_key(bound: Commands, tmp_path: Path, key: Key, kind: str) -> None:
+def test_kinds_of_path_for_every_key(bound: Commands, few_pairs: Path, tmp_path: Path, key: Key, kind: str) -> None:
     place, cwd = tmp_path / "place", tmp_path / "run"
     place.mkdir()
     _, _, value = key.override.replace("PATH", KINDS[kind](place)).partition("=")
     tracking = [] if key.name.startswith("tracking") else ["tracking.enabled=false"]
-    arguments = [*(["-m"] if key.multirun else []), *QUICK, *key.needs, *tracking, f"{key.name}='{value}'"]
+    data = ["dataset=pairs", *([] if key.name == "dataset.path" else [f"dataset.path={few_pairs}"])]
+    # A file of word vectors is read where they are a baseline.
+    baselines = [] if key.name == "word_vectors.path" else ["baselines=[word_overlap]"]
+    more = [*key.needs, *data, *baselines, *tracking, f"{key.name}='{value}'"]
+    arguments = [*(["-m"] if key.multirun else []), *QUICK, *more]
     there = listing(place)
-    ended = bound.run(arguments, cwd, kill_after=LONG_ENOUGH)
+    goes_on = (key.is_made and kind in ABSENT) or (key.is_cache and kind in UNCACHED)
+    ended = bound.run(arguments, cwd, kill_after=None if goes_on else LONG_ENOUGH)
     assert "Traceback" not in ended.output, ended.output
-    if (key.is_made and kind in ABSENT) or (key.is_cache and kind in UNCACHED):
+    if goes_on:
         assert ended.code == 0, ended.output
         return
     errors = [line for line in ended.output.splitlines() if line.startswith("error: ")]

@@ -12,7 +12,7 @@ from rwkv_sweep.config import DatasetConfig, ModelConfig, PoolingConfig, StoreCo
 from rwkv_sweep.corpus import load_corpus
 from rwkv_sweep.dataset import check_dataset
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.folder_checks import check_store
+from rwkv_sweep.folder_checks import check_places, check_store, named_root
 from rwkv_sweep.models.foreign import foreign_tokenizer
 from rwkv_sweep.models.hf_loading import hf_folder
 from rwkv_sweep.models.locate import located
@@ -26,7 +26,7 @@ PAIRS = DatasetConfig(name="pairs", source="file", id=None, splits=["all"])
 
 
 def folder_of_run(path: str) -> None:
-    require_folder_to_be("hydra.run.dir", path, "a folder")
+    check_places(named_root(path, "hydra.run.dir").absolute(), False, [])
 
 
 def check_artifacts(path: str) -> None:
