@@ -149,7 +149,7 @@ class RwkvEncoder:
         ids = [tokenized.ids[row] for row in rows]
         spans = [tokenized.spans[row] for row in rows]
         packed = Packed.of([len(found) for found in ids], self.device)
-        ids_T = to_device(torch.tensor([token for found in ids for token in found]), self.device)
+        ids_T = to_device(torch.from_numpy(tokenized.packed_ids(rows)), self.device)
         pooled, index_P = packed, None
         if any(end - start < len(found) for (start, end), found in zip(spans, ids, strict=True)):
             pooled = Packed.of([end - start for start, end in spans], self.device)

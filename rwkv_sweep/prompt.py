@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from rwkv_sweep.config import PromptConfig
 from rwkv_sweep.errors import NoTokensError, UserError
@@ -30,6 +34,26 @@ class Tokenized:
     def tokens(self) -> int:
         """All tokens that are read, the prompt's among them."""
         return sum(len(ids) for ids in self.ids)
+
+    @functools.cached_property
+    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All ids end to end, where each sentence starts among them, and how many it has; int64."""
+        lengths_S = np.array([len(ids) for ids in self.ids], dtype=np.int64)
+        ends_S = np.cumsum(lengths_S)
+        total = int(ends_S[-1]) if len(ends_S) else 0
+        flat = np.fromiter(itertools.chain.from_iterable(self.ids), dtype=np.int64, count=total)
+        return flat, ends_S - lengths_S, lengths_S
+
+    def packed_ids(self, rows: Sequence[int]) -> np.ndarray:
+        """The ids of some of the sentences end to end, int64 [T].
+
+        The lists of ids are walked once for all calls, so that a batch is laid out faster than a GPU runs one.
+        """
+        flat, starts_S, lengths_S = self._flat
+        chosen = np.asarray(rows, dtype=np.int64)
+        lengths_B = lengths_S[chosen]
+        before_B = np.cumsum(lengths_B) - lengths_B
+        return flat[np.repeat(starts_S[chosen] - before_B, lengths_B) + np.arange(int(lengths_B.sum()))]
 
     def select(self, rows: Sequence[int]) -> Tokenized:
         """Some of the sentences; `truncated` stays that of all."""

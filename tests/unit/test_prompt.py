@@ -9,7 +9,7 @@ import pytest
 from rwkv_sweep.config import PromptConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.tokenizer import BytesTokenizer, JsonTokenizer, Tokenizer, WorldTokenizer
-from rwkv_sweep.prompt import tokenize
+from rwkv_sweep.prompt import Tokenized, tokenize
 
 SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé 1234!", " two  spaces "]
 BARE = PromptConfig("none")
@@ -118,3 +118,11 @@ def test_some_of_the_sentences() -> None:
     found = tokenize(ECHO, BytesTokenizer(), ["ab", "c", "def"], 512)
     part = found.select([2, 0])
     assert part.ids == [list(b"def def"), list(b"ab ab")] and part.spans == [(4, 7), (3, 5)]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2], [3, 1], [1, 1, 0], []])
+def test_packed_ids_are_those_of_the_rows_end_to_end(rows: list[int]) -> None:
+    ids = [[5], [1, 2, 3], [9, 9], [4, 0, 7, 7]]
+    tokenized = Tokenized(ids, [(0, len(row)) for row in ids], 0)
+    assert tokenized.packed_ids(rows).tolist() == [token for row in rows for token in ids[row]]
+    assert tokenized.select(rows).packed_ids(range(len(rows))).tolist() == tokenized.packed_ids(rows).tolist()
