@@ -17,7 +17,9 @@ from typing import Any
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.wait import WebDriverWait
 
-SECONDS = 30.0
+SECONDS = 120.0
+"""After which a page counts as not coming, and half of that after which the server does; far more than either takes, for
+busy machines."""
 NOISE = (
     # MLflow 3.17's own, on an experiment without any runs too. A server without accounts knows no current user.
     "/ajax-api/2.0/mlflow/users/current - Failed to load resource: the server responded with a status of 404",
@@ -27,6 +29,7 @@ NOISE = (
     '"ResizeObserver loop completed with undelivered notifications."',
     # A plot that is drawn before its frame has a size, and again when it has.
     '<g> attribute transform: Expected number, "translate(NaN',
+    '<path> attribute d: Expected number, "M',
     # Chromium's own, of plots drawn by WebGL where there is no GPU.
     "Automatic fallback to software WebGL has been deprecated.",
     "GPU stall due to ReadPixels",
@@ -61,7 +64,7 @@ def mlflow_ui(folder: Path) -> Iterator[str]:
 
 
 def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + 2 * SECONDS
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return

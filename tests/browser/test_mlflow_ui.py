@@ -130,7 +130,10 @@ def test_page_of_a_run(pages: MlflowPages) -> None:
 
 def test_page_of_the_sweep(pages: MlflowPages) -> None:
     pages.open(f"/experiments/1/runs/{runs_of(pages)[SWEEP]}?workflowType=machine_learning")
-    pages.wait(lambda: len(pages.all("table td")) >= 40, "the table in the description")
-    heads = [head.text for head in pages.all("table th")]
-    assert any("Spearman" in head for head in heads) and any("ms/pair" in head for head in heads)
+
+    def heads() -> str:
+        return " ".join(head.text for head in pages.all("table th"))
+
+    pages.wait(lambda: "Spearman" in heads() and "ms/pair" in heads(), "the table in the description")
+    pages.wait(lambda: len(pages.all("table td")) >= 40, "its cells")
     assert pages.errors() == []
