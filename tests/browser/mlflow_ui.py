@@ -18,8 +18,7 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.wait import WebDriverWait
 
 SECONDS = 120.0
-"""After which a page counts as not coming, and half of that after which the server does; far more than either takes, for
-busy machines."""
+"""After which a page counts as not coming; twice that for the server. Far more than either takes, for busy machines."""
 NOISE = (
     # MLflow 3.17's own, on an experiment without any runs too. A server without accounts knows no current user.
     "/ajax-api/2.0/mlflow/users/current - Failed to load resource: the server responded with a status of 404",
