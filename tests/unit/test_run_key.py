@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import typing
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from rwkv_sweep.config import (
     StoreConfig,
     TrackingConfig,
 )
+from rwkv_sweep.errors import UserError
 from rwkv_sweep.identity import baseline_key, run_key
 from rwkv_sweep.models.loading import identify_model
 from rwkv_sweep.store import EmbeddingStore
@@ -133,17 +135,46 @@ def test_data_are_known_by_content(run: RunConfig, tmp_path: Path) -> None:
     assert all(key not in keys(run) for key in keys(moved))
 
 
-def test_a_split_to_fit_on_is_known_by_content(run: RunConfig, tmp_path: Path) -> None:
+FITTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "postprocess": (
+        {"postprocess": PostprocessConfig("center", fit="train")},
+        {"postprocess": PostprocessConfig("none", fit="train")},
+    ),
+    "idf": ({"pooling": PoolingConfig("idf", fit="train")}, {"pooling": PoolingConfig("mean", fit="train")}),
+}
+"""What is fitted on a split of its own, and what names one and does not use it."""
+
+
+@pytest.mark.parametrize("what", FITTED)
+def test_a_split_to_fit_on_is_known_by_content(run: RunConfig, tmp_path: Path, what: str) -> None:
     folder = tmp_path / "splits"
     folder.mkdir()
     for split in ("test", "train"):
         shutil.copyfile(tmp_path / "pairs.tsv", folder / f"{split}.tsv")
     data = replace(run.dataset, path=str(folder), splits=["test"])
-    fitted = replace(run, dataset=data, postprocess=PostprocessConfig("center", fit="train"))
-    plain = replace(fitted, postprocess=PostprocessConfig("none", fit="train"))
-    before = run_key(fitted), run_key(plain)
-    (folder / "train.tsv").write_text("sentence1\tsentence2\tlabel\nx\ty\t1\nc\td\t0\ne\tf\t1\n")
-    assert run_key(fitted) != before[0] and run_key(plain) == before[1]
+    using, naming = (replace(run, dataset=data, **changes) for changes in FITTED[what])
+    before = run_key(using), run_key(naming)
+    # Labels that are all the same are none to score by, and do for fitting.
+    (folder / "train.tsv").write_text("sentence1\tsentence2\tlabel\nx\ty\t1\nc\td\t1\ne\tf\t1\n")
+    assert run_key(using) != before[0] and run_key(naming) == before[1]
+
+
+def test_each_split_has_a_content_of_its_own(run: RunConfig) -> None:
+    """In one process, which reads each file once."""
+    contents = [
+        identity.data_content(replace(run, dataset=replace(run.dataset, splits=splits)))
+        for splits in (["all"], ["all[:2]"], ["all[1:]"], ["all[:2]", "all"])
+    ]
+    assert [len(content) for content in contents] == [1, 1, 1, 2]
+    assert len({tuple(content) for content in contents}) == 4 and contents[3] == contents[1] + contents[0]
+
+
+def test_a_key_is_32_digits_of_its_parts_in_any_order(run: RunConfig, tmp_path: Path) -> None:
+    digests = [
+        identity._digest(parts) for parts in ({"a": 1, "b": tmp_path}, {"b": tmp_path, "a": 1}, {"a": 1, "b": "x"})
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in (*digests, *keys(run)))
 
 
 def test_a_corpus_is_known_by_content(run: RunConfig, tmp_path: Path) -> None:
@@ -153,6 +184,11 @@ def test_a_corpus_is_known_by_content(run: RunConfig, tmp_path: Path) -> None:
     idf = [replace(run, pooling=PoolingConfig("idf", corpus=str(path))) for path in (one, two)]
     mean = [replace(run, pooling=PoolingConfig("mean", corpus=str(path))) for path in (one, two)]
     assert run_key(idf[0]) == run_key(idf[1]) and run_key(mean[0]) == run_key(mean[1])
+    missing = replace(run, pooling=PoolingConfig("idf", corpus=str(tmp_path / "none.txt")))
+    with pytest.raises(
+        UserError, match=r"pooling\.corpus=.*none\.txt does not exist: .*a text file with one text a line"
+    ):
+        run_key(missing)
     two.write_text("a text\nand others\n")
     assert run_key(idf[0]) != run_key(idf[1]) and run_key(mean[0]) == run_key(mean[1])
 
@@ -165,6 +201,9 @@ def test_word_vectors_are_known_by_content(run: RunConfig, tmp_path: Path) -> No
     assert keys(first) == keys(second) and not set(keys(first)) & set(keys(run))
     two.write_text("a 1 2\nb 3 5\n")
     assert not set(keys(first)) & set(keys(second))
+    missing = replace(run, word_vectors=replace(run.word_vectors, path=str(tmp_path / "none.txt")))
+    with pytest.raises(UserError, match=r"word_vectors\.path=.*none\.txt does not exist: .*a file of word vectors"):
+        run_key(missing)
     without = replace(second, baselines=["word_overlap"])
     assert run_key(without) == run_key(replace(without, word_vectors=run.word_vectors))
 

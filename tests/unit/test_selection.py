@@ -25,6 +25,8 @@ from rwkv_sweep.models.precision.selection import (
         ("3", [3]),
         ("first2", [0, 1]),
         ("last2", [3, 4]),
+        ("first5", range(5)),
+        ("last5", range(5)),
         ("first_half", [0, 1]),
         ("last_half", [2, 3, 4]),
         ([0, "last1", "0"], [0, 4]),
@@ -34,12 +36,25 @@ def test_blocks(spec: object, blocks: list[int]) -> None:
     assert resolve_blocks(spec, 5) == frozenset(blocks)
 
 
-@pytest.mark.parametrize("spec", [5, -1, "first6", "half", True, ["all", 9]])
-def test_blocks_that_are_not_there(spec: object) -> None:
-    with pytest.raises(
-        UserError, match=r"precision\.blocks=.* is not a choice of this model's blocks: valid are 0 to 4"
-    ):
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        (5, "5"),
+        (-1, "-1"),
+        ("first6", "first6"),
+        ("last0", "last0"),
+        ("half", "half"),
+        (True, "True"),
+        (["all", 9], "[all,9]"),
+    ],
+)
+def test_blocks_that_are_not_there(spec: object, shown: str) -> None:
+    with pytest.raises(UserError) as caught:
         resolve_blocks(spec, 5)
+    assert str(caught.value) == (
+        f"precision.blocks={shown} is not a choice of this model's blocks: valid are 0 to 4, all, none, firstN, lastN, "
+        "first_half, last_half, or a list of these such as [0,1,last2]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,10 +73,12 @@ def test_modules(spec: object, kinds: list[str]) -> None:
 
 @pytest.mark.parametrize("spec", ["time_mix.nothing", "attention", "mix", "ke"])
 def test_modules_that_are_not_there(spec: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"precision\.modules={spec} is not a choice of modules: valid are all, time_mix"
-    ):
+    with pytest.raises(UserError) as caught:
         resolve_modules(spec)
+    assert str(caught.value) == (
+        f"precision.modules={spec} is not a choice of modules: valid are all, time_mix, channel_mix, receptance, key, "
+        "value, gate, output, qualified as channel_mix.key, or a list of these"
+    )
     with pytest.raises(UserError, match=r"precision\.modules=\[\] is empty"):
         resolve_modules([])
 
@@ -74,7 +91,7 @@ def test_place() -> None:
 
 def test_a_choice_without_quantization_is_refused() -> None:
     check_selection(PrecisionConfig("fp16", "float16"), 12)
-    with pytest.raises(UserError, match=r"precision\.blocks=first6 with precision\.quantization=none"):
+    with pytest.raises(UserError, match=r"=first6 with precision\.quantization=none, .*: valid is all$"):
         check_selection(PrecisionConfig("fp16", "float16", blocks="first6"), 12)
     with pytest.raises(UserError, match=r"precision\.modules=\[key,gate\] with precision\.quantization=none"):
         check_selection(PrecisionConfig("fp16", "float16", modules=["key", "gate"]), 12)
@@ -86,3 +103,5 @@ def test_reasons() -> None:
     assert left_alone("blocks.0.attention.key", precision, 3) == "block not among precision.blocks=[1]"
     assert left_alone("blocks.1.feed_forward.key", precision, 3) == "not among precision.modules=time_mix"
     assert left_alone("head", precision, 3) == "not a linear layer of a block"
+    plain = PrecisionConfig("fp16", "float16")
+    assert left_alone("blocks.1.attention.key", plain, 3) == "nothing is quantized in this precision"
