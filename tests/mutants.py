@@ -1,11 +1,13 @@
-"""What `make mutants` found, as a table: python -m tests.mutants
+"""What `make mutants` found, as a table: python -m tests.mutants [--sample N]
 
 A mutant is the program with one small change. It is killed if a test fails, and survives if none does.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,20 @@ def counts(folder: Path) -> Iterator[Counts]:
             yield Counts(module, len(codes), codes.count(SURVIVED), untested)
 
 
+def sample(folder: Path, size: int) -> Iterator[str]:
+    """Names of at most `size` mutants of each module; the same ones each time."""
+    for path in sorted(folder.rglob("*.py.meta")):
+        names = sorted(json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"])
+        yield from random.Random(0).sample(names, min(size, len(names)))
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, metavar="N", help="print names of N mutants of each module instead")
+    size = parser.parse_args().sample
+    if size is not None:
+        print(*sample(FOLDER, size))
+        return
     rows = list(counts(FOLDER))
     total = Counts("all", *(sum(getattr(row, name) for row in rows) for name in ("all", "survived", "untested")))
     print("| module | mutants | survived | without a test | killed |\n|---|---|---|---|---|")
