@@ -21,6 +21,7 @@ from rwkv_sweep.shared_files import follow_folder, shared_lock
 from rwkv_sweep.store import EmbeddingStore
 from rwkv_sweep.terminal import say_once
 from rwkv_sweep.vectors import VectorSource
+from tests.other_user import as_other_user, reachable_folder
 from tests.search_path import search_path
 from tests.small_models import FP32, encoder_of, random_config
 
@@ -151,13 +152,9 @@ print(json.dumps([found is not None, missing is None, kept, store.failure]))
 
 def as_another_user(folder: Path, repo_root: Path, groups: str = "", limit: str = "-") -> tuple[list[Any], str]:
     """What a process of user 12345 finds, which may read all and write what its user may."""
-    if os.getuid() != 0 or not sys.platform.startswith("linux"):
-        pytest.skip("only root can start a process of another user")
-    user = ["setpriv", "--reuid=12345", "--regid=12345", f"--groups={groups}" if groups else "--clear-groups"]
-    able = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     environment = {**os.environ, "PYTHONPATH": search_path(repo_root), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [*user, *able, sys.executable, "-c", UNPRIVILEGED, str(folder), KEY, OTHER, limit],
+        [*as_other_user(groups), sys.executable, "-c", UNPRIVILEGED, str(folder), KEY, OTHER, limit],
         env=environment,
         capture_output=True,
         text=True,
@@ -168,16 +165,15 @@ def as_another_user(folder: Path, repo_root: Path, groups: str = "", limit: str 
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A store with one entry, in a folder that everyone may enter."""
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o055)
-    folder = tmp_path / "store"
-    folder.mkdir(mode=0o755)
-    store = EmbeddingStore(folder, 1.0)
-    with store.lock(KEY):
-        store.put(KEY, ARRAY, {})
-    return folder
+def shared() -> Iterator[Path]:
+    """A store with one entry."""
+    with reachable_folder() as above:
+        folder = above / "store"
+        folder.mkdir(mode=0o755)
+        store = EmbeddingStore(folder, 1.0)
+        with store.lock(KEY):
+            store.put(KEY, ARRAY, {})
+        yield folder
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
@@ -205,7 +201,8 @@ def test_a_folder_for_everyone_with_locks_of_one_user(shared: Path, repo_root: P
     assert {name: content for name, content in state(shared).items() if name in before} == before
 
 
-def test_entries_of_a_groups_folder_are_the_groups(tmp_path: Path, shared: Path, repo_root: Path) -> None:
+def test_entries_of_a_groups_folder_are_the_groups(shared: Path, repo_root: Path) -> None:
+    as_other_user()
     os.chown(shared, -1, 4321)
     shared.chmod(0o2775)
     store = EmbeddingStore(shared, 1.0)
