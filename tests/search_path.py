@@ -1,4 +1,4 @@
-"""PYTHONPATH of the processes that tests start."""
+"""What processes that tests start are given: PYTHONPATH and time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from tests.jitter import sitecustomize
+
+LIMIT_S = 900
+"""After which a process counts as hanging: a hundred times what most take, as machines may be slow and busy."""
 
 
 def search_path(*folders: Path) -> str:

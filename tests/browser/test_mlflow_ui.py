@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.search_path import LIMIT_S
+
 pytest.importorskip("selenium", reason="selenium is not installed: make test-browser")
 
 from tests.browser.mlflow_ui import MlflowPages, mlflow_ui
@@ -28,7 +30,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four runs of the embedded model and two baselines, from the command line."""
     folder = tmp_path_factory.mktemp("ui")
     command = [sys.executable, "-m", "rwkv_sweep", "-m", *SWEPT, *QUICK]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
     return folder
 

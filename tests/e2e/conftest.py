@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search_path import search_path
+from tests.search_path import LIMIT_S, search_path
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 MODULE = (sys.executable, "-m", "rwkv_sweep")
@@ -30,7 +30,9 @@ def command(environment: dict[str, str]) -> Command:
     def run(arguments: Sequence[str], cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
         cwd.mkdir(exist_ok=True)
         whole = {**environment, **env}
-        return subprocess.run([*MODULE, *arguments], cwd=cwd, env=whole, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            [*MODULE, *arguments], cwd=cwd, env=whole, capture_output=True, text=True, timeout=LIMIT_S
+        )
 
     return run
 

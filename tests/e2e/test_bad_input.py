@@ -14,6 +14,7 @@ import pytest
 
 from rwkv_sweep import __version__
 from tests.e2e.finished import Command, without
+from tests.search_path import LIMIT_S
 
 IN_TURN = """
 import contextlib, io, json, os, sys
@@ -161,7 +162,7 @@ def refused(
         input=json.dumps(commands),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
     return {

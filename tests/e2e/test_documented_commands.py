@@ -33,7 +33,7 @@ from tests.e2e.documented import (
     rule_of,
     snippets,
 )
-from tests.search_path import search_path
+from tests.search_path import LIMIT_S, search_path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS, SNIPPETS = commands(ROOT), snippets(ROOT)
@@ -214,7 +214,7 @@ def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path:
     swept = re.findall(r"`(-m pooling=mean,rms)`", (ROOT / "docs" / "adding.md").read_text(encoding="utf-8"))
     command = [sys.executable, "-m", "rwkv_sweep", *swept[0].split(), *SMALL, FEW_PAIRS, "tracking.enabled=false"]
     env = {**environment, "PYTHONPATH": search_path(tmp_path), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LIMIT_S)
     assert ended.returncode == 0, ended.stderr
     records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
     scores = {each["params"]["pooling"]: each["metrics"]["quality/spearman"] for each in records if is_model(each)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.finished import MODEL_METRICS, Command, Sweep, without, without_tracking_time
+from tests.search_path import LIMIT_S
 
 TOO_LARGE = (
     "blocks.2.attention.key.weight has an entry of size 1e+06, too large for float16: valid is precision=bf16 or fp32"
@@ -93,7 +94,7 @@ def test_interrupt_keeps_what_has_finished(job: list[str], environment: dict[str
         # The second job's folder: by then the first is in MLflow, too.
         wait_for(lambda: any(tmp_path.glob("multirun/*/*/1")), process)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LIMIT_S)
     finally:
         process.kill()
     assert process.returncode == 130, err
@@ -109,7 +110,7 @@ def test_interrupt_keeps_what_has_finished(job: list[str], environment: dict[str
     assert sweep.only("baseline").info.status == "FINISHED"
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = LIMIT_S) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=5)

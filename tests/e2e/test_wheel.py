@@ -10,13 +10,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.search_path import search_path
+from tests.search_path import LIMIT_S, search_path
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 
 def run(command: list[str], cwd: Path, **env: str) -> str:
-    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, f"{command} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

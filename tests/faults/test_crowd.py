@@ -15,6 +15,7 @@ import pytest
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.server import postgres
+from tests.search_path import LIMIT_S
 
 
 def crowd(uri: str, folder: Path, workers: int, runs: int, environment: dict[str, str]) -> float:
@@ -24,7 +25,7 @@ def crowd(uri: str, folder: Path, workers: int, runs: int, environment: dict[str
     (folder / "records").mkdir(parents=True)
     script = Path(__file__).with_name("crowd.py")
     command = [sys.executable, str(script), uri, str(folder / "artifacts"), str(workers), str(runs), folder / "records"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["lost"] == [0] * workers, done.stderr

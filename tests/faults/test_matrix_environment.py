@@ -22,7 +22,7 @@ import pytest
 
 from tests.faults.sweeps import arguments, quality
 from tests.other_user import USER, as_other_user, reachable_folder
-from tests.search_path import search_path
+from tests.search_path import LIMIT_S, search_path
 
 pytestmark = pytest.mark.faults
 
@@ -49,7 +49,7 @@ class Machine:
         environment |= {"PYTHONPATH": search_path(self.package), "COLUMNS": "80", **self.environment}
         command = [*(as_other_user() if user else []), sys.executable, "-m", "rwkv_sweep", *MODES[mode], *more]
         return subprocess.run(
-            [*command, *self.job], cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=240
+            [*command, *self.job], cwd=self.cwd, env=environment, capture_output=True, text=True, timeout=LIMIT_S
         )
 
     def own(self, path: Path) -> Path:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.search_path import LIMIT_S
+
 pytestmark = pytest.mark.gpu
 
 HEADLINE = ["-m", "layer=1,3,5,7,9,11", "precision=fp16,int8"]
@@ -37,7 +39,7 @@ def started(arguments: Sequence[str], folder: Path, environment: dict[str, str])
 def run(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> tuple[list[dict[str, Any]], str]:
     """Records of the jobs and what was printed; the command must succeed and warn of nothing."""
     with started(arguments, folder, environment) as process:
-        output = process.communicate(timeout=400)[0]
+        output = process.communicate(timeout=LIMIT_S)[0]
     assert process.returncode == 0, output
     assert "WARNING" not in output and "Traceback" not in output, output
     return records(folder), output

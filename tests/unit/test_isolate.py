@@ -14,7 +14,7 @@ from rwkv_sweep import isolate
 from rwkv_sweep.config import RunConfig
 from rwkv_sweep.isolate import run_isolated
 from rwkv_sweep.results import FAILED, FINISHED, Result
-from tests.search_path import search_path
+from tests.search_path import LIMIT_S, search_path
 
 PLANNED = Result("a", "model", FAILED, {"layer": 1}, id="this", key="k")
 CHILDREN = {
@@ -99,5 +99,5 @@ sys.stdin.read()
     assert child.is_running()
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs([child], timeout=60)
+    _, alive = psutil.wait_procs([child], timeout=LIMIT_S)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
