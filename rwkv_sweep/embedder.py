@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from rwkv_sweep.aggregation import aggregate
 from rwkv_sweep.captured import CapturedPairs
 from rwkv_sweep.config import AggregationConfig
 from rwkv_sweep.extract import Batch, RwkvEncoder
-from rwkv_sweep.models.blocks import Block
-from rwkv_sweep.models.paths import unsupported
 from rwkv_sweep.models.precision import needs_host
-from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.rwkv_model import RwkvModel
 from rwkv_sweep.naive import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.postprocess import Postprocess
 from rwkv_sweep.prompt import Tokenized
@@ -83,12 +80,11 @@ class Embedder:
         model, device = self.encoder.loaded.model, self.encoder.device
         if device.type != "cuda":
             return None
-        if not isinstance(model, Rwkv6Model):
+        if not isinstance(model, RwkvModel):
             return "a network of transformers, whose operations may need the host"
         if self.encoder.batch_tokens == 1:
             return "a graph runs both sentences at once, and batch_tokens=1 forbids that"
-        blocks = cast(Sequence[Block], model.blocks)
-        return unsupported(blocks, device) or needs_host(model)
+        return model.no_graphs(device) or needs_host(model)
 
     @functools.cached_property
     def _captured(self) -> CapturedPairs | None:

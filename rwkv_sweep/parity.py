@@ -21,7 +21,6 @@ from rwkv_sweep.extract import Progress, RwkvEncoder
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.hf import HfNetwork
 from rwkv_sweep.models.loading import Network, load_model, running_tags
-from rwkv_sweep.models.rwkv6 import Rwkv6Model
 
 REFERENCE = PrecisionConfig("fp32", "float32")
 ROOM = 0.9
@@ -80,7 +79,7 @@ def why_no_reference(model: Network, device: torch.device) -> str | None:
     plain: torch.nn.Module = model
     if not isinstance(model, HfNetwork):  # which is never quantized, so that its tensors are what they were
         with torch.device("meta"):
-            plain = Rwkv6Model(model.config)
+            plain = model.blank()
     needed = 4 * sum(parameter.numel() for parameter in plain.parameters())
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed <= ROOM * free:

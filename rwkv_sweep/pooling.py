@@ -13,7 +13,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import layer_name
 from rwkv_sweep.models.means import sentence_means
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.shape import Rwkv6Config, Shape
+from rwkv_sweep.models.shape import EncoderShape, Shape
 
 IDF = "idf"
 """The one pooling whose weights come from other texts: see `idf_weights`."""
@@ -117,7 +117,7 @@ def read_state(wkv_BHKV: Tensor, shift_B2D: Tensor) -> Tensor:
 def vector_size(name: str, shape: Shape) -> int:
     """Length of one layer's pooled vector."""
     if name == STATE:
-        assert isinstance(shape, Rwkv6Config), "only an RWKV has states, and other networks are refused before"
+        assert not isinstance(shape, EncoderShape), "only an RWKV has states, and other networks are refused before"
         return shape.num_heads * shape.head_size**2
     return shape.hidden_size
 

@@ -157,7 +157,7 @@ def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[i
     layers = resolve_layers(run.layer, shape.num_hidden_layers)
     check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
     check_aggregation(run.aggregation, layers)
-    check_selection(run.precision, shape.num_hidden_layers)
+    check_selection(run.precision, shape.num_hidden_layers, shape.lacking_kinds)
     if isinstance(shape, EncoderShape):
         check_hf_run(run, shape)
     if device_here:

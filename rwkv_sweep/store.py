@@ -32,7 +32,7 @@ from rwkv_sweep.shared_files import follow_folder, shared_lock
 from rwkv_sweep.terminal import say, say_once
 
 GIB = 2**30
-CODE = ("models/**/*.py", "pooling.py", "prompt.py", "extract.py")
+CODE = ("models/**/*.py", "ops/**/*.py", "pooling.py", "prompt.py", "extract.py")
 """Sources whose change makes stored vectors stale."""
 KEY = re.compile("[0-9a-f]{32}")
 """What names an entry; other files in the folder are not ours."""

@@ -17,16 +17,6 @@ from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import Rwkv6Config
 from rwkv_sweep.models.wkv6 import wkv6_chunked
 
-OnLayer = Callable[[int, Tensor], None]
-"""Receives a layer's index and its output [T, D] in fp32 as soon as it exists."""
-
-OnMean = Callable[[int, Tensor], None]
-"""Receives a layer's index and the mean of its output over the tokens of each sentence, [B, D] in fp32."""
-
-OnState = Callable[[int, Tensor, Tensor], None]
-"""Receives a block's index and what it would hand to a next token, in fp32: the WKV state after each sentence's last
-token [B, H, K, V], and that token's outputs of ln1 and ln2, which the two token shifts would read [B, 2, D]."""
-
 FP16_SQUARE_SCALE = 8.0
 """relu(k) is divided by this before it is squared in fp16 (whose largest number is 65,504), a power of two so exact."""
 

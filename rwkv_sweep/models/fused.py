@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix
+from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, TimeMix
 from rwkv_sweep.models.branches import Branch
+from rwkv_sweep.models.means import OnLayer, OnMean, OnState
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rows import FP8
 

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, OnLayer, OnMean, OnState, TimeMix, matmul
+from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, TimeMix, matmul
 from rwkv_sweep.models.fused import shift_states
 from rwkv_sweep.models.loops.mixes import five_mixes_, relu_square_
 from rwkv_sweep.models.loops.residual import Normed, add, add_norm_mix
 from rwkv_sweep.models.loops.time_mix import time_mix
-from rwkv_sweep.models.means import hand_over
+from rwkv_sweep.models.means import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.models.packed import Packed
 
 LITTLE = 100_000_000

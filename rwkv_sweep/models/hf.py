@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models.blocks import OnLayer, OnMean, OnState
-from rwkv_sweep.models.means import sentence_means
+from rwkv_sweep.models.means import OnLayer, OnMean, OnState, sentence_means
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.shape import EncoderShape
 

@@ -192,8 +192,10 @@ def hf_tags(network: HfNetwork, precision: PrecisionConfig) -> dict[str, str]:
 def _shape(folder: Path, tokenizer: HfTokenizer) -> EncoderShape:
     from transformers import AutoConfig
 
-    if read_json(folder / CONFIG_FILE).get("model_type") == "rwkv6":
-        raise UserError(f"{folder / CONFIG_FILE} has model_type=rwkv6: valid for it is model=local model.path={folder}")
+    if (kind := read_json(folder / CONFIG_FILE).get("model_type")) in ("rwkv6", "rwkv7"):
+        raise UserError(
+            f"{folder / CONFIG_FILE} has model_type={kind}: valid for it is model=local model.path={folder}"
+        )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         sizes = config.vocab_size, config.hidden_size, config.num_hidden_layers

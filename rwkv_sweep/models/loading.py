@@ -6,27 +6,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
 
 from rwkv_sweep.config import ModelConfig, PrecisionConfig
 from rwkv_sweep.devices import keep_freed_memory
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.blocks import Block
-from rwkv_sweep.models.checkpoint import fingerprint, read_shape, read_weights
 from rwkv_sweep.models.foreign import foreign_tokenizer
-from rwkv_sweep.models.fused import stack_projections
+from rwkv_sweep.models.generations import GENERATIONS, RwkvConfig, generation_of
 from rwkv_sweep.models.hf import HfNetwork
 from rwkv_sweep.models.hf_loading import HF, check_hf, hf_folder, hf_tags, hf_tokenizer, load_hf
-from rwkv_sweep.models.initialize import initialize
 from rwkv_sweep.models.locate import ASSETS, located
-from rwkv_sweep.models.paths import path_tags
 from rwkv_sweep.models.precision import apply_precision, check_precision, kernel_tags
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.rwkv_model import RwkvModel
 from rwkv_sweep.models.shape import Shape, too_large
 from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
+from rwkv_sweep.models.weight_files import fingerprint
 
 __all__ = [
     "ASSETS",
@@ -40,8 +35,10 @@ __all__ = [
 ]
 
 RANDOM_SEED = 0
+DEFAULT_GENERATION = 6
+"""Of `model.source=random` where `model.generation` leaves it open."""
 
-Network = Rwkv6Model | HfNetwork
+Network = RwkvModel | HfNetwork
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,8 @@ def model_shape(cfg: ModelConfig) -> Shape:
         return check_hf(cfg)
     if cfg.source == "random":
         return _random_shape(cfg)
-    return read_shape(located(cfg, need_weights=False))
+    path = located(cfg, need_weights=False)
+    return generation_of(path).read_shape(path)
 
 
 def check_model(cfg: ModelConfig) -> Shape:
@@ -97,7 +95,7 @@ def check_model(cfg: ModelConfig) -> Shape:
         _tokenizer(cfg, None, shape.vocab_size)
         return shape
     path = located(cfg, need_weights=True)
-    shape, _ = read_weights(path)
+    shape, _ = generation_of(path).read_weights(path)
     _tokenizer(cfg, path, shape.vocab_size)
     return shape
 
@@ -113,9 +111,9 @@ def identify_model(cfg: ModelConfig) -> tuple[str, str]:
         return fingerprint(folder), hf_tokenizer(cfg, folder).fingerprint
     if cfg.source == "random":
         shape = _random_shape(cfg)
-        return _random_fingerprint(shape), _tokenizer(cfg, None, shape.vocab_size).fingerprint
+        return _random_fingerprint(cfg, shape), _tokenizer(cfg, None, shape.vocab_size).fingerprint
     path = located(cfg, need_weights=True)
-    return fingerprint(path), _tokenizer(cfg, path, read_shape(path).vocab_size).fingerprint
+    return fingerprint(path), _tokenizer(cfg, path, generation_of(path).read_shape(path).vocab_size).fingerprint
 
 
 def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
@@ -134,14 +132,15 @@ def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.devic
     if cfg.source == "random":
         shape = _random_shape(cfg)
         tokenizer = _tokenizer(cfg, None, shape.vocab_size)
-        model, print_ = _random_model(shape, device), _random_fingerprint(shape)
+        model = GENERATIONS[cfg.generation or DEFAULT_GENERATION].draw(shape, RANDOM_SEED, device)
+        print_ = _random_fingerprint(cfg, shape)
     else:
         path = located(cfg, need_weights=True)
-        tokenizer = _tokenizer(cfg, path, read_shape(path).vocab_size)
-        model, print_ = _embedding_model(path), fingerprint(path)
+        generation = generation_of(path)
+        tokenizer = _tokenizer(cfg, path, generation.read_shape(path).vocab_size)
+        model, print_ = generation.load(path), fingerprint(path)
     apply_precision(model, precision, device)
-    if device.type == "cuda":
-        stack_projections(cast(Sequence[Block], model.blocks))
+    model.prepare(device)
     model.full_depth, model.rescale_every = cfg.full_depth, cfg.rescale_every
     tags = running_tags(model, precision, device)
     return LoadedModel(cfg.name, model.eval(), tokenizer, cfg.source != "random", print_, tags)
@@ -151,7 +150,7 @@ def running_tags(model: Network, precision: PrecisionConfig, device: torch.devic
     """What runs a loaded model, or would run it in another precision, in words."""
     if isinstance(model, HfNetwork):
         return hf_tags(model, precision)
-    tags = kernel_tags(precision, device) | path_tags(cast(Sequence[Block], model.blocks), device)
+    tags = kernel_tags(precision, device) | model.path_tags(device)
     if model.full_depth:
         tags["full_depth"] = "every layer runs all blocks"
     if model.rescale_every:
@@ -168,37 +167,17 @@ def _tokenizer(cfg: ModelConfig, path: Path | None, table_size: int) -> Tokenize
     return load_tokenizer(cfg.tokenizer, path if path.is_dir() else None, table_size)
 
 
-def _embedding_model(path: Path) -> Rwkv6Model:
-    """The blocks in the dtype of the file, still mapped from it; the head was checked with the rest and is left out."""
-    shape, tensors = read_weights(path)
-    with torch.device("meta"):
-        model = Rwkv6Model(shape)
-    prefix = "rwkv."
-    _assign(model, {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)})
-    return model
-
-
-def _assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Make the tensors the parameters of a model built on the meta device: no second copy, no initialization."""
-    model.load_state_dict(tensors, strict=True, assign=True)
-
-
-def _random_model(shape: Rwkv6Config, device: torch.device) -> Rwkv6Model:
-    """Drawn where it will lie: on a CPU 1.6 billion numbers take ten seconds."""
-    with torch.device("meta"):
-        model = Rwkv6Model(shape)
-    model.to_empty(device=device)
-    initialize(model, RANDOM_SEED, zero_outputs=False)
-    return model
-
-
-def _random_fingerprint(shape: Rwkv6Config) -> str:
-    """Seed and sizes stand for the weights they give."""
+def _random_fingerprint(cfg: ModelConfig, shape: RwkvConfig) -> str:
+    """Seed, generation and sizes stand for the weights they give."""
     sizes = (shape.hidden_size, shape.num_hidden_layers, shape.head_size, shape.intermediate_size, shape.vocab_size)
-    return hashlib.sha256(repr(("random", RANDOM_SEED, *sizes)).encode()).hexdigest()[:16]
+    kind = "random" if cfg.generation in (None, DEFAULT_GENERATION) else f"random, generation {cfg.generation}"
+    return hashlib.sha256(repr((kind, RANDOM_SEED, *sizes)).encode()).hexdigest()[:16]
 
 
-def _random_shape(cfg: ModelConfig) -> Rwkv6Config:
+def _random_shape(cfg: ModelConfig) -> RwkvConfig:
+    if cfg.generation not in (None, *GENERATIONS):
+        raise UserError(f"model.generation={cfg.generation} is not known: valid are {', '.join(map(str, GENERATIONS))}")
+    generation = GENERATIONS[cfg.generation or DEFAULT_GENERATION]
     sizes = {
         "hidden_size": cfg.hidden_size,
         "num_blocks": cfg.num_blocks,
@@ -214,10 +193,5 @@ def _random_shape(cfg: ModelConfig) -> Rwkv6Config:
     hidden_size, head_size = sizes["hidden_size"] or 0, sizes["head_size"] or 0
     if hidden_size % head_size:
         raise UserError(f"model.hidden_size={hidden_size} is not a multiple of model.head_size={head_size}")
-    return Rwkv6Config(
-        vocab_size=sizes["vocab_size"] or 0,
-        hidden_size=hidden_size,
-        num_hidden_layers=sizes["num_blocks"] or 0,
-        head_size=head_size,
-        intermediate_size=sizes["intermediate_size"] or 0,
-    )
+    names = {"num_blocks": "num_hidden_layers"}
+    return generation.random_config({names.get(key, key): size or 0 for key, size in sizes.items()})

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.blocks import OnLayer, OnMean
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.paths import has_triton
+
+OnLayer = Callable[[int, Tensor], None]
+"""Receives a layer's index and its output [T, D] in fp32 as soon as it exists."""
+
+OnMean = Callable[[int, Tensor], None]
+"""Receives a layer's index and the mean of its output over the tokens of each sentence, [B, D] in fp32."""
+
+OnState = Callable[[int, Tensor, Tensor], None]
+"""Receives a block's index and what it would hand to a next token, in fp32: the WKV state after each sentence's last
+token [B, H, K, V], and that token's outputs of ln1 and ln2, which the two token shifts would read [B, 2, D]."""
 
 
 def sentence_means(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ OUTER = "model."
 
 _HF = "model=hf model.path=<folder with config.json, weights and tokenizer> reads it"
 _NOT_YET = "this version does not read it yet"
+_HERE_6 = "here, and for model_type=rwkv6 in a config.json, an RWKV-6 is expected"
 _NETWORKS = (
-    (r"\.(att|attn|attention)\.r_k$", "an RWKV-7", _NOT_YET),
+    (r"\.(att|attn|attention)\.r_k$", "an RWKV-7", _HERE_6),
     (r"\.(att|attention)\.(time_maa_w1|time_decay_w1)$", "an RWKV-6", ""),
     (r"\.(att|attention)\.(time_mix_g|time_mix_gate|gate\.weight)$", "an RWKV-5", _NOT_YET),
     (r"\.(att|attention)\.ln_x\.weight$", "an RWKV-5", _NOT_YET),
@@ -31,8 +32,7 @@ _NETWORKS = (
 _MODEL_TYPES = {
     "rwkv": "an RWKV-4: model=hf reads it",
     "rwkv5": f"an RWKV-5: {_NOT_YET}",
-    "rwkv7": f"an RWKV-7: {_NOT_YET}",
-    "rwkv_x070": f"an RWKV-7: {_NOT_YET}",
+    "rwkv7": "an RWKV-7: here an RWKV-6 is expected",
 }
 
 
@@ -72,12 +72,12 @@ def network_of(names: Iterable[str]) -> str | None:
 def network_of_type(model_type: object) -> str:
     """The network of a config.json that is not of an RWKV-6, and what to do with it."""
     if not isinstance(model_type, str):
-        return "no name of a network: expected rwkv6"
+        return "no name of a network: expected rwkv6 or rwkv7"
     if model_type in _MODEL_TYPES:
         return _MODEL_TYPES[model_type]
     if model_type.startswith("rwkv"):
-        return f"another RWKV than an RWKV-6: {_NOT_YET}"
-    return "no RWKV-6: where transformers knows it, model=hf model.path=<this folder> reads it"
+        return f"another RWKV than an RWKV-6 or 7: {_NOT_YET}"
+    return "no RWKV-6 or 7: where transformers knows it, model=hf model.path=<this folder> reads it"
 
 
 def _without_wrappers(name: str) -> str:

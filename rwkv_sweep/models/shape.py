@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rwkv_sweep.errors import shown
+from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 
 MOST_BLOCKS = 4096
 LARGEST_SIZE = 2**24
@@ -47,6 +48,11 @@ class Rwkv6Config:
     def num_heads(self) -> int:
         return self.attention_hidden_size // self.head_size
 
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
+        return ()
+
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -62,8 +68,13 @@ class EncoderShape:
     num_hidden_layers: int
     longest: int | None
 
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that it lacks: none, as none is quantized."""
+        return ()
 
-Shape = Rwkv6Config | EncoderShape
+
+Shape = Rwkv6Config | Rwkv7Config | EncoderShape
 
 
 def too_large(sizes: Mapping[str, int]) -> str | None:

@@ -132,6 +132,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return _safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
 
 
+def tensor_names(folder: Path) -> list[str]:
+    """Names of all tensors of a Hugging Face folder, none of which is read; empty where it holds no weights.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        return []
+    return [name for file in weight_files(folder) for name in _names(file)]
+
+
 def _names(file: Path) -> list[str]:
     """Names of the tensors of one file, which are not read."""
     if file.suffix != ".safetensors":

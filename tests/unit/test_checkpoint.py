@@ -231,13 +231,13 @@ def test_parameters_are_read_as_plain_tensors(tmp_path: Path, weights: dict[str,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type=gpt2, which is no RWKV-6: .*model=hf"),
+        ({"model_type": "gpt2"}, "model_type=gpt2, which is no RWKV-6 or 7: .*model=hf"),
         ({"model_type": "rwkv6"}, "lacks vocab_size, hidden_size, num_hidden_layers"),
         ({"model_type": "rwkv6", **SIZES, "head_size": 5}, "attention_hidden_size=32, which head_size=5 does not"),
         ({"model_type": "rwkv6", **SIZES, "hidden_size": "big"}, "hidden_size=big: valid is a whole number"),
         ({"model_type": "rwkv6", **SIZES, "layer_norm_epsilon": 0}, "layer_norm_epsilon=0: valid is"),
         ({"model_type": "rwkv"}, "an RWKV-4: model=hf"),
-        ({"model_type": "rwkv7"}, "an RWKV-7: this version does not"),
+        ({"model_type": "rwkv7"}, "an RWKV-7: here an RWKV-6 is expected"),
         ({"model_type": ["x" * 999]}, "no name of a network"),
         ({"model_type": "rwkv6", **SIZES, "vocab_size": 10**18}, "vocab_size=1000000000000000000: valid is at most"),
         ({"model_type": "rwkv6", **SIZES, "head_size_divisor": 10**400}, r"head_size_divisor=10+\.\.\.0+: valid"),
@@ -425,8 +425,8 @@ def test_no_head_is_needed(
 
 
 OTHERS = {
-    "blocks.0.att.r_k": "an RWKV-7, .*does not read it yet",
-    "module.blocks.0.att.r_k": "an RWKV-7, .*does not read it yet",
+    "blocks.0.att.r_k": "an RWKV-7, .*an RWKV-6 is expected",
+    "module.blocks.0.att.r_k": "an RWKV-7, .*an RWKV-6 is expected",
     "blocks.0.att.time_mix_g": "an RWKV-5, .*does not read it yet",
     "blocks.0.att.ln_x.weight": "an RWKV-5, .*does not read it yet",
     "blocks.0.att.time_first": "an RWKV-4, .*does not read it yet; from its folder on the hub, model=hf",
@@ -457,5 +457,5 @@ def test_published_files_of_other_generations_are_named(generation: int) -> None
     path = Path(__file__).parents[2].parent / "shared" / "models" / f"rwkv{generation}-tiny-bytes.pth"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
-    with pytest.raises(UserError, match=f"holds an RWKV-{generation}, .*does not read it yet"):
+    with pytest.raises(UserError, match=f"holds an RWKV-{generation}, "):
         read_shape(path)

@@ -25,7 +25,7 @@ KEYS = (
     "on_error, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
-    "foreign_tokenizer, full_depth, head_size, hidden_size, id, intermediate_size, name, num_blocks, path, "
+    "foreign_tokenizer, full_depth, generation, head_size, hidden_size, id, intermediate_size, name, num_blocks, path, "
     "rescale_every, revision, source, tokenizer, vocab_size"
 )
 
@@ -59,6 +59,7 @@ def test_defaults() -> None:
             "head_size",
             "intermediate_size",
             "vocab_size",
+            "generation",
             "foreign_tokenizer",
         )
     )

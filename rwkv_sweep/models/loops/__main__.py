@@ -7,11 +7,10 @@ import sys
 import torch
 
 from rwkv_sweep.models import fused_cpu
-from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.models.generations import GENERATIONS
 from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.loops.int8 import dequantized, quantize_int8
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
 
 HEAD_SIZES = (8, 64)
 
@@ -24,11 +23,13 @@ def main() -> None:
         q_TK, scale_T = quantize_int8(torch.ones(1, 1))
         dequantized(q_TK.int(), scale_T, scale_T)
     for size in HEAD_SIZES:
-        model = Rwkv6Model(Rwkv6Config(4, 64, 1, head_size=size)).eval()
-        initialize(model, seed=0, zero_outputs=False)
-        for compiling.LITTLE in (0, sys.maxsize):
-            with torch.inference_mode():
-                model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+        for generation in GENERATIONS.values():
+            sizes = {"vocab_size": 4, "hidden_size": 64, "num_hidden_layers": 1, "head_size": size}
+            config = generation.random_config({**sizes, "intermediate_size": 64})
+            model = generation.draw(config, 0, torch.device("cpu")).eval().requires_grad_(False)
+            for compiling.LITTLE in (0, sys.maxsize):
+                with torch.inference_mode():
+                    model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ for: the WKV operator runs in fp32 always.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
 
 from rwkv_sweep.config import PrecisionConfig
-from rwkv_sweep.models.blocks import ChannelMix
 from rwkv_sweep.models.precision.audit import Audit, audit, layer_bytes, quantized_kernel
 from rwkv_sweep.models.precision.bitsandbytes_layers import FourBitLinear, int8_linear, needs_host
 from rwkv_sweep.models.precision.dtypes import (
@@ -28,7 +30,7 @@ from rwkv_sweep.models.precision.dtypes import (
 from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, RowwiseLinear, unfit_shape
 from rwkv_sweep.models.precision.selection import check_selection, left_alone
 from rwkv_sweep.models.precision.support import check_precision
-from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.rwkv_model import RwkvModel
 
 __all__ = [
     "Audit",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 
-def apply_precision(model: Rwkv6Model, precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
+def apply_precision(model: RwkvModel, precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
     """Convert a freshly loaded model in place and move it to `device`, tensor by tensor.
 
     Every tensor is copied, so none stays mapped from a file. Returns `kernel_tags`.
@@ -58,7 +60,7 @@ def apply_precision(model: Rwkv6Model, precision: PrecisionConfig, device: torch
         UnsupportedError: see `check_precision`.
     """
     check_precision(precision, device)
-    check_selection(precision, model.config.num_hidden_layers)
+    check_selection(precision, model.config.num_hidden_layers, model.config.lacking_kinds)
     torch.set_float32_matmul_precision("highest")
     base, chosen = DTYPES[precision.base], _chosen(model, precision, device)
     for name, parameter in model.named_parameters():
@@ -71,8 +73,9 @@ def apply_precision(model: Rwkv6Model, precision: PrecisionConfig, device: torch
             _replace(model, name, _quantized(name, linear, precision, device))
         else:
             _replace(model, name, plain_linear(linear, precision.base, device))
-    for module in model.modules():
-        if isinstance(module, ChannelMix):
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
+        if hasattr(module, "matmul_dtype"):  # a channel mix of any generation
             module.matmul_dtype = base
     return kernel_tags(precision, device)
 
@@ -91,7 +94,7 @@ def weights_bytes(model: nn.Module) -> int:
     return layer_bytes(model)
 
 
-def _chosen(model: Rwkv6Model, precision: PrecisionConfig, device: torch.device) -> set[str]:
+def _chosen(model: RwkvModel, precision: PrecisionConfig, device: torch.device) -> set[str]:
     """Names of the linear layers to quantize."""
     blocks = model.config.num_hidden_layers
     native = precision.quantization in ("int8_dynamic", "fp8")

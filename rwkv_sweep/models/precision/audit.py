@@ -21,7 +21,7 @@ from rwkv_sweep.models.precision.bitsandbytes_layers import (
 from rwkv_sweep.models.precision.dtypes import is_matrix
 from rwkv_sweep.models.precision.native import RowwiseLinear, native_kernel, unfit_shape
 from rwkv_sweep.models.precision.selection import left_alone, place
-from rwkv_sweep.models.rwkv6 import Rwkv6Model
+from rwkv_sweep.models.rwkv_model import RwkvModel
 
 NONE = "none"
 
@@ -161,7 +161,7 @@ def _plain(
     why = "vectors stay in fp32, as the arithmetic on them does"
     if isinstance(module, nn.Embedding):
         kind, why = "embedding", "the embedding table is looked up, not multiplied"
-    elif not isinstance(model, Rwkv6Model):
+    elif not isinstance(model, RwkvModel):
         kind, why = "other", "nothing is quantized in this precision"
     elif isinstance(module, nn.Linear):
         found = place(owner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rwkv_sweep.config import PrecisionConfig
@@ -65,15 +65,23 @@ def resolve_modules(spec: object) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_selection(precision: PrecisionConfig, num_blocks: int) -> None:
+def check_selection(precision: PrecisionConfig, num_blocks: int, lacking: Collection[str] = ()) -> None:
     """Check `precision.blocks` and `precision.modules` against a model of this many blocks.
+
+    Args:
+        lacking: those of `KINDS` that the model does not have.
 
     Raises:
         UserError: see `resolve_blocks` and `resolve_modules`; or a choice of what to quantize where nothing is.
     """
     resolve_blocks(precision.blocks, num_blocks)
-    resolve_modules(precision.modules)
+    kinds = resolve_modules(precision.modules)
     if precision.quantization != "none":
+        if kinds <= set(lacking):
+            raise UserError(
+                f"precision.modules={_shown(precision.modules)} names no linear layer of this model: valid are all, "
+                f"time_mix, channel_mix, {', '.join(kind for kind in KINDS if kind not in lacking)}"
+            )
         return
     for key, value in (("blocks", precision.blocks), ("modules", precision.modules)):
         if value != "all":

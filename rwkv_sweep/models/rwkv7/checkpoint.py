@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-import textwrap
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,35 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.other_networks import OUTER, unwrapped
+from rwkv_sweep.models.pickles import say_once, short
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_network, to_model
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
-from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_folder, read_json, read_tensors
-
-log = logging.getLogger(__name__)
+from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_settings, compare_sizes, epsilon_of
+from rwkv_sweep.models.shape import too_large
+from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_folder, read_json, read_tensors, tensor_names
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 HEAD = "head.weight"
 NORMED = "embedding_layer_norm_fused"
 """Key of config.json that says that `ln0` is in the embedding table already."""
+
+
+def read_shape(path: Path) -> Rwkv7Config:
+    """The sizes of the checkpoint at `path`, without a look at its numbers.
+
+    Of a folder that holds no weights yet they are what config.json says, and 0 where it leaves a rank or the width of
+    the channel mix open.
+
+    Raises:
+        UserError: nothing is there, or it is not an RWKV-7 that can be read.
+    """
+    if path.is_dir() and not tensor_names(path):
+        settings = read_json(path / CONFIG_FILE)
+        check_settings(path / CONFIG_FILE, settings)
+        return announced_sizes(path / CONFIG_FILE, settings)
+    return fitted(path, *_read(path))[0]
 
 
 def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
@@ -40,13 +56,7 @@ def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
         UserError: nothing is there, a file is damaged or holds code, it holds another network, a tensor is missing,
             unexpected, of another shape or holds NaN or infinity, or config.json says otherwise.
     """
-    if path.is_dir():
-        settings, tensors = read_json(path / CONFIG_FILE), read_folder(path)
-    elif path.is_file():
-        settings, tensors = {}, read_tensors(path)
-    else:
-        raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
-    config, weights = fitted(path, tensors, settings)
+    config, weights = fitted(path, *_read(path))
     for name, tensor in weights.items():
         # The extremes carry a NaN with them, and need no mask as large as the tensor.
         if not all(math.isfinite(extreme) for extreme in torch.aminmax(tensor)):
@@ -54,6 +64,16 @@ def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
                 f"{path}: {author_name(name)} holds NaN or infinity, so the weights are damaged: fetch the file again"
             )
     return config, weights
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors as the files name them, mapped where the format allows it, and config.json (empty for a .pth)."""
+    if path.is_dir():
+        settings = read_json(path / CONFIG_FILE)
+        return read_folder(path), settings
+    if path.is_file():
+        return read_tensors(path), {}
+    raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
 
 
 def fitted(
@@ -66,33 +86,19 @@ def fitted(
     """
     if (network := other_network(tensors)) is not None:
         raise UserError(f"{path} holds {network}: only the plain RWKV-7 can be read")
-    _check_settings(path, settings)
+    check_settings(path / CONFIG_FILE, settings)
     try:
-        weights, given = to_model(tensors)
+        bare, removed = unwrapped(tensors)
+        weights, given = to_model(bare)
     except ValueError as error:
         raise UserError(f"{path} holds a tensor twice: {error}") from error
+    if wrappers := [part for part in removed if part != OUTER]:
+        say_once(f"{path}: the names of its tensors are read without {' and '.join(wrappers)}")
     config = _sizes(path, weights, settings)
     config = _with_norms(path, config, weights, settings)
     if config.normed_embedding:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("blocks.0.pre_ln.")}
     return config, _checked(path, config, weights, given)
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Raises UserError where config.json names a network other than the plain RWKV-7."""
-    file, hidden = path / CONFIG_FILE, settings.get("hidden_size")
-    widths = settings.get("value_dim")
-    widths = widths if isinstance(widths, list) else [widths]
-    refused = {
-        "attn": settings.get("attn") and "a hybrid, some of whose blocks have softmax attention",
-        "use_deep_embed": settings.get("use_deep_embed") and "an RWKV-7a (DeepEmbed)",
-        "hidden_act": settings.get("hidden_act") not in (None, "sqrelu") and "another activation than sqrelu",
-        "value_dim": any(width not in (None, hidden) for width in widths) and "values of another width than the stream",
-    }
-    for key, what in refused.items():
-        if what:
-            value = textwrap.shorten(str(settings[key]), 80)
-            raise UserError(f"{file} has {key}={value}, which is {what}: only the plain RWKV-7 can be read")
 
 
 def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Rwkv7Config:
@@ -104,10 +110,6 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
     lacking = [author_name(name) for name in needed if len(shapes.get(name, ())) != 2]
     if lacking:
         raise UserError(f"{path} is not an RWKV-7: it has no matrix {few(lacking)}")
-    numbers = {int(match[1]) for name in shapes if (match := re.match(r"blocks\.(\d+)\.", name))}
-    if numbers != set(range(len(numbers))):
-        missing = min(set(range(len(numbers))) - numbers)
-        raise UserError(f"{path} has blocks up to {max(numbers)}, but not blocks.{missing}")
     (vocab, hidden), (heads, size) = shapes["embeddings.weight"], shapes[f"{block}r_k"]
     if empty := next((name for name in needed if 0 in shapes[name]), None):
         raise UserError(f"{path} is not an RWKV-7: {author_name(empty)} is empty, of shape {list(shapes[empty])}")
@@ -120,7 +122,7 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
     config = Rwkv7Config(
         vocab_size=vocab,
         hidden_size=hidden,
-        num_hidden_layers=len(numbers),
+        num_hidden_layers=_count_blocks(path, shapes),
         head_size=size,
         intermediate_size=shapes["blocks.0.feed_forward.key.weight"][0],
         decay_rank=shapes[f"{block}w1"][1],
@@ -128,22 +130,25 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
         value_rank=value[1] if len(value) == 2 else 0,
         gate_rank=shapes[f"{block}g1"][1],
     )
-    _compare(path / CONFIG_FILE, config, settings)
+    numbers = {name: value for name, value in asdict(config).items() if type(value) is int}
+    if message := too_large(numbers):
+        raise UserError(f"{path} has tensors for {message}")
+    compare_sizes(path / CONFIG_FILE, config, settings)
     return config
 
 
-def _compare(file: Path, config: Rwkv7Config, settings: Mapping[str, Any]) -> None:
-    """Raises UserError where config.json names a size that the tensors do not have."""
-    sizes = {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "head_dim": config.head_size,
-        "head_size": config.head_size,
-    }
-    for key, size in sizes.items():
-        if settings.get(key) not in (None, size):
-            raise UserError(f"{file} has {key}={settings[key]}, but the tensors beside it have {size}")
+def _count_blocks(path: Path, names: Iterable[str]) -> int:
+    """How many blocks the names are of: their numbers, as text, since they may have thousands of digits.
+
+    Raises:
+        UserError: they do not run from 0 on without a gap.
+    """
+    numbers = {match[1] for name in names if (match := re.match(r"blocks\.(\d+)\.", name))}
+    absent = next((str(number) for number in range(len(numbers)) if str(number) not in numbers), None)
+    if absent is not None:
+        last = max(numbers, key=lambda number: (len(number), number))
+        raise UserError(f"{path} has tensors of blocks.{short(last)}, but none of blocks.{absent}")
+    return len(numbers)
 
 
 def _with_norms(
@@ -154,9 +159,9 @@ def _with_norms(
     fla and transformers take `norm_eps` times the head size for the norm over a head's output; the author always takes
     64e-5, which is the same for heads of 64.
     """
-    epsilon = _epsilon(path, settings, ("norm_eps", "layer_norm_epsilon"), 1e-5)
+    epsilon = epsilon_of(path / CONFIG_FILE, settings, ("norm_eps", "layer_norm_epsilon"), 1e-5)
     by_head = config.head_size * epsilon if "norm_eps" in settings else AUTHOR_HEAD_EPSILON
-    head_epsilon = _epsilon(path, settings, ("group_norm_epsilon",), by_head)
+    head_epsilon = epsilon_of(path / CONFIG_FILE, settings, ("group_norm_epsilon",), by_head)
     norm, told = "blocks.0.pre_ln.weight", settings.get(NORMED) is True
     bias = weights.get("blocks.0.pre_ln.bias")
     normed = told
@@ -168,24 +173,13 @@ def _with_norms(
                 "valid is a table with that norm in it, or false"
             )
         if normed:
-            log.info("%s: the embedding table went through blocks.0.ln0 already, which is not applied again", path)
+            say_once(f"{path}: the embedding table went through blocks.0.ln0 already, which is not applied again")
     elif not told:
         raise UserError(
             f"{path} has no blocks.0.ln0, the norm of the embedding, nor {NORMED}=true in a {CONFIG_FILE} to say that "
             "it is in the table already"
         )
     return replace(config, layer_norm_epsilon=epsilon, head_norm_epsilon=head_epsilon, normed_embedding=normed)
-
-
-def _epsilon(path: Path, settings: Mapping[str, Any], keys: tuple[str, ...], default: float) -> float:
-    for key in keys:
-        epsilon = settings.get(key)
-        if epsilon is None:
-            continue
-        if not isinstance(epsilon, float) or not 0 < epsilon < 1:
-            raise UserError(f"{path / CONFIG_FILE} has {key}={epsilon}: valid is a number between 0 and 1")
-        return epsilon
-    return default
 
 
 def _is_normed(table_VD: Tensor, weight_D: Tensor, bias_D: Tensor) -> bool:
@@ -215,7 +209,7 @@ def _checked(
         expected = {name: tuple(weight.shape) for name, weight in Rwkv7Model(config).state_dict().items()}
     head = {HEAD: (config.vocab_size, config.hidden_size)} if HEAD in weights else {}
     if not head:
-        log.info("%s has no head.weight, which embeddings do not need", path)
+        say_once(f"{path} has no {HEAD}, which embeddings do not need")
     heads = {name: (config.num_heads, config.head_size) for name in expected if name.endswith(".r_k")}
     shapes = {**expected, **heads, **head}
     wrong = [

@@ -25,8 +25,6 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""What training code leaves before every name; any number of them."""
 BASES = ("rwkv7.", "model.")
 """What a folder's network has before every name but the head's."""
 
@@ -75,9 +73,7 @@ def other_network(names: Iterable[str]) -> str | None:
 
 
 def bare_name(name: str) -> str:
-    """A tensor's name without what stands before all names of a file."""
-    while name.startswith(WRAPPERS):
-        name = name.removeprefix("module.").removeprefix("_orig_mod.")
+    """A tensor's name without what a folder's network has before it."""
     base = next((base for base in BASES if name.startswith(base)), "")
     return name[len(base) :]
 

@@ -46,6 +46,11 @@ class Rwkv7Config:
     def num_heads(self) -> int:
         return self.hidden_size // self.head_size
 
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
+        return ("time_mix.gate", "channel_mix.receptance")
+
 
 def usual_ranks(hidden_size: int) -> dict[str, int]:
     """Ranks for a network without a file, by their names in `Rwkv7Config`.

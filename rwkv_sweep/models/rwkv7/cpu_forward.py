@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, OnLayer, OnMean, OnState, matmul
+from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.fused_cpu import LITTLE, _one_thread_where
 from rwkv_sweep.models.loops.mixes import relu_square_
 from rwkv_sweep.models.loops.residual import Normed, add_norm_mix
-from rwkv_sweep.models.means import hand_over
+from rwkv_sweep.models.means import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.models.packed import Packed
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.ops.numba.wkv7 import Rows, time_mix7

@@ -2,77 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models.blocks import OnLayer, OnMean, OnState
-from rwkv_sweep.models.means import hand_over
+from rwkv_sweep.models.means import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import _halved
 from rwkv_sweep.models.rwkv7.blocks import Block
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
-
-RunBlocks = Callable[..., Tensor]
-"""As `run_blocks`."""
+from rwkv_sweep.models.rwkv_model import RunBlocks, RwkvModel
 
 
-class Rwkv7Model(nn.Module):
+class Rwkv7Model(RwkvModel):
     """The blocks without the output head: what embeddings need."""
 
+    config: Rwkv7Config
+
     def __init__(self, config: Rwkv7Config) -> None:
-        super().__init__()
-        self.config = config
-        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_hidden_layers))
-        self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
-        # Two mistakes of the study, for its reproduction: see `ModelConfig`.
-        self.full_depth, self.rescale_every = False, 0
+        super().__init__(config, (Block(config, index) for index in range(config.num_hidden_layers)))
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        packed: Packed,
-        layers: Collection[int],
-        on_layer: OnLayer,
-        on_state: OnState | None = None,
-        on_mean: OnMean | None = None,
-    ) -> None:
-        """Run as deep as the deepest of `layers` and hand over each of them.
+    def runner(self, read: Tensor) -> RunBlocks:
+        """See `RwkvModel.runner`."""
+        return _compiled() if runs_compiled(cast(Sequence[Block], self.blocks), read.device) else run_blocks
 
-        Args:
-            input_ids: [T] packed token ids.
-            packed: the sentences' lengths.
-            layers: indices as in `rwkv_sweep.layers`.
-            on_layer: called once for each of `layers`, from the shallowest on.
-            on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
-                its on_layer. None costs nothing.
-            on_mean: called once for each of `layers`, just before its on_layer.
-        """
-        blocks = cast(Sequence[Block], self.blocks)
-        run = _compiled() if runs_compiled(blocks, input_ids.device) else run_blocks
-        if EMBEDDING in layers:
-            hand_over(EMBEDDING, self._embedded(input_ids), packed, on_layer, on_mean)
-        if self.rescale_every:
-            on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, len(blocks))
-        # Handed straight on: kept here, the first stream would lie in memory as long as the blocks run.
-        h_TD = run(blocks[: self.depth(layers)], self._embedded(input_ids), packed, layers, on_layer, on_state, on_mean)
-        if len(blocks) in layers:
-            hand_over(len(blocks), self.ln_out(h_TD), packed, on_layer, on_mean)
+    def path_tags(self, device: torch.device) -> dict[str, str]:
+        """See `RwkvModel.path_tags`."""
+        if device.type == "cpu":
+            return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
+        return {"blocks": f"PyTorch (RWKV-7 on device {device.type})", "wkv": "chunked"}
 
-    def _embedded(self, input_ids: Tensor) -> Tensor:
-        """The stream [T, D] before the first block, fp32."""
-        stream_TD: Tensor = self.embeddings(input_ids).float()
-        norm = cast(Block, self.blocks[0]).pre_ln
-        return stream_TD if norm is None else cast(Tensor, norm(stream_TD))
-
-    def depth(self, layers: Collection[int]) -> int:
-        """Blocks that a forward for these layers runs."""
-        return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
+    def no_graphs(self, device: torch.device) -> str | None:
+        """See `RwkvModel.no_graphs`."""
+        return "the plain blocks of RWKV-7, whose operator asks the host how sentences are cut"
 
 
 def runs_compiled(blocks: Sequence[Block], device: torch.device) -> bool:
@@ -96,7 +61,7 @@ def run_blocks(
     on_state: OnState | None = None,
     on_mean: OnMean | None = None,
 ) -> Tensor:
-    """The residual stream [T, D] through `blocks`, one after another; see `Rwkv7Model.forward` for the rest."""
+    """The residual stream [T, D] through `blocks`, one after another; see `RwkvModel.forward` for the rest."""
     first_value_TD: Tensor | None = None
     for index, block in enumerate(blocks):
         receiver = partial(on_state, index) if on_state and index in layers else None

@@ -17,10 +17,10 @@ from torch import Tensor
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv7 import Rwkv7Config, Rwkv7Model
 from rwkv_sweep.models.rwkv7.checkpoint import read_weights
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import is_rwkv7, other_network
-from rwkv_sweep.models.rwkv7.configuration import usual_ranks
+from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config, usual_ranks
+from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, fla_names, linear_factors, native_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -220,8 +220,11 @@ REFUSED: dict[str, tuple[Callable[[Checkpoint], Checkpoint], str]] = {
     "missing factor": (lambda c: without(c, "blocks.1.att.v1"), "missing|another shape"),
     "missing ln0": (lambda c: without(c, "ln0"), "no blocks.0.ln0"),
     "missing r_k": (lambda c: without(c, "blocks.0.att.r_k"), "no matrix blocks.0.att.r_k"),
-    "missing block": (lambda c: without(c, "blocks.1."), "blocks up to 2, but not blocks.1"),
-    "far block": (lambda c: with_tensor(c, "blocks.99999999999.ln1.weight", torch.ones(16)), "but not blocks.3"),
+    "missing block": (lambda c: without(c, "blocks.1."), "tensors of blocks.2, but none of blocks.1"),
+    "far block": (
+        lambda c: with_tensor(c, "blocks.99999999999.ln1.weight", torch.ones(16)),
+        "none of blocks.3",
+    ),
     "wrong shape": (
         lambda c: with_tensor(c, "blocks.1.att.a0", torch.ones(1, 1, 15)),
         r"att.a0 \[1, 1, 15\] \(expected \[16\]\)",

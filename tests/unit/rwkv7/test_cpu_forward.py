@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rwkv_sweep.models import fused_cpu
 from rwkv_sweep.models.loops import compiling
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv7 import Rwkv7Model, cpu_forward, network
+from rwkv_sweep.models.rwkv7 import cpu_forward, network
 from rwkv_sweep.models.rwkv7.checkpoint import fitted
+from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.ops.numba.wkv7 import Rows, time_mix7
 from rwkv_sweep.ops.wkv7 import wkv7_naive
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint
@@ -110,7 +111,7 @@ def test_whole_models(sizes: Sizes, dtype: torch.dtype, monkeypatch: pytest.Monk
         with torch.inference_mode():
             run(
                 model.blocks,
-                model._embedded(ids_T),
+                model.embedded(ids_T),
                 packed,
                 [0, 1, 2],
                 lambda _, h_TD, kept=kept: kept.append(h_TD),

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from rwkv_sweep.layers import EMBEDDING
 from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv7 import Rwkv7Config, Rwkv7Model, network
+from rwkv_sweep.models.rwkv7 import network
 from rwkv_sweep.models.rwkv7.checkpoint import fitted, read_weights
+from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.initialization import initialize
+from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, numpy_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
