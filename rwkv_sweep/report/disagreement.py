@@ -20,6 +20,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from scipy.stats import rankdata
+from yaml import YAMLError
 
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError
@@ -133,7 +134,7 @@ def _texts(
     try:
         config = dataset_config(folder, cwd)
         (split,) = load_splits(replace(config, splits=config.splits[:1]))
-    except UserError as error:
+    except (UserError, OSError) as error:
         return None, str(error)
     if split.fingerprint != result.tags.get("data_fingerprint"):
         return None, f"the pairs of dataset={config.name} are not those that were scored: they changed since"
@@ -152,7 +153,9 @@ def dataset_config(folder: Path, cwd: str) -> DatasetConfig:
         config = OmegaConf.to_object(given)
     except FileNotFoundError as error:
         raise UserError(f"{path} is absent, so it is not known which pairs were read") from error
-    except (OmegaConfBaseException, ValueError, AttributeError, TypeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (YAMLError, OmegaConfBaseException, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     assert isinstance(config, DatasetConfig)
     if config.path is not None and cwd:

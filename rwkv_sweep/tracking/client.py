@@ -217,7 +217,7 @@ class Tracker:
         if (known := self._models.get(name + fingerprint)) is not None:
             return known
         with self._writing():
-            wanted = f"name = '{name}' and tags.`{FINGERPRINT}` = '{fingerprint}'"
+            wanted = f"name = {_quoted(name)} and tags.`{FINGERPRINT}` = {_quoted(fingerprint)}"
             found = list(self._client.search_logged_models([self._experiment], wanted, max_results=1))
             if not found:
                 # Its weights stay where they are: MLflow keeps what identifies them.
@@ -257,6 +257,13 @@ class Tracker:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def _quoted(value: str) -> str:
+    """A text in MLflow's language of queries, which has no escapes."""
+    if "'" in value and '"' in value:
+        raise UserError(f"{value:.100} holds both kinds of quotes, which MLflow cannot search for")
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def is_refusal(error: Exception) -> bool:

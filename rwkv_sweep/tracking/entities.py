@@ -16,6 +16,7 @@ DESCRIPTION = "mlflow.note.content"
 MAX_DESCRIPTION = 7900
 """MLflow's limit on a tag's value, less some room."""
 MAX_DIGEST = 16
+MAX_MODEL_NAME = 200
 _FIGURES = (
     ("latency/mean_ms", "{:,.2f} ms a pair"),
     ("throughput/tokens_per_s", "{:,.0f} tokens/s"),
@@ -88,8 +89,10 @@ def model_name(result: Result) -> str | None:
     if "model_fingerprint" not in result.tags:
         return None
     parts = [str(result.params.get(key) or "") for key in ("model", "precision")]
-    # MLflow refuses these characters in a model's name.
-    return "".join("_" if each in "/:.%\"'" else each for each in "-".join(filter(None, parts)))
+    # MLflow refuses these characters in a model's name, and a name without any.
+    name = "-".join(filter(None, parts))
+    kept = ("_" if character in "/:.%\"'" or not character.isprintable() else character for character in name)
+    return "".join(kept).strip("- ")[:MAX_MODEL_NAME] or "unnamed"
 
 
 def model_params(result: Result) -> dict[str, str]:

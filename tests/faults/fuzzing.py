@@ -47,6 +47,15 @@ CELL = st.one_of(
     st.sampled_from(ODD_NUMBERS),
 )
 
+FIELD = st.sampled_from(
+    [
+        *(10**399, -(10**399), 2**53 + 1, 1e308, -0.0, float("nan"), float("-inf"), 1e-320),
+        *("x" * 5000, "=cmd()", "<script>", "</script>", "a/../b", "${x}", "%s", "'", "`", "\u202e", "0" * 400),
+        *(["x"] * 1000, {"a": {"b": {"c": []}}}, [[[[[[]]]]]]),
+    ]
+)
+"""What a field of a record, a config or a row of JSON may hold: huge and tiny numbers, long texts, markup, nests."""
+
 VALUE = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), CELL, st.sampled_from([10**400, -(10**309), 2**53 + 1])
@@ -92,6 +101,11 @@ def one_line_or(read: Callable[[], Any]) -> Any:
     except UserError as error:
         assert str(error).strip() and "\n" not in str(error)
         return None
+
+
+def nested(depth: int) -> str:
+    """JSON so deep that a reader that calls itself comes to no end."""
+    return "[" * depth + "]" * depth
 
 
 def damaged(content: bytes, data: st.DataObject) -> bytes:

@@ -25,7 +25,7 @@ SECRETS = (
     "$(id) `x`;|",
 )
 NAMES = ("pwd", "pass", "password", "key", "auth", "access_token", "sslpassword", "my_own_name")
-HTTP, MYSQL, ODBC = "http://127.0.0.1:1", "mysql+pymysql://{}127.0.0.1:1/x", "mssql+pyodbc:///?odbc_connect={}"
+HTTP, DATABASE, ODBC = "http://127.0.0.1:1", "postgresql://{}127.0.0.1:1/x", "mssql+pyodbc:///?odbc_connect={}"
 
 Place = Callable[[str], tuple[str, dict[str, str]]]
 """Of a secret: the tracking URI, and environment variables."""
@@ -40,15 +40,15 @@ def in_odbc(secret: str) -> tuple[str, dict[str, str]]:
 
 
 PLACES: dict[str, Place] = {
-    "password": lambda secret: (MYSQL.format(f"me:{quote(secret, safe='')}@"), {}),
-    "password as typed": lambda secret: (MYSQL.format(f"me:{secret}@"), {}),
+    "password": lambda secret: (DATABASE.format(f"me:{quote(secret, safe='')}@"), {}),
+    "password as typed": lambda secret: (DATABASE.format(f"me:{secret}@"), {}),
     "user": lambda secret: (f"http://{quote(secret, safe='')}@127.0.0.1:1", {}),
     "user of postgresql": lambda secret: (f"postgresql+psycopg2://{quote(secret, safe='')}@127.0.0.1:1/x", {}),
     "password of http": lambda secret: (f"http://me:{quote(secret, safe='')}@127.0.0.1:1", {}),
     "odbc": in_odbc,
     "basic authentication": lambda s: (HTTP, {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": s}),
     "bearer": lambda secret: (HTTP, {"MLFLOW_TRACKING_TOKEN": secret}),
-    "variable": lambda secret: ("${oc.env:OWN_URI}", {"OWN_URI": MYSQL.format(f"me:{quote(secret, safe='')}@")}),
+    "variable": lambda secret: ("${oc.env:OWN_URI}", {"OWN_URI": DATABASE.format(f"me:{quote(secret, safe='')}@")}),
     **{f"parameter {name}": in_parameter(name) for name in NAMES},
 }
 KINDS = {"run": [], "sweep": ["-m"], "isolated": ["isolate=true"], "joblib": ["-m", "hydra/launcher=parallel"]}
@@ -97,9 +97,14 @@ def check(commands: Commands, command: list[str], cwd: Path, place: str, secret:
     command = [*command, f"tracking.uri={typed}", *(["hydra.verbose=true"] if verbose else [])]
     ended = commands.run(command, cwd, environment={**environment, **fast})
     assert "Traceback" not in ended.output, ended.output
-    assert ended.code == 0, ended.output
     assert where_it_shows(cwd, secret) == []
-    assert "tracking at " in ended.output and "runs are kept on disk" in ended.output
+    if "needs the package pyodbc" in ended.output:
+        assert ended.code == 2
+    elif re.search(r"^error: tracking\.uri=.* (cannot be read|is not valid)", ended.output, re.M):
+        assert ended.code == 2 and place == "password as typed"  # no URI with such a secret as it is
+    else:
+        assert ended.code == 0, ended.output
+        assert "tracking at " in ended.output and "runs are kept on disk" in ended.output
 
 
 @pytest.mark.faults
@@ -156,7 +161,7 @@ def test_any_secret(
 def test_what_is_part_of_other_text_goes_from_uris_and_leaves_the_rest(
     commands: Commands, quick: list[str], tmp_path: Path, secret: str
 ) -> None:
-    uri = f"mysql+pymysql://me:{secret}@127.0.0.1:1/x?what={secret}"
+    uri = f"postgresql://me:{secret}@127.0.0.1:1/x?what={secret}"
     ended = commands.run([*quick, f'tracking.uri="{uri}"', "hydra.run.dir=run"], tmp_path)
     assert ended.code == 0, ended.output
     texts = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
