@@ -133,7 +133,7 @@ def test_each_kind_of_run(commands: Commands, quick: list[str], tmp_path: Path, 
 
 @pytest.mark.faults
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
