@@ -33,7 +33,7 @@ from rwkv_sweep.models.precision import audit, weights_bytes
 from rwkv_sweep.models.warm import warm_model
 from rwkv_sweep.out_of_memory import with_smaller_batches
 from rwkv_sweep.output_guard import guard_output
-from rwkv_sweep.own_files import remove_run
+from rwkv_sweep.own_files import MULTIRUN_FILE, remove_run
 from rwkv_sweep.params import flat_params, run_name
 from rwkv_sweep.parity import is_reference
 from rwkv_sweep.parity_pass import measure_parity
@@ -213,7 +213,7 @@ def _forget_secrets(run: RunConfig, place: Place) -> None:
     remember_uri(run.tracking.uri)
     guard_output()
     hydra_files = (place.folder / (HydraConfig.get().output_subdir or ".hydra")).glob("*.yaml")
-    redact_files([*hydra_files, place.root / "multirun.yaml"])
+    redact_files([*hydra_files, place.root / MULTIRUN_FILE])
 
 
 def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:
