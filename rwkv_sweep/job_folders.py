@@ -20,15 +20,18 @@ from rwkv_sweep.sweep_record import SweepRecord
 
 
 def composed_folders(jobs: Sequence[DictConfig], root: Path) -> list[Path] | None:
-    """The folders of these jobs by number, absolute; None where one is known to its launcher alone."""
+    """The folders of these jobs by number, absolute; None where they are known where a job runs alone.
+
+    Raises:
+        OmegaConfBaseException: `hydra.sweep.subdir` refers to a key that is not there.
+    """
     folders: list[Path] = []
     before = HydraConfig.instance().cfg
     try:
         for number, job in enumerate(jobs):
             HydraConfig.instance().cfg = job  # type: ignore[assignment]  # for ${hydra:...}
-            try:
-                subdir = _subdir(job, number)
-            except OmegaConfBaseException:  # such as ${hydra.job.id}, which SLURM gives
+            subdir = _subdir(job, number)
+            if subdir is None:
                 return None
             folders.append(Path(os.path.normpath(root / subdir)))
     finally:
@@ -36,16 +39,23 @@ def composed_folders(jobs: Sequence[DictConfig], root: Path) -> list[Path] | Non
     return folders
 
 
-def _subdir(job: DictConfig, number: int) -> str:
+def _subdir(job: DictConfig, number: int) -> str | None:
     """What Hydra's launchers will compose; they set the same number and, on this machine, the same id."""
-    launcher = str(job.hydra.launcher._target_)
+    launcher = str(job.hydra.launcher._target_).rpartition(".")[2]
+    ids = {"BasicLauncher": number, "JoblibLauncher": f"{job.hydra.job.name}_{number}"}
     with open_dict(job.hydra.job):
         job.hydra.job.num = number
-        if launcher.endswith("BasicLauncher"):
-            job.hydra.job.id = number
-        elif launcher.endswith("JoblibLauncher"):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
-    return str(OmegaConf.select(job, "hydra.sweep.subdir", throw_on_missing=True))
+        if launcher in ids:
+            job.hydra.job.id = ids[launcher]
+    try:
+        raw = str(OmegaConf.to_container(job.hydra.sweep, resolve=False))
+        if launcher not in ids and "job.id" in raw:  # a scheduler gives it
+            return None
+        return str(OmegaConf.select(job, "hydra.sweep.subdir", throw_on_missing=True))
+    except OmegaConfBaseException:
+        if launcher in ids:
+            raise
+        return None  # such as a variable of the scheduler's
 
 
 def relative(root: Path, folder: Path) -> str:

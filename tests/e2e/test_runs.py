@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rwkv_sweep.own_files import CRASH_FILE, HYDRA_FILES, LOG_FILE, RUN_FILES, STOP_FILE, SWEEP_FILES
 from tests.e2e.finished import Command, Sweep
 
 
@@ -50,3 +51,25 @@ def test_real_checkpoint_on_real_pairs(
     assert trained.data.metrics["quality/pairs"] == 60
     assert 0.1 < trained.data.metrics["quality/spearman"] < 0.6
     assert trained.data.metrics["quality/spearman"] == trained.data.metrics["quality/validation_first_60/spearman"]
+
+
+def test_all_files_of_a_sweep_are_listed(command: Command, job: list[str], tmp_path: Path) -> None:
+    """With everything measured: what is not listed would not be logged, nor moved when the sweep is resumed."""
+    arguments = ["-m", *job, "layer=[2,4],[1,3]", "aggregation=mean", "precision=bf16", "isolate=true"]
+    arguments += [
+        "measure.parity=true",
+        "measure.overhead=true",
+        "measure.speedup_rounds=1",
+        "measure.overhead_pairs=2",
+    ]
+    arguments += ["measure.overhead_batches=1", "baselines=[word_overlap]", "hydra.sweep.dir=sweep"]
+    done = command(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "sweep"
+    of_runs = {"0", "1", *(f"baselines/{path.name}" for path in (root / "baselines").iterdir())}
+    listed = {*SWEEP_FILES, *(f"{run}/{name}" for run in of_runs for name in (*RUN_FILES, *HYDRA_FILES, LOG_FILE))}
+    written = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert written <= listed
+    not_always = {STOP_FILE, f"0/{CRASH_FILE}"}
+    assert {name for name in listed - not_always if not name.startswith(("baselines/", "1/"))} <= written
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep", "mlruns"}

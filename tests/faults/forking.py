@@ -1,9 +1,9 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
 It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null
-for never), after_records, how many records it adds before these seconds count, environment, further variables, and
-module, what `python -m` would start. It answers with a line: code (negative for a signal), seconds, and what the child
-wrote.
+for never), after_records, how many records it adds before these seconds count, environment, further variables,
+module, what `python -m` would start, and conditions, as `sweeps.Conditions`. It answers with a line: code (negative for
+a signal), seconds, and what the child wrote.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import runpy
+import shutil
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 
 def serve() -> None:
@@ -42,16 +45,19 @@ def carry_out(
     after_records: int,
     environment: dict[str, str],
     module: str,
+    conditions: dict[str, Any],
 ) -> dict[str, object]:
-    log = Path(cwd) / "output.txt"
+    log = Path(conditions["log"] or Path(cwd) / "output.txt")
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         os.environ.update(environment)
-        run_command(arguments, cwd, log, module)
-    killed = kill_after is not None and outlives(child, kill_after, Path(cwd), after_records)
-    if killed:
-        os.kill(child, signal.SIGKILL)
+        run_command(arguments, cwd, log, module, conditions)
+    if kill_after is not None and outlives(child, kill_after, Path(cwd), after_records):
+        if conditions["remove"] is not None:
+            shutil.rmtree(conditions["remove"], ignore_errors=True)
+        else:
+            os.kill(child, conditions["signal"])
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return {"code": code, "seconds": time.monotonic() - started, "output": log.read_text(errors="replace")}
 
@@ -78,16 +84,17 @@ def count_records(cwd: Path) -> int:
     return found
 
 
-def run_command(arguments: list[str], cwd: str, log: Path, module: str) -> None:
+def run_command(arguments: list[str], cwd: str, log: Path, module: str, conditions: dict[str, Any]) -> None:
     """In the child: the command line as a shell would start it, and the end of this process."""
     code = 70
     try:
         os.setsid()
-        os.chdir(cwd)
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.chdir(os.fsencode(cwd))
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        set_conditions(conditions)
         sys.argv = [module, *arguments]
         if module == "rwkv_sweep":
             from rwkv_sweep.__main__ import main
@@ -105,6 +112,20 @@ def run_command(arguments: list[str], cwd: str, log: Path, module: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def set_conditions(conditions: dict[str, Any]) -> None:
+    """In the child, after its output was opened."""
+    for name in conditions["unread"]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, {"stdout": 1, "stderr": 2}[name])
+        os.close(writer)
+    if conditions["umask"] is not None:
+        os.umask(conditions["umask"])
+    if conditions["file_size"] is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (conditions["file_size"],) * 2)
 
 
 if __name__ == "__main__":

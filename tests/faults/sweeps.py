@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,23 @@ class Undisturbed:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What a command meets.
+
+    signal: what ends it at the moment given. remove: a folder that is removed then in place of a signal. umask: its
+    own. file_size: the largest file it may write, in bytes. unread: streams whose reader is gone. log: where its output
+    goes, if not into its working folder.
+    """
+
+    signal: int = signal.SIGKILL
+    remove: str | None = None
+    umask: int | None = None
+    file_size: int | None = None
+    unread: tuple[str, ...] = ()
+    log: str | None = None
+
+
 class Commands:
     """Starts commands of this program that need no time for imports, see `forking`."""
 
@@ -81,13 +99,14 @@ class Commands:
         after_records: int = 0,
         environment: dict[str, str] | None = None,
         module: str = "rwkv_sweep",
+        conditions: Conditions = Conditions(),
     ) -> Ended:
         """kill_after: seconds after its start, or after it has added records, when SIGKILL ends it; None: never.
         environment: variables beside those of all commands. module: what `python -m` starts."""
         cwd.mkdir(exist_ok=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"arguments": arguments, "cwd": str(cwd), "kill_after": kill_after, "after_records": after_records}
-        request |= {"environment": environment or {}, "module": module}
+        request |= {"environment": environment or {}, "module": module, "conditions": asdict(conditions)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from rwkv_sweep.config_errors import is_bad_input
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.folder_checks import Planned, check_jobs, check_root, require_name
 from rwkv_sweep.job_folders import composed_folders, note_folder, recorded_folders
@@ -52,6 +54,8 @@ def jobs_of(root: Path, subdir: str, number: int = 2) -> list[Planned]:
         ("${hydra.job.id}", JOBLIB, ["rwkv_sweep_0", "rwkv_sweep_1"]),
         ("${hydra.job.num}", SLURM, ["0", "1"]),
         ("${hydra.job.id}", SLURM, None),  # SLURM gives it
+        ("${hydra:job.id}", SLURM, None),
+        ("${oc.env:NOT_SET_HERE_SLURM_ID}", SLURM, None),
     ],
 )
 def test_folders_are_those_that_hydra_will_make(
@@ -60,6 +64,13 @@ def test_folders_are_those_that_hydra_will_make(
     setup_globals()  # resolvers such as ${hydra:...}
     folders = composed_folders([composed(subdir, layer, launcher) for layer in range(2)], tmp_path)
     assert folders == (None if expected is None else [Path(os.path.normpath(tmp_path / name)) for name in expected])
+
+
+@pytest.mark.parametrize("subdir", ["${x}", "${hydra.x}", "${oc.env:NOT_SET_HERE}"])
+def test_a_subdir_that_refers_to_nothing_is_bad_input(tmp_path: Path, subdir: str) -> None:
+    with pytest.raises(OmegaConfBaseException) as caught:
+        composed_folders([composed(subdir, 0)], tmp_path)
+    assert is_bad_input(caught.value)
 
 
 @pytest.mark.parametrize(
