@@ -20,7 +20,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from scipy.stats import rankdata
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from rwkv_sweep.config import DatasetConfig
 from rwkv_sweep.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.faults.sweeps import Commands, arguments, records
@@ -134,6 +134,7 @@ def test_each_kind_of_run(commands: Commands, quick: list[str], tmp_path: Path, 
 @pytest.mark.faults
 @settings(
     max_examples=15,
+    phases=(Phase.explicit, Phase.generate),  # each is a run of seconds
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
