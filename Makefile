@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-gpu test-faults test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
+.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb mutants test-faults test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
