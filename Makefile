@@ -41,7 +41,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	@echo "set-up 3/3: rwkv_sweep itself, editable, and a first import of everything"
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c '$(WARM_UP)'
-	@$(BIN)/python -m rwkv_sweep.models.loops
+	@$(BIN)/rwkv-sweep warm
 	@touch $@
 
 sweep: setup ## Run the headline sweep: six layers, two precisions
@@ -105,10 +105,10 @@ test-ray: setup .venv-ray ## Run a sweep on a simulated Ray cluster that loses a
 	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py $(ARGS)
 
 test-mteb: setup .venv-mteb ## Score a task of mteb with the encoder, as mteb does it
-	.venv-mteb/bin/python -m pytest -q tests/unit/test_mteb.py $(ARGS)
+	.venv-mteb/bin/python -m pytest -q tests/unit/api/test_mteb.py $(ARGS)
 
 # A first run of nothing writes all mutants, of which a sample is then taken.
-mutants: setup .venv-mutants ## Break what decides results in 3,000 ways, and count what no test sees (hours; SAMPLE=50 of each module; ARGS="rwkv_sweep.layers*")
+mutants: setup .venv-mutants ## Break what decides results in 3,000 ways, and count what no test sees (hours; SAMPLE=50 of each module; ARGS="rwkv_sweep.config.layer_spec*")
 	@$(if $(SAMPLE),OMP_NUM_THREADS=1 .venv-mutants/bin/mutmut run nothing >/dev/null 2>&1 || true)
 	OMP_NUM_THREADS=1 .venv-mutants/bin/mutmut run --max-children $(WORKERS) $(ARGS) \
 	  $(if $(SAMPLE),$$(.venv-mutants/bin/python -m tests.mutants --sample $(SAMPLE)))
@@ -136,7 +136,7 @@ ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	  --backend-store-uri sqlite:///$(DATABASE) --default-artifact-root mlruns/artifacts
 
 server: setup ## Serve runs to a team from PostgreSQL on HOST=127.0.0.1, PORT=5000 (docs/distributed.md)
-	@$(BIN)/python -m rwkv_sweep.server --host $(HOST) --port $(PORT)
+	@$(BIN)/rwkv-sweep server --host $(HOST) --port $(PORT)
 
 docs: setup $(DOCS_STAMP) ## Build the documentation into site/, with no warning let pass
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

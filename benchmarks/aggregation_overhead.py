@@ -28,11 +28,11 @@ from benchmarks.common import (
     random_model,
     write_record,
 )
-from rwkv_sweep.config import AggregationConfig
-from rwkv_sweep.devices import device_tags
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import batches
-from rwkv_sweep.models.loading import ASSETS
+from rwkv_sweep.config.schema import AggregationConfig
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import batches
+from rwkv_sweep.hardware.devices import device_tags
+from rwkv_sweep.models.loading import MODEL
 from rwkv_sweep.profiling.overhead import measure_overhead
 
 AGGREGATIONS = {"mean": None, "concat": None, "max": None, "weighted": "linear"}
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=BASES, default="bf16")
     parser.add_argument("--model", choices=("random", "tiny"), default="random", help="tiny: the shipped one")
     add_shape(parser)
-    parser.add_argument("--tokenizer", default=str(ASSETS / "tokenizer.json"))
+    parser.add_argument("--tokenizer", default=str(MODEL / "tokenizer.json"))
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)

@@ -13,13 +13,13 @@ from unittest.mock import patch
 
 import torch
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
-from rwkv_sweep.dataset import ASSET
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models import paths
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.data.readers import read_records
+from rwkv_sweep.data.splits import ASSET
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.models.rwkv6 import forward_choice
 from rwkv_sweep.profiling.timing import frozen_heap, synchronize
-from rwkv_sweep.records import read_records
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TINY = ModelConfig(name="tiny", source="assets")
@@ -91,7 +91,7 @@ def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> 
 
 def plain_blocks() -> Any:
     """Within it the plain blocks run, which are the reference of the fused ones."""
-    return patch.object(paths, "why_not", lambda *_: "the benchmark compares")
+    return patch.object(forward_choice, "why_not", lambda *_: "the benchmark compares")
 
 
 def original_name(name: str) -> str:

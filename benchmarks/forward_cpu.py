@@ -35,17 +35,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 import torch
 
 from benchmarks.common import benchmark_parser, load_encoder, original_name, plain_blocks, samples_s, write_record
-from rwkv_sweep.config import DatasetConfig, ModelConfig
-from rwkv_sweep.dataset import load_splits
-from rwkv_sweep.devices import device_tags
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models import blocks as rwkv_blocks
-from rwkv_sweep.models.checkpoint import read_weights
-from rwkv_sweep.models.loading import ASSETS
-from rwkv_sweep.models.precision import onednn
-from rwkv_sweep.models.tokenizer import TOKENIZER_FILE
-from rwkv_sweep.models.wkv6 import wkv6_reference
-from rwkv_sweep.prompt import Tokenized
+from rwkv_sweep.config.schema import DatasetConfig, ModelConfig
+from rwkv_sweep.data.splits import load_splits
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.embedding.prompts import Tokenized
+from rwkv_sweep.hardware.devices import device_tags
+from rwkv_sweep.models.loading import MODEL
+from rwkv_sweep.models.pretrained.tokenizers import TOKENIZER_FILE
+from rwkv_sweep.models.rwkv6 import blocks as rwkv_blocks
+from rwkv_sweep.models.rwkv6.checkpoint import read_weights
+from rwkv_sweep.ops.common import onednn
+from rwkv_sweep.ops.wkv6 import wkv6_reference
 
 CPU = torch.device("cpu")
 BATCH_TOKENS = 4096
@@ -55,7 +55,7 @@ FLOORS = {"floor, torch.mm": torch.nn.functional.linear, "floor, oneDNN": onednn
 
 def arguments() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--model", type=Path, default=ASSETS, help="checkpoint; default: the embedded model")
+    parser.add_argument("--model", type=Path, default=MODEL, help="checkpoint; default: the embedded model")
     parser.add_argument("--tokenizer", help="as model.tokenizer; default: the one beside the weights")
     parser.add_argument(
         "--random", type=int, nargs=2, metavar=("HIDDEN", "BLOCKS"), help="random weights of this shape"
@@ -71,7 +71,7 @@ def model_of(args: argparse.Namespace) -> ModelConfig:
         return ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
     hidden, blocks = args.random
     config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
-    config.intermediate_size, config.tokenizer = int(3.5 * hidden), str(ASSETS / TOKENIZER_FILE)
+    config.intermediate_size, config.tokenizer = int(3.5 * hidden), str(MODEL / TOKENIZER_FILE)
     return config
 
 

@@ -42,13 +42,13 @@ from benchmarks.common import (
     samples_s,
     write_record,
 )
-from rwkv_sweep.config import AggregationConfig
-from rwkv_sweep.devices import device_tags
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.config.schema import AggregationConfig
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, batches
+from rwkv_sweep.embedding.prompts import Tokenized
+from rwkv_sweep.hardware.devices import device_tags
+from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.profiling.latency import measure_latency
-from rwkv_sweep.prompt import Tokenized
 
 DEVICE = torch.device("cuda")
 ROUNDS = 5
@@ -174,7 +174,7 @@ def fla_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
     """The operator alone over the first batch, a layer: ours does the decays, group norm and gate too."""
     from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
 
-    from rwkv_sweep.models.kernels.time_mix import time_mix
+    from rwkv_sweep.ops.triton.time_mix import time_mix
 
     lengths = [len(tokenized.ids[row]) for row in batches(list(map(len, tokenized.ids)), encoder.batch_tokens)[0]]
     packed, mix = Packed.of(lengths, DEVICE), encoder.loaded.model.blocks[0].attention

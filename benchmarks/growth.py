@@ -27,13 +27,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 import torch
 
 from benchmarks.common import TINY, benchmark_parser, load_encoder, samples_s, write_record
-from rwkv_sweep.devices import device_tags
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
-from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.embedding.prompts import Tokenized
+from rwkv_sweep.hardware.devices import device_tags
+from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.initialization import initialize
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config
 from rwkv_sweep.profiling.memory import MIB, peak_bytes
-from rwkv_sweep.prompt import Tokenized
 
 CPU = torch.device("cpu")
 HIDDEN = 32
@@ -132,7 +132,7 @@ def draw(record: dict[str, Any], stem: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    from rwkv_sweep.report.drawing import BLUE, ORANGE, STYLE, save
+    from rwkv_sweep.report.charts.drawing import BLUE, ORANGE, STYLE, save
 
     panels = (
         ("pairs", "pairs", "seconds", "s", True),

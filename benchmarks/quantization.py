@@ -24,19 +24,19 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import TINY, add_shape, benchmark_parser, write_record
-from rwkv_sweep.config import PrecisionConfig
-from rwkv_sweep.devices import device_tags
-from rwkv_sweep.evaluate import ratio_interval
-from rwkv_sweep.models import fused, paths
-from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.config.schema import PrecisionConfig
+from rwkv_sweep.embedding.pooling import POOLS, PooledTokens
+from rwkv_sweep.hardware.devices import device_tags
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.precision import apply_precision, audit
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
-from rwkv_sweep.pooling import POOLS, PooledTokens
+from rwkv_sweep.models.quantization import apply_precision, audit
+from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
+from rwkv_sweep.models.rwkv6.initialization import initialize
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.profiling.energy import measure_energy
 from rwkv_sweep.profiling.interleaved import interleaved
 from rwkv_sweep.profiling.memory import MIB, peak_bytes
+from rwkv_sweep.stats.intervals import ratio_interval
 
 PRECISIONS = {
     "fp32": PrecisionConfig("fp32", "float32"),
@@ -135,9 +135,9 @@ def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, de
         with torch.device("meta"):
             model = Rwkv6Model(weights.config)
         model.load_state_dict(weights.state_dict(), assign=True)
-        tags = apply_precision(model.eval(), precision, device) | paths.path_tags(model.blocks, device)
+        tags = apply_precision(model.eval(), precision, device) | forward_choice.path_tags(model.blocks, device)
         if device.type == "cuda":
-            fused.stack_projections(model.blocks)
+            triton_forward.stack_projections(model.blocks)
     found: dict[str, object] = {"tags": tags, "audit": audit(model, precision, device).record()}
     batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
     return Arm(name, model, batch, runner(model, 2, args, device), found)

@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.common import benchmark_parser, write_record
-from rwkv_sweep.stopwatch import STAGES
+from rwkv_sweep.utils.stage_timer import STAGES
 
 ROOT = Path(__file__).parent.parent
 

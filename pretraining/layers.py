@@ -16,11 +16,11 @@ import torch
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer
 
-from rwkv_sweep.layers import EMBEDDING, layer_name
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Model
-from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
-from rwkv_sweep.pooling import POOLS, PooledTokens
+from rwkv_sweep.config.layer_spec import EMBEDDING, layer_name
+from rwkv_sweep.embedding.pooling import POOLS, PooledTokens
+from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.network import Rwkv6Model
+from rwkv_sweep.ops.common.packing import Packed
 
 
 def read_pairs(path: Path) -> tuple[list[str], list[float]]:

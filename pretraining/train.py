@@ -27,10 +27,10 @@ from pretraining.muon import Muon
 from pretraining.objective import SpanObjective
 from pretraining.tokens import TokenSet, load_or_make
 from pretraining.windows import EqualWindows, WindowSampler
-from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
-from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.initialization import initialize
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config
+from rwkv_sweep.ops.common.packing import Packed
 
 PARTS = ("loss", *SpanObjective.NAMES)
 WEIGHTS = (1.0, *SpanObjective.WEIGHTS)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pretraining.tokens import TokenSet
-from rwkv_sweep.models.packed import ChunkPlan, Packed
+from rwkv_sweep.ops.common.packing import ChunkPlan, Packed
 
 
 class EqualPlan(ChunkPlan):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rwkv_sweep.version import __version__
+
 if TYPE_CHECKING:
     from rwkv_sweep.api import Encoder
 
-__version__ = "0.1.0"
 __all__ = ["Encoder", "__version__"]
 
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import reprlib
 
+SOME_FAILED = 1
+"""Exit code of a sweep with a failed job, and of a program that others failed."""
+BAD_INPUT = 2
+"""Exit code of what nothing was done for, as the input was refused."""
+
+
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 _REPR.maxlong = 40

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from rwkv_sweep.config import DatasetConfig
-from rwkv_sweep.dataset import load_splits
-from rwkv_sweep.quality import metric_name
-from rwkv_sweep.results import FAILED, FINISHED, Result, write_latency, write_pairs
-from rwkv_sweep.sweep_record import SweepRecord
+from rwkv_sweep.config.schema import DatasetConfig
+from rwkv_sweep.data.splits import load_splits
+from rwkv_sweep.evaluation.metric_names import metric_name
+from rwkv_sweep.records.results import FAILED, FINISHED, Result, write_latency, write_pairs
+from rwkv_sweep.records.sweep_record import SweepRecord
 
 TAGS = {"device_name": "Made-up CPU", "threads": "2", "version.torch": "2.10.0", "commit": "abc"}
 SHARED = {

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig, PromptConfig
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.models.checkpoint import _to_original_name
-from rwkv_sweep.models.initialize import initialize
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
-from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.checkpoint import _to_original_name
+from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.initialization import initialize
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.ops.common.packing import Packed
 
 CPU = torch.device("cpu")
 FP32 = PrecisionConfig("fp32", "float32")

@@ -8,11 +8,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from rwkv_sweep.config import RunConfig
-from rwkv_sweep.config_errors import is_bad_input, one_line
-from rwkv_sweep.config_store import conf_dir, register_schemas
+from rwkv_sweep.config.error_messages import is_bad_input, one_line
+from rwkv_sweep.config.hydra_store import conf_dir, register_schemas
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.validation import run_config
 
 EXAMPLE = 'Encoder.from_config("layer=[3,5]", "aggregation=mean")'
 _SEVERAL = re.compile(r"Ambiguous value for argument '(?P<key>[^=']+)=(?P<values>[^']*)'")

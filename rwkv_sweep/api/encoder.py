@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_sweep.aggregation import check_aggregation
 from rwkv_sweep.api import similarity
 from rwkv_sweep.api.composing import EXAMPLE, composed
 from rwkv_sweep.api.fitting import Fitted, check_fit, dimension, given_corpus
 from rwkv_sweep.api.inputs import as_texts, refuse_unknown, require_count
 from rwkv_sweep.api.outputs import NEED_RANGES, PRECISIONS, finished, quantized, ranges
 from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
-from rwkv_sweep.config import RunConfig, require_one_of
-from rwkv_sweep.devices import resolve_device, set_threads
+from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
+from rwkv_sweep.config.schema import RunConfig, require_one_of
+from rwkv_sweep.embedding.aggregation import check_aggregation
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
+from rwkv_sweep.embedding.pooling import check_pooling
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.extract import RwkvEncoder, tokens_per_batch
-from rwkv_sweep.layers import layers_name, resolve_layers
-from rwkv_sweep.models.hf import HfNetwork
-from rwkv_sweep.models.hf_loading import check_hf_run
+from rwkv_sweep.hardware.devices import resolve_device, set_threads
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.pooling import check_pooling
+from rwkv_sweep.models.transformers.loading import check_hf_run
+from rwkv_sweep.models.transformers.network import HfNetwork
 
 
 class Encoder:

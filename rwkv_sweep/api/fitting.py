@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rwkv_sweep.api.inputs import as_texts
-from rwkv_sweep.config import RunConfig
-from rwkv_sweep.corpus import load_corpus
-from rwkv_sweep.dataset import load_splits
-from rwkv_sweep.embedder import Embedder
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.data.corpus import load_corpus
+from rwkv_sweep.data.splits import load_splits
+from rwkv_sweep.data.text_column import Texts
+from rwkv_sweep.embedding.cached_encoder import VectorSource
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.embedding.pooling import IDF, vector_size
+from rwkv_sweep.embedding.postprocessing import Postprocess, fit
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.pooling import IDF, vector_size
-from rwkv_sweep.postprocess import Postprocess, fit
-from rwkv_sweep.quality_pass import fitted_postprocess, sentence_vectors
-from rwkv_sweep.texts import Texts
-from rwkv_sweep.vectors import VectorSource
+from rwkv_sweep.evaluation.quality import fitted_postprocess, sentence_vectors
 
 
 def given_corpus(corpus: Iterable[str] | None) -> Texts | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rwkv_sweep.config import RunConfig
+from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.errors import UserError
 
 VALID = "valid are a string, a list of strings, or batches with a list of strings under `text`"

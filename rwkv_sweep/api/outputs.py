@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rwkv_sweep.config import require_one_of
+from rwkv_sweep.config.schema import require_one_of
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 NEED_RANGES = ("int8", "uint8")

@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from rwkv_sweep.api.inputs import require_count
-from rwkv_sweep.config import require_one_of
+from rwkv_sweep.config.schema import require_one_of
+from rwkv_sweep.embedding.layer_encoder import Progress, RwkvEncoder
+from rwkv_sweep.embedding.prompts import SLOT
 from rwkv_sweep.errors import NoTokensError, UserError
-from rwkv_sweep.extract import Progress, RwkvEncoder
-from rwkv_sweep.prompt import SLOT
 
 ON_EMPTY = ("error", "zero")
 PROMPT_TYPES = {"query": ("query",), "document": ("document", "passage", "corpus")}

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models import checkpoint, initialize
-from rwkv_sweep.models.rwkv6 import Rwkv6Config, Rwkv6Model
+from rwkv_sweep.models.common.rwkv_network import RwkvModel
+from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, read_json, read_tensors, tensor_names
+from rwkv_sweep.models.rwkv6 import checkpoint
+from rwkv_sweep.models.rwkv6 import initialization as initialization6
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.models.rwkv7 import checkpoint as checkpoint7
-from rwkv_sweep.models.rwkv7 import initialization
+from rwkv_sweep.models.rwkv7 import initialization as initialization7
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import is_rwkv7
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config, usual_ranks
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
-from rwkv_sweep.models.rwkv_model import RwkvModel
-from rwkv_sweep.models.weight_files import CONFIG_FILE, read_json, read_tensors, tensor_names
 
 RwkvConfig = Rwkv6Config | Rwkv7Config
 
@@ -85,7 +86,7 @@ GENERATIONS = {
         read_weights=_weights6,
         build=Rwkv6Model,
         random_config=lambda sizes: Rwkv6Config(**sizes),
-        fill=lambda model, seed: initialize.initialize(model, seed, zero_outputs=False),
+        fill=lambda model, seed: initialization6.initialize(model, seed, zero_outputs=False),
     ),
     7: Generation(
         7,
@@ -93,7 +94,7 @@ GENERATIONS = {
         read_weights=checkpoint7.read_weights,
         build=Rwkv7Model,
         random_config=_config7,
-        fill=initialization.initialize,
+        fill=initialization7.initialize,
     ),
 }
 _MODEL_TYPES = {"rwkv6": 6, "rwkv7": 7, "rwkv_x070": 7}

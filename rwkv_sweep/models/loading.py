@@ -9,22 +9,22 @@ from pathlib import Path
 
 import torch
 
-from rwkv_sweep.config import ModelConfig, PrecisionConfig
-from rwkv_sweep.devices import keep_freed_memory
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.foreign import foreign_tokenizer
+from rwkv_sweep.hardware.devices import keep_freed_memory
+from rwkv_sweep.models.common.rwkv_network import RwkvModel
+from rwkv_sweep.models.common.shape import Shape, too_large
 from rwkv_sweep.models.generations import GENERATIONS, RwkvConfig, generation_of
-from rwkv_sweep.models.hf import HfNetwork
-from rwkv_sweep.models.hf_loading import HF, check_hf, hf_folder, hf_tags, hf_tokenizer, load_hf
-from rwkv_sweep.models.locate import ASSETS, located
-from rwkv_sweep.models.precision import apply_precision, check_precision, kernel_tags
-from rwkv_sweep.models.rwkv_model import RwkvModel
-from rwkv_sweep.models.shape import Shape, too_large
-from rwkv_sweep.models.tokenizer import Tokenizer, load_tokenizer
-from rwkv_sweep.models.weight_files import fingerprint
+from rwkv_sweep.models.pretrained.locate import MODEL, located
+from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
+from rwkv_sweep.models.pretrained.tokenizers import Tokenizer, load_tokenizer
+from rwkv_sweep.models.pretrained.weight_files import fingerprint
+from rwkv_sweep.models.quantization import apply_precision, check_precision, kernel_tags
+from rwkv_sweep.models.transformers.loading import HF, check_hf, hf_folder, hf_tags, hf_tokenizer, load_hf
+from rwkv_sweep.models.transformers.network import HfNetwork
 
 __all__ = [
-    "ASSETS",
+    "MODEL",
     "LoadedModel",
     "Network",
     "check_model",

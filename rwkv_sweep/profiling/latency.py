@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rwkv_sweep.evaluate import Interval, median_interval
 from rwkv_sweep.profiling.timing import MachineReference, frozen_heap, synchronize
+from rwkv_sweep.stats.intervals import Interval, median_interval
 
 SEGMENTS = 4
 """The machine's reference is sampled before, between and after this many parts of the pairs."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from rwkv_sweep.devices import give_back_freed_memory
+from rwkv_sweep.hardware.devices import give_back_freed_memory
 from rwkv_sweep.profiling.timing import synchronize
 
 MIB = 2**20

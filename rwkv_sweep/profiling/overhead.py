@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.evaluate import median_ratio_interval, ratio_interval
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.profiling.interleaved import Work, interleaved
 from rwkv_sweep.profiling.memory import MIB, peak_bytes
-from rwkv_sweep.prompt import Tokenized
+from rwkv_sweep.stats.intervals import median_ratio_interval, ratio_interval
 
 RESAMPLES = 10_000
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from rwkv_sweep.config import AggregationConfig, RunConfig
-from rwkv_sweep.dataset import PairSplit
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import RwkvEncoder, batches
-from rwkv_sweep.pooling import STATE
+from rwkv_sweep.config.schema import AggregationConfig, RunConfig
+from rwkv_sweep.data.splits import PairSplit
+from rwkv_sweep.data.text_column import Texts
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, batches
+from rwkv_sweep.embedding.pooling import STATE
+from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.profiling.energy import measure_energy
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.overhead import measure_overhead
 from rwkv_sweep.profiling.throughput import measure_throughput
 from rwkv_sweep.profiling.timing import MachineReference
-from rwkv_sweep.prompt import Tokenized
-from rwkv_sweep.results import write_latency, write_overhead, write_throughput
-from rwkv_sweep.texts import Texts
+from rwkv_sweep.records.results import write_latency, write_overhead, write_throughput
 
 WARM_UP_SENTENCES = 8
 GPU_BATCHES = 8

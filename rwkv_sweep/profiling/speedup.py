@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from rwkv_sweep.config import RunConfig
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.evaluate import ratio_interval
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.fp32_reference import REFERENCE, why_no_reference
+from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.parity import REFERENCE, why_no_reference
 from rwkv_sweep.profiling.interleaved import Work, interleaved
-from rwkv_sweep.prompt import Tokenized
+from rwkv_sweep.stats.intervals import ratio_interval
 
 RESAMPLES = 10_000
 PAIRS_PER_ROUND = 4

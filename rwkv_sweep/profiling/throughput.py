@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rwkv_sweep.evaluate import median_interval
 from rwkv_sweep.profiling.timing import MachineReference, frozen_heap, synchronize
+from rwkv_sweep.stats.intervals import median_interval
 
 Batch = tuple[Callable[[], object], int]
 """What runs a packed batch, and how many tokens it has."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.config import REPORTS, require_one_of
-from rwkv_sweep.results import Result
+from rwkv_sweep.config.schema import REPORTS, require_one_of
+from rwkv_sweep.records.results import Result
 
 __all__ = ["write_report"]
 
@@ -23,13 +23,13 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
     require_one_of("report", kind, REPORTS)
     # Imported here: nothing but a finished sweep pays for matplotlib.
     if kind == "quantization":
-        from rwkv_sweep.report.quantization import write_quantization_report
+        from rwkv_sweep.report.quantization.report import write_quantization_report
 
         return write_quantization_report(results, root / "report")
     if kind == "paper":
-        from rwkv_sweep.report.paper import write_paper_report
+        from rwkv_sweep.report.study.report import write_paper_report
 
         return write_paper_report(results, root / "report")
-    from rwkv_sweep.report.aggregation import write_aggregation_report
+    from rwkv_sweep.report.aggregation.report import write_aggregation_report
 
     return write_aggregation_report(results, root / "report")

@@ -1,74 +1,31 @@
-"""What a sweep found, in a few statements. Terminal, `summary.md`, page and report all show these.
-
-Each statement is a small record of the numbers it rests on and makes its sentence from these alone, so that a sentence
-cannot say what the numbers do not.
-"""
+"""What the end of a sweep makes of its records: runs named and ranked, and the answer to its question."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from rwkv_sweep.results import Result
-
-if TYPE_CHECKING:
-    from rwkv_sweep.report.ranking import Ranking
-
-NOTHING = "No run finished, so there is nothing to answer with."
-
-
-class Statement(Protocol):
-    """One bullet of an answer."""
-
-    @property
-    def text(self) -> str:
-        """A sentence or two of plain text."""
-        ...
+from rwkv_sweep.records.results import Result
+from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.report.common.cards import cards
+from rwkv_sweep.report.common.findings import Findings
+from rwkv_sweep.report.common.labels import run_labels, varied_keys
+from rwkv_sweep.report.common.ranking import Ranking, rankings
+from rwkv_sweep.report.common.statements import Answer, Plain, Records, Section
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A statement without numbers of its own: what was not measured, or cannot be said."""
+def find(record: SweepRecord, results: Sequence[Result], folders: Sequence[Path]) -> Findings:
+    """Everything that is concluded from the records of a sweep.
 
-    sentence: str
-
-    @property
-    def text(self) -> str:
-        return self.sentence
-
-
-@dataclass(frozen=True)
-class Section:
-    """Statements on runs that belong together, the verdict first. name: what sets them apart; empty where one group."""
-
-    name: str
-    statements: list[Statement]
-
-
-@dataclass(frozen=True)
-class Records:
-    """The records of a sweep and where they lie. folders: of each result, in the same order."""
-
-    results: Sequence[Result]
-    folders: Sequence[Path]
-
-    def folder(self, result: Result) -> Path | None:
-        """The folder of one of these results; None where it is not known."""
-        return next((path for own, path in zip(self.results, self.folders, strict=False) if own is result), None)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """question: in words that a reader asks; empty where there is nothing to answer."""
-
-    question: str
-    sections: list[Section]
-
-    def bullets(self) -> list[tuple[str, list[str]]]:
-        """Name and sentences of each section."""
-        return [(section.name, [statement.text for statement in section.statements]) for section in self.sections]
+    Args:
+        record: of the sweep. results: of all its runs and baselines. folders: of each, in the same order.
+    """
+    records = Records(results, folders)
+    keys = varied_keys(results, record.swept)
+    labels = run_labels(results, keys)
+    ranked = rankings(records)
+    answer = sweep_answer(record.report, records, ranked, record.swept)
+    return Findings(records, keys, labels, ranked, answer, cards(results, ranked, labels))
 
 
 def sweep_answer(report: str | None, records: Records, ranked: Sequence[Ranking], swept: Sequence[str]) -> Answer:
@@ -80,17 +37,17 @@ def sweep_answer(report: str | None, records: Records, ranked: Sequence[Ranking]
         swept: keys, as typed.
     """
     if report == "quantization":
-        from rwkv_sweep.report.quantization_answer import quantization_answer
+        from rwkv_sweep.report.quantization.answer import quantization_answer
 
         return quantization_answer(records.results)
     if report == "aggregation_overhead":
-        from rwkv_sweep.report.aggregation_answer import aggregation_answer
+        from rwkv_sweep.report.aggregation.answer import aggregation_answer
 
         return aggregation_answer(records.results)
     if report == "paper":
-        from rwkv_sweep.report.paper import QUESTION, paper_answer
+        from rwkv_sweep.report.study.report import QUESTION, paper_answer
 
         return Answer(QUESTION, [Section("", [Plain(sentence) for sentence in paper_answer(records.results)])])
-    from rwkv_sweep.report.plain_answer import plain_answer
+    from rwkv_sweep.report.plain_sweep.answer import plain_answer
 
     return plain_answer(records, ranked, swept)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.report.findings import Findings
-from rwkv_sweep.report.text import bullets, counted, escaped, paragraphs, table
-from rwkv_sweep.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result, write_atomically
-from rwkv_sweep.summary import summary_rows
-from rwkv_sweep.sweep_record import SweepRecord
+from rwkv_sweep.records.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result
+from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.report.common.findings import Findings
+from rwkv_sweep.report.common.text import bullets, counted, escaped, paragraphs, table
+from rwkv_sweep.report.summary import summary_rows
+from rwkv_sweep.utils.files import write_atomically
 
 MOST_REASONS = 20
 """Failures that are told one by one; report.html has them all."""

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.config import TrackingConfig
+from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.own_files import RUN_FILES, run_files
-from rwkv_sweep.processes import is_dead, this_process
-from rwkv_sweep.redaction import redact
-from rwkv_sweep.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
+from rwkv_sweep.records.own_files import RUN_FILES, run_files
+from rwkv_sweep.records.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
+from rwkv_sweep.utils.processes import is_dead, this_process
+from rwkv_sweep.utils.redaction import redact
 
 # Set before MLflow is imported: nothing here may call out, and a server that is down must not hold up a sweep for long.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -15,11 +15,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from rwkv_sweep.errors import UserError, first_line
-from rwkv_sweep.redaction import redact
-from rwkv_sweep.shared_files import follow_folder, shared_lock
-from rwkv_sweep.terminal import say_once
 from rwkv_sweep.tracking.uris import sqlite_uri
-from rwkv_sweep.user_folders import temporary_folder
+from rwkv_sweep.utils.console import say_once
+from rwkv_sweep.utils.redaction import redact
+from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
+from rwkv_sweep.utils.user_folders import temporary_folder
 
 LOCK_SECONDS = 120.0
 

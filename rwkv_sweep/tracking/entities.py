@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from rwkv_sweep.results import Result
+from rwkv_sweep.records.results import Result
 
 DESCRIPTION = "mlflow.note.content"
 MAX_DESCRIPTION = 7900

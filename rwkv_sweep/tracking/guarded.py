@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from rwkv_sweep.config import TrackingConfig
-from rwkv_sweep.results import Result
-from rwkv_sweep.terminal import say
+from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.records.results import Result
 from rwkv_sweep.tracking.client import Tracker, is_refusal, reason
 from rwkv_sweep.tracking.importing import bring_in
+from rwkv_sweep.utils.console import say
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.own_files import LOCK_FILE
-from rwkv_sweep.results import (
+from rwkv_sweep.records.own_files import LOCK_FILE
+from rwkv_sweep.records.results import (
     FAILED,
     FINDINGS,
     FINISHED,
@@ -23,10 +23,10 @@ from rwkv_sweep.results import (
     SUMMARY_TABLE,
     Result,
 )
-from rwkv_sweep.sweep_folder import is_claimed, result_folders, sweep_results
-from rwkv_sweep.sweep_record import SWEEP_FILE, SweepRecord
-from rwkv_sweep.terminal import say
+from rwkv_sweep.records.sweep_folder import is_claimed, result_folders, sweep_results
+from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, is_refusal, mlflow_status, reason
+from rwkv_sweep.utils.console import say
 
 NEW, COMPLETED, PRESENT = "new", "completed", "present"
 SWEEP = "sweep"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from rwkv_sweep.config import TrackingConfig
-from rwkv_sweep.redaction import redact
+from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.utils.redaction import redact
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<path>[^?]*)(?P<query>\?.*)?", re.S)
 

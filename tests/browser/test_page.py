@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rwkv_sweep.report.page import write_page
+from rwkv_sweep.report.sweep_page import write_page
 from tests.made_up_sweeps import SweepWriter
 
 LAYERS, PRECISIONS = ("1", "3", "final"), ("fp32", "bf16")
@@ -228,7 +228,7 @@ def test_saved_files(shown: Any, page: Path, tmp_path: Path) -> None:
 
 
 def test_comparison(shown: Any, tmp_path: Path) -> None:
-    from rwkv_sweep.compare import main
+    from rwkv_sweep.cli.compare import main
 
     for name, factor in (("a", 1.0), ("b", 3.0)):
         sweep = SweepWriter(tmp_path / name)

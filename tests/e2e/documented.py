@@ -18,7 +18,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rwkv_sweep.params import GROUPS
+from rwkv_sweep.config.params import GROUPS
 
 SOURCES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "pretraining/README.md", "rwkv_sweep/assets/README.md")
 COMMAND = re.compile(
@@ -57,7 +57,11 @@ RULES = (
     Rule(r"python -m rwkv_sweep model=local model\.path=FOLDER_OR_PTH", RUN, ""),
     Rule(r"python -m rwkv_sweep --help$", RUN, ""),
     Rule(r"python -m rwkv_sweep model=finch_1b6", COMPOSE, "needs the hub; model=local takes the same path from disk"),
-    Rule(r"python -m rwkv_sweep -m model=hf", COMPOSE, "needs the hub; test_hf.py runs small networks from folders"),
+    Rule(
+        r"python -m rwkv_sweep -m model=hf",
+        COMPOSE,
+        "needs the hub; test_transformers_network.py runs small networks from folders",
+    ),
     # Presets.
     Rule(
         r"python -m rwkv_sweep \+experiment=aggregation_overhead$",
@@ -85,7 +89,7 @@ RULES = (
     Rule(r"python -m rwkv_sweep \+experiment=paper", COMPOSE, "test_paper.py runs it"),
     # Sweeps that survive, other launchers, servers.
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
-    Rule(r"python -m rwkv_sweep\.tracking import multirun/", RUN, ""),
+    Rule(r"rwkv-sweep import multirun/", RUN, ""),
     Rule(
         r"python -m rwkv_sweep -m layer=1,3,5 hydra/launcher=parallel",
         COMPOSE,
@@ -101,9 +105,9 @@ RULES = (
     Rule(r"python -m rwkv_sweep -m \.\.\. tracking\.uri=", NOT, "stands for any sweep; test_tracking.py has a server"),
     Rule(r"pip install 'rwkv-sweep\[", NOT, "downloads; test_extras_exist"),
     # Reports, and the page of all keys.
-    Rule(r"python -m rwkv_sweep\.reference --write", NOT, "test_config_reference.py runs it, and would not write here"),
-    Rule(r"python -m rwkv_sweep\.report multirun/", RUN, ""),
-    Rule(r"python -m rwkv_sweep\.compare A B", RUN, ""),
+    Rule(r"rwkv-sweep reference --write", NOT, "test_reference.py runs it, and would not write here"),
+    Rule(r"rwkv-sweep report multirun/", RUN, ""),
+    Rule(r"rwkv-sweep compare A B", RUN, ""),
     Rule(r"python -m tests\.browser\.screenshots ", NOT, "needs a browser; make test-browser drives the same pages"),
     # Figures that took long, on models or corpora that are not in the repository.
     Rule(r"python -m rwkv_sweep -m model=local model\.path=(rwkv6-tiny-bytes|FILE)\.pth", COMPOSE, SAME),

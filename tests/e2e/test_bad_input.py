@@ -18,7 +18,7 @@ from tests.search_path import LIMIT_S
 
 IN_TURN = """
 import contextlib, io, json, os, sys
-from rwkv_sweep.__main__ import main
+from rwkv_sweep.cli.sweep import main
 
 told = []
 for arguments, cwd in json.load(sys.stdin):
@@ -121,8 +121,8 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 def bad_files(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from rwkv_sweep.models.checkpoint import _to_original_name
-    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
+    from rwkv_sweep.models.rwkv6.checkpoint import _to_original_name
+    from rwkv_sweep.models.rwkv6.export import load_causal_lm
 
     folder = tmp_path_factory.mktemp("bad")
     (folder / "two_columns.tsv").write_text("sentence1\tsentence2\na\tb\n")

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.models.initialize import initialize
-from rwkv_sweep.models.rwkv6 import Rwkv6Config
-from rwkv_sweep.models.rwkv6_hf import Rwkv6ForCausalLM
-from rwkv_sweep.validation import run_config
+from rwkv_sweep.config.hydra_store import conf_dir, register_schemas
+from rwkv_sweep.config.validation import run_config
+from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
+from rwkv_sweep.models.rwkv6.initialization import initialize
+from rwkv_sweep.models.rwkv6.network import Rwkv6Config
 from tests.e2e.documented import (
     COMPOSE,
     RULES,
@@ -120,11 +120,13 @@ def test_runs(command: Documented, python: Python, folder: Path) -> None:
     rule, before = rule_of(command), records_below(folder)
     assert rule is not None
     words = [re.sub(r"^multirun/\d.*", "A", word) for word in command.words[1:]]
-    program = words[1]
-    if program == "rwkv_sweep" and "--help" not in words:
+    if command.words[0] == "rwkv-sweep":
+        words = ["-m", "rwkv_sweep", *words]
+    sweeps = command.words[0] != "rwkv-sweep" and "--help" not in words
+    if sweeps:
         words += [*SMALL, *rule.extra, *([] if "dataset=" in command.text else [FEW_PAIRS])]
     said = python(words, folder)
-    if program == "rwkv_sweep" and "--help" not in words:
+    if sweeps:
         records = [read(path) for path in records_below(folder) - before]
         assert {record["status"] for record in records} == {"FINISHED"}
         assert len(list(filter(is_model, records))) == expected_runs(words)
@@ -204,9 +206,9 @@ def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("assets"))
     (tmp_path / "rwkv_sweep" / "assets").symlink_to(ROOT / "rwkv_sweep" / "assets")
     (example,) = [each for each in SNIPPETS if each.text.startswith("def rms")]
-    source = tmp_path / "rwkv_sweep" / "pooling.py"
+    source = tmp_path / "rwkv_sweep" / "embedding" / "pooling.py"
     source.write_text(insert(source.read_text(), "POOLS: dict", f"{example.text}\n\n\n", "{\n", '    "rms": rms,\n'))
-    schema = tmp_path / "rwkv_sweep" / "config.py"
+    schema = tmp_path / "rwkv_sweep" / "config" / "schema.py"
     schema.write_text(insert(schema.read_text(), "POOLINGS = ", "", "(", '"rms", '))
     (tmp_path / "conf" / "pooling" / "rms.yaml").write_text(
         (ROOT / "conf" / "pooling" / "mean.yaml").read_text().replace("mean", "rms")

@@ -10,10 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from rwkv_sweep import Encoder
-from rwkv_sweep.config import DatasetConfig
-from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.config.schema import DatasetConfig
+from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.results import read_scores
+from rwkv_sweep.records.results import read_scores
 from tests.e2e.test_postprocess import Command, folder
 
 __all__ = ["folder"]  # a fixture

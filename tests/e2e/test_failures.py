@@ -22,7 +22,7 @@ TOO_LARGE = (
 @pytest.fixture(scope="module")
 def mixed(command: Command, job: list[str], small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Four jobs: weights that fp16 cannot hold, the same in fp32, and random weights in both."""
-    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
+    from rwkv_sweep.models.rwkv6.export import load_causal_lm
 
     model = load_causal_lm(small_model)
     model.rwkv.blocks[2].attention.key.weight.data[0, 0] = 1e6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwkv_sweep.own_files import CRASH_FILE, HYDRA_FILES, LOG_FILE, RUN_FILES, STOP_FILE, SWEEP_FILES
+from rwkv_sweep.records.own_files import CRASH_FILE, HYDRA_FILES, LOG_FILE, RUN_FILES, STOP_FILE, SWEEP_FILES
 from tests.e2e.finished import Command, Sweep
 
 

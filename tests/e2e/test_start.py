@@ -45,7 +45,7 @@ def test_shell_completion(command: Command, tmp_path: Path, line: str, offered: 
 
 
 def test_starting_up_loads_nothing_heavy(environment: dict[str, str], tmp_path: Path) -> None:
-    look = "import sys, rwkv_sweep.__main__; print([name for name in {} if name in sys.modules])"
+    look = "import sys, rwkv_sweep.cli.sweep; print([name for name in {} if name in sys.modules])"
     heavy = ("torch", "mlflow", "transformers", "datasets", "numba", "scipy", "sklearn", "pandas")
     done = subprocess.run(
         [sys.executable, "-c", look.format(heavy)], cwd=tmp_path, env=environment, capture_output=True, text=True

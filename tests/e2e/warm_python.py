@@ -23,13 +23,10 @@ def serve() -> None:
 
 def load_everything() -> None:
     """What the commands import sooner or later, but nothing that starts threads."""
-    import rwkv_sweep.compare
-    import rwkv_sweep.sweep
-    import rwkv_sweep.task
+    import rwkv_sweep.cli.compare
+    import rwkv_sweep.sweep.callback
+    import rwkv_sweep.sweep.run
     import rwkv_sweep.tracking.importing  # noqa: F401
-
-    # Modules that are run as programs are to be read anew by runpy, as python -m does.
-    sys.modules.pop("rwkv_sweep.compare")
 
 
 def carry_out(arguments: list[str], cwd: str) -> dict[str, object]:

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from rwkv_sweep.config import TrackingConfig
-from rwkv_sweep.results import FINISHED, Result
+from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.tracking import Tracker, tracked
 
 

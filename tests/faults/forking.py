@@ -1,9 +1,9 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
 It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null
-for never), after_records, how many records it adds before these seconds count, environment, further variables,
-module, what `python -m` would start, and conditions, as `sweeps.Conditions`. It answers with a line: code (negative for
-a signal), seconds, and what the child wrote.
+for never), after_records, how many records it adds before these seconds count, environment, further variables, and
+conditions, as `sweeps.Conditions`. It answers with a line: code (negative for a signal), seconds, and what the child
+wrote.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def serve() -> None:
 def load_everything() -> None:
     """What a sweep imports sooner or later, but nothing that starts threads."""
 
-    import rwkv_sweep.__main__
-    import rwkv_sweep.summary
-    import rwkv_sweep.task
+    import rwkv_sweep.cli.sweep
+    import rwkv_sweep.report.summary
+    import rwkv_sweep.sweep.run
     import rwkv_sweep.tracking.importing  # noqa: F401
 
 
@@ -44,7 +44,6 @@ def carry_out(
     kill_after: float | None,
     after_records: int,
     environment: dict[str, str],
-    module: str,
     conditions: dict[str, Any],
 ) -> dict[str, object]:
     log = Path(conditions["log"] or Path(cwd) / "output.txt")
@@ -52,7 +51,7 @@ def carry_out(
     child = os.fork()
     if child == 0:
         os.environ.update(environment)
-        run_command(arguments, cwd, log, module, conditions)
+        run_command(arguments, cwd, log, conditions)
     if kill_after is not None and outlives(child, kill_after, Path(cwd), after_records):
         if conditions["remove"] is not None:
             shutil.rmtree(conditions["remove"], ignore_errors=True)
@@ -84,7 +83,7 @@ def count_records(cwd: Path) -> int:
     return found
 
 
-def run_command(arguments: list[str], cwd: str, log: Path, module: str, conditions: dict[str, Any]) -> None:
+def run_command(arguments: list[str], cwd: str, log: Path, conditions: dict[str, Any]) -> None:
     """In the child: the command line as a shell would start it, and the end of this process."""
     code = 70
     try:
@@ -95,13 +94,8 @@ def run_command(arguments: list[str], cwd: str, log: Path, module: str, conditio
         os.dup2(out, 1)
         os.dup2(out, 2)
         set_conditions(conditions)
-        sys.argv = [module, *arguments]
-        if module == "rwkv_sweep":
-            from rwkv_sweep.__main__ import main
-
-            main()
-        else:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.argv = ["rwkv_sweep", *arguments]
+        runpy.run_module("rwkv_sweep", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

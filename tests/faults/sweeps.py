@@ -98,15 +98,14 @@ class Commands:
         kill_after: float | None = None,
         after_records: int = 0,
         environment: dict[str, str] | None = None,
-        module: str = "rwkv_sweep",
         conditions: Conditions = Conditions(),
     ) -> Ended:
         """kill_after: seconds after its start, or after it has added records, when SIGKILL ends it; None: never.
-        environment: variables beside those of all commands. module: what `python -m` starts."""
+        environment: variables beside those of all commands."""
         cwd.mkdir(exist_ok=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"arguments": arguments, "cwd": str(cwd), "kill_after": kill_after, "after_records": after_records}
-        request |= {"environment": environment or {}, "module": module, "conditions": asdict(conditions)}
+        request |= {"environment": environment or {}, "conditions": asdict(conditions)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_sweep.cli.server import postgres
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.server import postgres
 from tests.search_path import LIMIT_S
 
 

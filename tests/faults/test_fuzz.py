@@ -15,13 +15,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwkv_sweep.config_errors import is_bad_input, one_line
-from rwkv_sweep.config_store import conf_dir, register_schemas
-from rwkv_sweep.models.checkpoint import _to_original_name, fingerprint, read_weights
-from rwkv_sweep.results import Result
-from rwkv_sweep.store import EmbeddingStore
-from rwkv_sweep.sweep_record import SweepRecord
-from rwkv_sweep.validation import run_config
+from rwkv_sweep.config.error_messages import is_bad_input, one_line
+from rwkv_sweep.config.hydra_store import conf_dir, register_schemas
+from rwkv_sweep.config.validation import run_config
+from rwkv_sweep.embedding.cache import EmbeddingStore
+from rwkv_sweep.models.rwkv6.checkpoint import _to_original_name, fingerprint, read_weights
+from rwkv_sweep.records.results import Result
+from rwkv_sweep.records.sweep_record import SweepRecord
 from tests.faults.fuzzing import ODD_NAME, ODD_TENSOR, SIZE, damaged, one_line_or, quietly
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ from tests.faults.fuzzing import ODD_NAME, ODD_TENSOR, SIZE, damaged, one_line_o
 @pytest.fixture(scope="module")
 def pth(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The tiny model in the original layout."""
-    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
+    from rwkv_sweep.models.rwkv6.export import load_causal_lm
 
     state = load_causal_lm(tiny_checkpoint).state_dict()
     path = tmp_path_factory.mktemp("pth") / "model.pth"

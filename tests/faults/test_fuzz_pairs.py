@@ -12,12 +12,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwkv_sweep.config import DatasetConfig
-from rwkv_sweep.dataset import load_splits
+from rwkv_sweep.config.schema import DatasetConfig
+from rwkv_sweep.data.readers import SUFFIXES, TEXT_SUFFIXES
+from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.errors import UndefinedError
-from rwkv_sweep.models.word_overlap import word_overlap
-from rwkv_sweep.quality import quality_metrics
-from rwkv_sweep.records import SUFFIXES, TEXT_SUFFIXES
+from rwkv_sweep.evaluation.metric_names import quality_metrics
+from rwkv_sweep.evaluation.word_overlap import word_overlap
 from tests.faults.fuzzing import CELL, ODD_NUMBERS, VALUE, damaged, one_line_or, quietly
 
 SUFFIX = st.sampled_from([*SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)])

@@ -31,7 +31,7 @@ def test_launcher(commands: Commands, undisturbed: Callable[[str], Undisturbed],
 def test_a_launcher_that_is_not_installed_names_what_to_install() -> None:
     from hydra.errors import MissingConfigException
 
-    from rwkv_sweep.config_errors import one_line
+    from rwkv_sweep.config.error_messages import one_line
 
     told = "hydra/launcher=ray needs a plugin that is not installed: pip install 'rwkv-sweep[ray]'"
     plain = MissingConfigException("Could not find 'hydra/launcher/ray'", "hydra/launcher/ray", ["basic"])

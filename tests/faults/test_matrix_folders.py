@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from rwkv_sweep.jobs import quoted
-from rwkv_sweep.own_files import HYDRA_FILES, RUN_FILES
+from rwkv_sweep.records.own_files import HYDRA_FILES, RUN_FILES
+from rwkv_sweep.sweep.jobs import quoted
 from tests.faults.sweeps import Commands, Conditions, Ended, arguments
 
 pytestmark = pytest.mark.faults
@@ -204,10 +204,10 @@ def test_jobs_lie_where_hydra_puts_them(
     root = here.cwd / "s" / "s"
     check_right(root, "sweep", figures)
     assert len((root / "summary.csv").read_text().splitlines()) == 4  # a header, two layers, a baseline
-    reported = here.commands.run([str(root)], here.cwd, module="rwkv_sweep.report")
+    reported = here.commands.run(["report", str(root)], here.cwd)
     assert reported.code == 0, reported.output
     again = [str(root), "--uri", f"sqlite:///{here.cwd}/other.db", "--artifacts", str(here.cwd / "other")]
-    imported = here.commands.run(["import", *again], here.cwd, module="rwkv_sweep.tracking")
+    imported = here.commands.run(["import", *again], here.cwd)
     assert imported.output == f"{root}: 3 imported, 0 completed, 0 there already\n"
     resumed = here.in_folder("sweep", "s/s", option, "resume=true")
     assert resumed.code == 0 and resumed.output.count("finished before, not run again") == 2, resumed.output

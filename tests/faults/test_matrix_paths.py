@@ -68,7 +68,7 @@ UNCACHED = {"a folder without permission", "below a folder without permission", 
 
 KINDS = {**IMPOSSIBLE, **PERMISSIONS, **ABSENT}
 WITH_ALL = ("dataset.path", "hydra.run.dir")
-"""Keys that meet every kind; the others those of `HARD`. tests/unit/test_path_values.py has all with all."""
+"""Keys that meet every kind; the others those of `HARD`. tests/unit/utils/test_path_values.py has all with all."""
 HARD = (
     "below a file",
     "a name of 300 bytes",

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rwkv_sweep.compare import main as compare
-from rwkv_sweep.report.__main__ import main as report
+from rwkv_sweep.cli.compare import main as compare
+from rwkv_sweep.cli.import_records import main as tracking
+from rwkv_sweep.cli.report import main as report
 from rwkv_sweep.tracking import MlflowClient
-from rwkv_sweep.tracking.__main__ import main as tracking
 from tests.damaged_records import CHANGES, SWEEP_CHANGES
 from tests.faults.fuzzing import FIELD, VALUE, damaged, quietly
 from tests.faults.sweeps import Commands, arguments, records
@@ -113,7 +113,7 @@ def test_import(copy: Callable[[], Path], database: Path, streams: Streams, chan
     path = root / "1" / "result.json"
     content = CHANGES[change](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    given = ["import", root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
+    given = [root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
     code, out, err = streams.of(tracking, *given)
     assert code == 2 and out == f"{root}: 3 imported, 0 completed, 0 there already, 1 left out\n"
     assert err.count("\n") == 1 and f"left out: {path} is damaged: " in err
@@ -143,7 +143,7 @@ def test_import_of_what_mlflow_may_refuse(copy: Callable[[], Path], database: Pa
     root, experiment = copy(), f"odd {odd}"
     path = root / "1" / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **(REFUSED | TAKEN)[odd]}))
-    given = ["import", root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
+    given = [root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
     code, out, err = streams.of(tracking, *given)
     if odd in TAKEN:
         assert (code, err) == (0, "") and out.startswith(f"{root}: 4 imported, ")
@@ -162,7 +162,7 @@ def test_a_damaged_sweep(copy: Callable[[], Path], streams: Streams, change: str
     path = root / "sweep.json"
     content = SWEEP_CHANGES[change](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for command, parts in ((report, [root]), (tracking, ["import", root])):
+    for command, parts in ((report, [root]), (tracking, [root])):
         code, out, err = streams.of(command, *parts)
         assert (code, out) == (2, "") and err.count("\n") == 1 and err.startswith(f"error: {path} is damaged: ")
 
@@ -248,8 +248,6 @@ def test_imports_of_any_values(
         record[name] = data.draw(st.one_of(inner, VALUE), name)
     record["id"] = data.draw(st.uuids(), "id").hex
     path.write_text(json.dumps(record))
-    code, out, err = Streams(capsys).of(
-        tracking, "import", root, "--uri", f"sqlite:///{database}", "--experiment", "fuzz"
-    )
+    code, out, err = Streams(capsys).of(tracking, root, "--uri", f"sqlite:///{database}", "--experiment", "fuzz")
     assert code in (0, 2) and out.count("\n") == 1
     assert (code == 2) == ("1 left out" in out) == (err.count("\n") == 1)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from rwkv_sweep.output_guard import _ordinary
+from rwkv_sweep.config.output_guard import _ordinary
 from tests.faults.sweeps import Commands, arguments, records
 
 SECRETS = (

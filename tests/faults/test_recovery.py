@@ -31,7 +31,7 @@ def layers_and_ids(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def failing(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that fp16 cannot hold."""
-    from rwkv_sweep.models.rwkv6_hf import load_causal_lm
+    from rwkv_sweep.models.rwkv6.export import load_causal_lm
 
     model = load_causal_lm(tiny_checkpoint)
     model.rwkv.blocks[0].attention.key.weight.data[0, 0] = 1e6
@@ -94,13 +94,13 @@ def test_tracking_that_fails_keeps_runs_on_disk_and_no_secret(
     lines = ended.output.splitlines()
     told = [line for line in lines if line.startswith("tracking at postgresql://***@127.0.0.1:1/runs failed (")]
     assert len(told) == 1 and told[0].endswith("): runs are kept on disk")
-    assert f"to track them later: python -m rwkv_sweep.tracking import {tmp_path}/sweep" in lines
+    assert f"to track them later: rwkv-sweep import {tmp_path}/sweep" in lines
     assert len(records(tmp_path / "sweep")) == 3
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
 
     def bring_in(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "rwkv_sweep.tracking", "import", "sweep", *options]
+        command = [sys.executable, "-m", "rwkv_sweep", "import", "sweep", *options]
         return subprocess.run(command, cwd=tmp_path, env=fault_environment, capture_output=True, text=True)
 
     refused = bring_in()

@@ -48,7 +48,7 @@ def check_and_import(commands: Commands, cwd: Path, address: str, experiment: st
     found = records(cwd / "sweep")
     assert len(found) == 4 and {record["status"] for record in found.values()} == {"FINISHED"}
     given = ["import", "sweep", "--uri", f"http://{address}"]
-    assert commands.run(given, cwd, module="rwkv_sweep.tracking").code == 0
+    assert commands.run(given, cwd).code == 0
     assert tracked_runs(address, experiment) == dict.fromkeys(found, "FINISHED")
 
 
@@ -69,7 +69,7 @@ def test_it_fails_for_good(
     lines = ended.output.splitlines()
     assert proxy.failed > 0
     assert sum(line.startswith(f"tracking at {proxy.uri} failed (") for line in lines) == 1, ended.output
-    assert f"to track them later: python -m rwkv_sweep.tracking import {tmp_path}/sweep" in lines
+    assert f"to track them later: rwkv-sweep import {tmp_path}/sweep" in lines
     check_and_import(commands, tmp_path, server, experiment)
 
 
@@ -123,7 +123,18 @@ def test_a_server_for_a_team_listens_on_this_machine_alone(tmp_path: Path, fault
         for folder in (tmp_path, *list(tmp_path.parents)[:3]):
             folder.chmod(0o755)  # its own user must be able to enter
     port = free_port()
-    command = [sys.executable, "-m", "rwkv_sweep.server", "--folder", "server", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "rwkv_sweep",
+        "server",
+        "--folder",
+        "server",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=fault_environment, stdout=log, stderr=log)
     try:

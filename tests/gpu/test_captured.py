@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.captured import SIZES
-from rwkv_sweep.config import AggregationConfig, PrecisionConfig, PromptConfig
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import RwkvEncoder
-from rwkv_sweep.pooling import POOLS, STATE, idf_weights
-from rwkv_sweep.postprocess import Postprocess
+from rwkv_sweep.config.schema import AggregationConfig, PrecisionConfig, PromptConfig
+from rwkv_sweep.embedding.cuda_graphs import SIZES
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
+from rwkv_sweep.embedding.postprocessing import Postprocess
 from tests.gpu.device import GPU
 from tests.small_models import encoder_of, random_config
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.layers import EMBEDDING
-from rwkv_sweep.models import fused, paths, rwkv6
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.rwkv6 import ChannelMix, Rwkv6Model
+from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.rwkv6 import forward_choice, network, triton_forward
+from rwkv_sweep.models.rwkv6.network import ChannelMix, Rwkv6Model
+from rwkv_sweep.ops.common.packing import Packed
 from tests.gpu.device import GPU
 from tests.small_models import shake, small_model
 
@@ -59,7 +59,7 @@ def both(
 ) -> tuple[tuple[dict, dict], tuple[dict, dict]]:
     """What the fused path and the plain one give; fails if the first was not fused or the second was."""
     ran: list[str] = []
-    for module in (fused, rwkv6):
+    for module in (triton_forward, network):
         plain = module.run_blocks
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(
@@ -67,7 +67,7 @@ def both(
         )
     ours = run(model, lengths, layers, states)
     with monkeypatch.context() as patch:
-        patch.setattr(paths, "why_not", lambda *_: "told so")
+        patch.setattr(forward_choice, "why_not", lambda *_: "told so")
         reference = run(model, lengths, layers, states)
     assert ran == ["fused", "rwkv6"]
     return ours, reference
@@ -98,7 +98,7 @@ def test_layers_and_states_equal_the_plain_blocks(
 
 def test_stacked_projections_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = shaken_model(16, torch.float32)
-    fused.stack_projections(list(model.blocks))
+    triton_forward.stack_projections(list(model.blocks))
     ours, reference = both(model, LENGTHS, monkeypatch, [2])
     assert model.blocks[0].attention.stack_4ED is not None
     assert_close(ours[0][2], reference[0][2], TOLERANCE[torch.float32])
@@ -121,7 +121,7 @@ def test_blocks_with_other_linear_layers_equal_the_plain_ones(monkeypatch: pytes
         for half, names in ((block.attention, ("key", "output")), (block.feed_forward, ("key", "value", "receptance"))):
             for name in names:
                 setattr(half, name, Wrapped(getattr(half, name)))
-    fused.stack_projections(list(model.blocks))
+    triton_forward.stack_projections(list(model.blocks))
     assert [block.attention.stack_4ED is None for block in model.blocks] == [False, True, True]
     ours, reference = both(model, LENGTHS, monkeypatch, [0, 1, 2])
     for layer in range(3):

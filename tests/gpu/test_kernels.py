@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.wkv6 import wkv6_reference
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.wkv6 import wkv6_reference
 from tests.gpu.device import GPU
 
 pytestmark = pytest.mark.gpu
@@ -62,7 +62,7 @@ def test_time_mix_takes_other_ranks(rank: int, random: torch.Generator) -> None:
 def assert_time_mix(
     dtype: torch.dtype, heads: int, size: int, rank: int, decay: float, lengths: list[int], random: torch.Generator
 ) -> None:
-    from rwkv_sweep.models.kernels.time_mix import time_mix
+    from rwkv_sweep.ops.triton.time_mix import time_mix
 
     packed, width = Packed.of(lengths, GPU), heads * size
     r, k, v, gate = (normal(random, packed.tokens, width, dtype=dtype) for _ in range(4))
@@ -84,7 +84,7 @@ def assert_time_mix(
 
 
 def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> None:
-    from rwkv_sweep.models.kernels.time_mix import time_mix
+    from rwkv_sweep.ops.triton.time_mix import time_mix
 
     packed = Packed.of([40], GPU)
     r, k, v, gate = (normal(random, 40, 16) for _ in range(4))
@@ -110,7 +110,7 @@ def test_add_norm_mix_equals_pytorch(
     dtype: torch.dtype, width: int, lengths: list[int], gated: bool, random: torch.Generator
 ) -> None:
     """Batches below and above the size from which programs walk over several rows."""
-    from rwkv_sweep.models.kernels.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.residual import add_norm_mix
 
     packed = Packed.of(lengths, GPU)
     h = 3 * normal(random, packed.tokens, width) + 1
@@ -131,7 +131,7 @@ def test_add_norm_mix_equals_pytorch(
 
 
 def test_add_norm_mix_without_value_leaves_the_stream_and_without_norm_only_adds(random: torch.Generator) -> None:
-    from rwkv_sweep.models.kernels.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.residual import add_norm_mix
 
     packed = Packed.of(RAGGED, GPU)
     h, value = normal(random, packed.tokens, 64), normal(random, packed.tokens, 64)
@@ -153,8 +153,8 @@ def test_add_norm_mix_without_value_leaves_the_stream_and_without_norm_only_adds
 def test_five_mixes_equal_pytorch(
     dtype: torch.dtype, lengths: list[int], width: int, rank: int, random: torch.Generator
 ) -> None:
-    from rwkv_sweep.models.kernels.mixes import five_mixes
-    from rwkv_sweep.models.kernels.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.mixes import five_mixes
+    from rwkv_sweep.ops.triton.residual import add_norm_mix
 
     packed = Packed.of(lengths, GPU)
     norm = shaken(nn.LayerNorm(width), random)
@@ -175,7 +175,7 @@ def test_five_mixes_equal_pytorch(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 224), (129, 7168)])
 def test_relu_square_equals_pytorch(dtype: torch.dtype, shape: tuple[int, int], random: torch.Generator) -> None:
-    from rwkv_sweep.models.kernels.square import relu_square
+    from rwkv_sweep.ops.triton.square import relu_square
 
     k = 4 * normal(random, *shape, dtype=dtype)
     k[0, 0] = 900.0  # squared beyond fp16's range without the scale

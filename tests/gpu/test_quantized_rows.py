@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from rwkv_sweep.config import PrecisionConfig
-from rwkv_sweep.models import paths
-from rwkv_sweep.models.packed import Packed
-from rwkv_sweep.models.precision import apply_precision
-from rwkv_sweep.models.precision.native import Fp8Linear, Int8Linear, int_product
-from rwkv_sweep.models.rows import FP8, product_reference, quantize_rows, quantize_rows_reference
+from rwkv_sweep.config.schema import PrecisionConfig
+from rwkv_sweep.models.quantization import apply_precision
+from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, int_product
+from rwkv_sweep.models.rwkv6 import forward_choice
+from rwkv_sweep.ops.common.number_formats import FP8
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.rowwise import product_reference, quantize_rows, quantize_rows_reference
 from tests.gpu.device import GPU
 from tests.small_models import all_outputs, small_model
 
@@ -86,7 +87,7 @@ def test_fused_blocks_give_what_plain_blocks_give(
     apply_precision(model, PrecisionConfig(quantization, "bfloat16", quantization, modules=modules), GPU)
     lengths = (1, 9, 40, 3001)  # an odd number of tokens, so that rows of scales lie at odd places
     fast = all_outputs(model, lengths, GPU)
-    monkeypatch.setattr(paths, "why_not", lambda *_: "the plain blocks are asked for")
+    monkeypatch.setattr(forward_choice, "why_not", lambda *_: "the plain blocks are asked for")
     plain = all_outputs(model, lengths, GPU)
     assert not torch.equal(fast, plain)
     # A difference in bf16's last bit may move a number by a whole step of its 8 bits; fp8's are up to 12 % wide.
@@ -97,9 +98,9 @@ def test_fused_blocks_give_what_plain_blocks_give(
 
 @pytest.mark.parametrize("lengths", [(1, 9, 40), (5, 3000)])
 def test_mixes_leave_their_kernel_as_fp8_rows(lengths: tuple[int, ...]) -> None:
-    from rwkv_sweep.models.kernels.mixes import five_mixes
-    from rwkv_sweep.models.kernels.mixes_fp8 import five_mixes_fp8, mix_bounds
-    from rwkv_sweep.models.kernels.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.mixes import five_mixes
+    from rwkv_sweep.ops.triton.mixes_fp8 import five_mixes_fp8, mix_bounds
+    from rwkv_sweep.ops.triton.residual import add_norm_mix
 
     width, rank, tokens = 96, 32, sum(lengths)
     random = torch.Generator().manual_seed(0)

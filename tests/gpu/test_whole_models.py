@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from rwkv_sweep.config import AggregationConfig, ModelConfig, PrecisionConfig
-from rwkv_sweep.embedder import Embedder
-from rwkv_sweep.extract import RwkvEncoder
+from rwkv_sweep.config.schema import AggregationConfig, ModelConfig, PrecisionConfig
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from tests.gpu.device import GPU
 from tests.small_models import CPU, FP32, encoder_of
 

@@ -13,14 +13,21 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.other_networks import OUTER, unwrapped
-from rwkv_sweep.models.pickles import say_once, short
+from rwkv_sweep.models.common.shape import too_large
+from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
+from rwkv_sweep.models.pretrained.pickles import say_once, short
+from rwkv_sweep.models.pretrained.weight_files import (
+    CONFIG_FILE,
+    few,
+    read_folder,
+    read_json,
+    read_tensors,
+    tensor_names,
+)
 from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_network, to_model
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_settings, compare_sizes, epsilon_of
-from rwkv_sweep.models.shape import too_large
-from rwkv_sweep.models.weight_files import CONFIG_FILE, few, read_folder, read_json, read_tensors, tensor_names
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 HEAD = "head.weight"

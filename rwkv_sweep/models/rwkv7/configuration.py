@@ -47,6 +47,11 @@ class Rwkv7Config:
         return self.hidden_size // self.head_size
 
     @property
+    def state_size(self) -> int:
+        """Numbers in the WKV states of one layer."""
+        return self.num_heads * self.head_size**2
+
+    @property
     def lacking_kinds(self) -> tuple[str, ...]:
         """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
         return ("time_mix.gate", "channel_mix.receptance")

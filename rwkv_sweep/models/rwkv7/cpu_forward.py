@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.blocks import FP16_SQUARE_SCALE, matmul
-from rwkv_sweep.models.fused_cpu import LITTLE, _one_thread_where
-from rwkv_sweep.models.loops.mixes import relu_square_
-from rwkv_sweep.models.loops.residual import Normed, add_norm_mix
-from rwkv_sweep.models.means import OnLayer, OnMean, OnState, hand_over
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, matmul
+from rwkv_sweep.models.rwkv6.cpu_forward import LITTLE, _one_thread_where
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.mixes import relu_square_
+from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix
 from rwkv_sweep.ops.numba.wkv7 import Rows, time_mix7
 
 

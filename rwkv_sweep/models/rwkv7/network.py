@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.means import OnLayer, OnMean, OnState, hand_over
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
 from rwkv_sweep.models.rwkv7.blocks import Block
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
-from rwkv_sweep.models.rwkv_model import RunBlocks, RwkvModel
+from rwkv_sweep.ops.common.packing import Packed
 
 
 class Rwkv7Model(RwkvModel):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.errors import UserError, shown
+from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
-from rwkv_sweep.models.shape import too_large
 
 
 def check_settings(file: Path, settings: Mapping[str, Any]) -> None:

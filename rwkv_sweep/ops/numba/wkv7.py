@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.loops.compiling import ONE, Loop, call, compiled, exp32, inlined, sigmoid32
-from rwkv_sweep.models.loops.time_mix import _normalize
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.compiling import ONE, Loop, call, compiled, exp32, inlined, sigmoid32
+from rwkv_sweep.ops.numba.time_mix import _normalize
 
 COST = 20
 """Of a channel, in simple steps: twice that of WKV-6, which multiplies each number of a state half as often."""

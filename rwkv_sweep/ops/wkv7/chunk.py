@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.packed import ChunkPlan, Packed
+from rwkv_sweep.ops.common.packing import ChunkPlan, Packed
 
 CHUNK = 16
 """Tokens per chunk."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.packed import Packed
+from rwkv_sweep.ops.common.packing import Packed
 
 
 def wkv7_naive(

@@ -1,0 +1,33 @@
+"""Compile the loops for the usual sizes of heads, so that no run waits for it: rwkv-sweep warm"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from rwkv_sweep.models.generations import GENERATIONS
+from rwkv_sweep.models.rwkv6 import cpu_forward
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba import compiling
+from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
+
+HEAD_SIZES = (8, 64)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the loops around int8 products, and the smallest model of each size of heads."""
+    torch.set_num_threads(2)
+    cpu_forward.LITTLE = 0
+    for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one
+        q_TK, scale_T = quantize_int8(torch.ones(1, 1))
+        dequantized(q_TK.int(), scale_T, scale_T)
+    for size in HEAD_SIZES:
+        for generation in GENERATIONS.values():
+            sizes = {"vocab_size": 4, "hidden_size": 64, "num_hidden_layers": 1, "head_size": size}
+            config = generation.random_config({**sizes, "intermediate_size": 64})
+            model = generation.draw(config, 0, torch.device("cpu")).eval().requires_grad_(False)
+            for compiling.LITTLE in (0, sys.maxsize):
+                with torch.inference_mode():
+                    model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+    return 0

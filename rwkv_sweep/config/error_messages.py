@@ -1,0 +1,71 @@
+"""Hydra's and OmegaConf's errors in one line that says what would be valid."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from rwkv_sweep.config import schema as schema_module
+from rwkv_sweep.config.launchers import missing_plugin
+from rwkv_sweep.errors import UserError
+
+_UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
+_WRONG_TYPE = re.compile(
+    r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<type>\w+)"
+)
+_LAUNCHER = re.compile(r"Could not (?:find|load) 'hydra/launcher/(?P<name>\w+)'")
+_FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Whether an error is about what was asked for, and not a flaw of the program."""
+    # Hydra has a plain ValueError for a group that is given a number or null, such as precision=8.
+    # And one for two modes at once, such as -m with --cfg.
+    plain = isinstance(error, ValueError) and str(error).startswith(("Config group override must be", "Only one of --"))
+    return plain or isinstance(error, (HydraException, OmegaConfBaseException, UserError))
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, with key and value, and what would be valid; without Hydra's search paths and hints."""
+    if (launcher := _LAUNCHER.search(str(error))) and (told := missing_plugin(launcher["name"])):
+        return told
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        valid = ", ".join(sorted(error.options))
+        return f"{group}={option} is not known: valid are {valid}"
+    if isinstance(error, OverrideParseException):
+        reason = str(error.message).splitlines()[0]
+        return (
+            f"{error.override} cannot be read ({reason}): valid is key=value; a value with brackets, commas, colons or "
+            "spaces needs double quotes within the shell's single ones, such as 'postprocess.fit=\"train[:1000]\"'"
+        )
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    text = "\n".join(str(part) for part in (error, cause) if part)
+    return _unknown_key(text) or _wrong_type(text) or _joined(text)
+
+
+def _unknown_key(text: str) -> str | None:
+    found, full = _UNKNOWN_KEY.search(text), _FULL_KEY.search(text)
+    schema = getattr(schema_module, found["schema"], None) if found else None
+    if found is None or schema is None:
+        return None
+    valid = sorted(schema.__dataclass_fields__)
+    near = difflib.get_close_matches(found["key"], valid, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{full['key'] if full else found['key']} is not a key: {meant}valid are {', '.join(valid)}"
+
+
+def _wrong_type(text: str) -> str | None:
+    found, full = _WRONG_TYPE.search(text), _FULL_KEY.search(text)
+    if found is None or full is None:
+        return None
+    return f"{full['key']}={found['value']} is not valid: it takes a value of type {found['type']}"
+
+
+def _joined(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    kept = [line for line in lines if line and not line.startswith(("object_type=", "reference_type="))]
+    return "; ".join(dict.fromkeys(kept))

@@ -1,0 +1,181 @@
+"""The schemas of the groups of `conf/`: what a model, a precision, a data set and so on are made of.
+
+`rwkv_sweep.config.schema` has the rest of a run, and hands these on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """Which weights, and how text becomes ids. The last three keys are mistakes of the study, to show what they do; off
+    by default, and told in the run's tags.
+
+    name: the option that was chosen.
+    source: of an RWKV-6 `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or
+    decoder of `transformers`, from `path` where that is given, else from the hub.
+    path: a folder with config.json and weights, or (`local`) an original .pth file.
+    id: repository on the hub.
+    revision: commit that the repository is pinned to.
+    tokenizer: `world`, `bytes`, or the path of a tokenizer.json; null takes the tokenizer.json beside the weights.
+    hidden_size: width of the stream; shapes are for `random` only.
+    num_blocks: number of blocks, for `random` only.
+    head_size: width of a head, for `random` only.
+    intermediate_size: width of the channel mix, for `random` only.
+    vocab_size: rows of the embedding table, for `random` only.
+    generation: 6 or 7, for `random` only; files show theirs.
+    foreign_tokenizer: ids of a vocabulary that is not the model's: `gpt2`, `world`, `bytes`, or a tokenizer.json.
+    full_depth: every layer costs all blocks.
+    rescale_every: the stream is halved after each so many blocks; 0 never.
+    """
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str | None = None
+    id: str | None = None
+    revision: str | None = None
+    tokenizer: str | None = None
+    hidden_size: int | None = None
+    num_blocks: int | None = None
+    head_size: int | None = None
+    intermediate_size: int | None = None
+    vocab_size: int | None = None
+    generation: int | None = None
+    foreign_tokenizer: str | None = None
+    full_depth: bool = False
+    rescale_every: int = 0
+
+
+@dataclass
+class PoolingConfig:
+    """Tokens to one vector per layer. `fit` and `corpus` are for `idf` alone, which takes one of them.
+
+    name: the option that was chosen.
+    fit: split of the dataset in whose sentences `idf` counts tokens, such as `train[:1000]`; null with no corpus counts
+    them in the scored sentences themselves (transductive, and labelled so).
+    corpus: text file in which `idf` counts tokens: UTF-8, one text a line.
+    """
+
+    name: str = MISSING
+    fit: str | None = None
+    corpus: str | None = None
+
+
+@dataclass
+class AggregationConfig:
+    """Several layers to one vector.
+
+    name: the option that was chosen.
+    normalize: `unit` scales each layer's vector to length 1 before, so that deep blocks with their larger norms do not
+    drown the rest; `none` leaves them.
+    weights: for `weighted`: `linear` or `geometric` in depth, or a list with one number a layer.
+    """
+
+    name: str = MISSING
+    normalize: str = "unit"
+    weights: Any = None
+
+
+@dataclass
+class PostprocessConfig:
+    """What is done to all sentence vectors together, after aggregation.
+
+    name: the option that was chosen.
+    components: directions that `abtt` removes.
+    fit: split that means and directions are taken from, such as `train[:1000]`; null takes them from the scored
+    sentences themselves (transductive, and labelled so).
+    """
+
+    name: str = MISSING
+    components: int = 2
+    fit: str | None = None
+
+
+@dataclass
+class PromptConfig:
+    """What the model reads in place of the bare sentence.
+
+    name: the option that was chosen.
+    template: text with `{sentence}` in it.
+    span: which tokens are pooled: `all`, or those of the `second` occurrence of the sentence.
+    """
+
+    name: str = MISSING
+    template: str = "{sentence}"
+    span: str = "all"
+
+
+@dataclass
+class PrecisionConfig:
+    """What the weights become.
+
+    name: the option that was chosen.
+    base: dtype of the matrices; `tfloat32` is fp32 multiplied in TF32.
+    quantization: of linear layers: `none`; by bitsandbytes `int8` (LLM.int8), `nf4`, `fp4`; by native kernels
+    `int8_dynamic` and `fp8`, whose weights and inputs are scaled row by row.
+    blocks: which blocks are quantized: `all`, `none`, `first6`, `last6`, `first_half`, `last_half`, a number, or a list
+    of these.
+    modules: which of their linear layers: `all`, `time_mix`, `channel_mix`, a name such as `key` or `channel_mix.key`,
+    or a list of these.
+    double_quantization: quantize the scales of `nf4` and `fp4` too.
+    """
+
+    name: str = MISSING
+    base: str = MISSING
+    quantization: str = "none"
+    blocks: Any = "all"
+    modules: Any = "all"
+    double_quantization: bool = False
+
+
+@dataclass
+class DeviceConfig:
+    """Where the model runs.
+
+    name: the option that was chosen.
+    type: `auto` is a GPU if there is one.
+    index: which GPU; null spreads the jobs of a host over its GPUs, so that no two share one.
+    threads: CPU threads; null leaves it.
+    """
+
+    name: str = MISSING
+    type: str = MISSING
+    index: int | None = None
+    threads: int | None = None
+
+
+@dataclass
+class DatasetConfig:
+    """Which sentence pairs.
+
+    name: the option that was chosen.
+    source: `assets` (shipped with the package, no path), `hub` or `file`; a path, where given, wins over the hub.
+    path: a folder with one file per split or its shards as the hub names them, or one file, whose split is called
+    `all`; TSV, CSV, JSONL, JSON (each also `.gz`) or Parquet.
+    id: the hub's dataset.
+    subset: its part, where it has several.
+    revision: commit that the dataset is pinned to.
+    splits: `datasets` slicing syntax, such as `train[:1000]`; each is scored, the first also bare.
+    sentence1: column of the first sentences.
+    sentence2: column of the second sentences.
+    label: column of the labels, 0/1 or graded.
+    word_split: how the word baselines cut the text: `whitespace` (MRPC, where words and punctuation stand apart
+    already) or `punctuation` (ordinary text; Chinese, Japanese, Thai and other scripts without spaces by letters).
+    """
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str | None = None
+    id: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    splits: list[str] = MISSING
+    sentence1: str = "sentence1"
+    sentence2: str = "sentence2"
+    label: str = "label"
+    word_split: str = "whitespace"

@@ -1,0 +1,184 @@
+"""The schemas behind `conf/`: every key a run can have, with its type and meaning, and the values that are valid.
+
+Only OmegaConf and the standard library are imported here, so that `--help` and completion stay fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from rwkv_sweep.config.groups import (
+    AggregationConfig,
+    DatasetConfig,
+    DeviceConfig,
+    ModelConfig,
+    PoolingConfig,
+    PostprocessConfig,
+    PrecisionConfig,
+    PromptConfig,
+)
+from rwkv_sweep.errors import UserError
+
+__all__ = [
+    "AGGREGATIONS",
+    "BASELINES",
+    "BASES",
+    "NORMALIZATIONS",
+    "ON_ERROR",
+    "POOLINGS",
+    "POSTPROCESSES",
+    "QUANTIZATIONS",
+    "REPORTS",
+    "SPANS",
+    "WORD_SPLITS",
+    "AggregationConfig",
+    "DatasetConfig",
+    "DeviceConfig",
+    "MeasureConfig",
+    "ModelConfig",
+    "PoolingConfig",
+    "PostprocessConfig",
+    "PrecisionConfig",
+    "PromptConfig",
+    "RunConfig",
+    "StoreConfig",
+    "TrackingConfig",
+    "WordVectorsConfig",
+    "require_one_of",
+]
+
+POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "state")
+AGGREGATIONS = ("none", "mean", "concat", "max", "weighted")
+NORMALIZATIONS = ("none", "unit")
+POSTPROCESSES = ("none", "center", "abtt", "whiten")
+SPANS = ("all", "second")
+REPORTS = ("aggregation_overhead", "quantization", "paper")
+BASELINES = ("word_vectors", "word_overlap")
+WORD_SPLITS = ("whitespace", "punctuation")
+ON_ERROR = ("continue", "stop")
+BASES = ("float32", "tfloat32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
+
+
+@dataclass
+class WordVectorsConfig:
+    """The vectors of the baseline `word_vectors`.
+
+    path: a file in GloVe's or word2vec's text format or word2vec's binary one, also compressed; null takes the vectors
+    shipped with the package.
+    """
+
+    path: str | None = None
+
+
+@dataclass
+class MeasureConfig:
+    """How speed is measured. Set latency_pairs=0 and throughput=false to score quality alone.
+
+    latency_pairs: pairs timed one by one.
+    warmup_pairs: pairs run before that, untimed.
+    throughput: run packed batches of the first split, in random order, for tokens/s.
+    throughput_seconds: after which that ends, if not all batches are done before.
+    parity: also compare vectors and scores with those of fp32 on the same sentences, which costs a sweep one forward in
+    fp32. The quantization presets set it.
+    speedup_rounds: also time this precision against fp32, interleaved, over so many turns of one packed batch and four
+    times as many single pairs; 0 does not.
+    energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
+    overhead: also time this configuration against final-layer inference, interleaved.
+    overhead_pairs: single pairs of that comparison.
+    overhead_batches: full packed batches of that comparison.
+    """
+
+    latency_pairs: int = 20
+    warmup_pairs: int = 3
+    throughput: bool = True
+    throughput_seconds: float = 0.5
+    parity: bool = False
+    speedup_rounds: int = 0
+    energy_seconds: float = 1.0
+    overhead: bool = False
+    overhead_pairs: int = 200
+    overhead_batches: int = 20
+
+
+@dataclass
+class TrackingConfig:
+    """What MLflow keeps. Each run's own folder has it all without MLflow too.
+
+    enabled: log to MLflow.
+    uri: MLflow tracking URI; a relative sqlite path is taken from the folder the command is started in.
+    artifacts: folder of the artifacts, for a database without a server.
+    experiment: name of the MLflow experiment.
+    """
+
+    enabled: bool = True
+    uri: str = MISSING
+    artifacts: str = MISSING
+    experiment: str = MISSING
+
+
+@dataclass
+class StoreConfig:
+    """Pooled vectors of all layers, kept on disk so that no second run computes them again. Speed is never read from
+    it.
+
+    enabled: read and write it.
+    path: its folder.
+    max_gib: the least recently used are removed beyond this size.
+    """
+
+    enabled: bool = True
+    path: str = MISSING
+    max_gib: float = 8.0
+
+
+@dataclass
+class RunConfig:
+    """One run.
+
+    layer: block `0` to `L-1`, `final` (or `L`, `-1`: after the final norm), `embedding`; with an aggregation `all`,
+    `first4`, `last4`, or a list such as `[1,3,5]`.
+    max_tokens: longer sentences are truncated and counted.
+    batch_tokens: tokens per packed batch; null takes 4,096 on a CPU and 32,768 on a GPU, which fewer do not fill.
+    baselines: run once per sweep.
+    report: the research question that the end of the sweep answers; null for none.
+    bootstrap: resamples of every interval.
+    seed: of the bootstrap, and of the order in which batches and arms are timed.
+    on_error: what a failed job does to the rest of its sweep.
+    resume: take over what has finished before, here or in MLflow, and run the rest.
+    isolate: a fresh process for each job.
+    timeout_s: seconds, above 0, after which such a process is ended; null for none.
+    """
+
+    model: ModelConfig = MISSING
+    pooling: PoolingConfig = MISSING
+    precision: PrecisionConfig = MISSING
+    aggregation: AggregationConfig = MISSING
+    postprocess: PostprocessConfig = MISSING
+    prompt: PromptConfig = MISSING
+    device: DeviceConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    layer: Any = "final"
+    max_tokens: int = 512
+    batch_tokens: int | None = None
+    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    word_vectors: WordVectorsConfig = field(default_factory=WordVectorsConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    report: str | None = None
+    bootstrap: int = 2000
+    seed: int = 0
+    on_error: str = "continue"
+    resume: bool = False
+    isolate: bool = False
+    timeout_s: float | None = None
+
+
+def require_one_of(key: str, value: object, valid: tuple[str, ...]) -> None:
+    """Raises UserError, naming key and value, unless `value` is one of `valid`."""
+    if value not in valid:
+        raise UserError(f"{key}={value} is not known: valid are {', '.join(valid)}")

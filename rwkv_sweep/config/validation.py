@@ -1,0 +1,134 @@
+"""A composed config made typed, and checked for everything that needs no file, model or device."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rwkv_sweep.config.schema import (
+    AGGREGATIONS,
+    BASELINES,
+    BASES,
+    NORMALIZATIONS,
+    ON_ERROR,
+    POOLINGS,
+    POSTPROCESSES,
+    QUANTIZATIONS,
+    REPORTS,
+    SPANS,
+    WORD_SPLITS,
+    RunConfig,
+    require_one_of,
+)
+from rwkv_sweep.errors import UserError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.source": ("assets", "hub", "local", "random", "hf"),
+    "pooling.name": POOLINGS,
+    "precision.base": BASES,
+    "precision.quantization": QUANTIZATIONS,
+    "aggregation.name": AGGREGATIONS,
+    "aggregation.normalize": NORMALIZATIONS,
+    "postprocess.name": POSTPROCESSES,
+    "prompt.span": SPANS,
+    "device.type": ("auto", "cpu", "cuda"),
+    "dataset.source": ("assets", "hub", "file"),
+    "dataset.word_split": WORD_SPLITS,
+    "baselines": BASELINES,
+    "report": REPORTS,
+    "on_error": ON_ERROR,
+}
+"""Keys that take one of these words; of a list, each of its items."""
+
+MOST_INT = 2**31 - 1
+"""NumPy and PyTorch take no larger number where these keys go."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "model.hidden_size": (1, 2**20),
+    "model.num_blocks": (1, 2**14),
+    "model.head_size": (1, 2**12),
+    "model.intermediate_size": (1, 2**22),
+    "model.vocab_size": (1, 2**24),
+    "model.generation": (6, 7),
+    "model.rescale_every": (0, MOST_INT),
+    "postprocess.components": (1, MOST_INT),
+    "device.index": (0, 1023),
+    "device.threads": (1, 1024),
+    "max_tokens": (1, MOST_INT),
+    "batch_tokens": (1, MOST_INT),
+    "measure.latency_pairs": (0, MOST_INT),
+    "measure.warmup_pairs": (0, MOST_INT),
+    "measure.throughput_seconds": (0, 86_400),
+    "measure.speedup_rounds": (0, MOST_INT),
+    "measure.energy_seconds": (0, 86_400),
+    "measure.overhead_pairs": (1, MOST_INT),
+    "measure.overhead_batches": (1, MOST_INT),
+    "store.max_gib": (0, 2**20),
+    "bootstrap": (1, 10_000_000),
+    "seed": (0, MOST_INT),
+    "timeout_s": (0, 31_536_000),
+}
+"""Keys that take a number, with their smallest and largest value: every number of the schema is here."""
+
+
+def run_config(cfg: DictConfig) -> RunConfig:
+    """The typed form of a composed config, without Hydra's own node, checked for what needs no file.
+
+    Raises:
+        UserError: a key that must be given is missing, or a value is not among the valid ones.
+    """
+    try:
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        # As plain values: a group's node takes its own extra keys (+model.foo=1) along, past the schema.
+        values = OmegaConf.to_container(own, resolve=True)
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), values))
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    assert isinstance(run, RunConfig)
+    _check(run)
+    return run
+
+
+def _check(run: RunConfig) -> None:
+    for key, valid in CHOICES.items():
+        value = _value(run, key)
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                require_one_of(key, each, valid)
+    for key, (least, most) in RANGES.items():
+        value = _value(run, key)
+        if value is None or least <= value <= most:
+            continue
+        reason = "too small" if value < least else "too large" if value > most else "no number"
+        raise UserError(f"{key}={value!s:.40} is {reason}: valid is {range_text(key)}")
+    _check_template(run.prompt.template, run.prompt.span)
+    if run.timeout_s is not None and not (run.isolate and run.timeout_s > 0):
+        raise UserError(
+            f"timeout_s={run.timeout_s:g} isolate={str(run.isolate).lower()}: valid is a number of seconds above 0 "
+            "with isolate=true, as only a process of its own can be ended in time"
+        )
+    if not run.dataset.splits:
+        raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
+
+
+def range_text(key: str) -> str:
+    """The range of a key that takes a number, in words."""
+    least, most = RANGES[key]
+    return f"{least:g} to {most:,}" if most < MOST_INT else f"{least:g} or more"
+
+
+def _value(run: RunConfig, key: str) -> Any:
+    """The value of a key such as `model.path`."""
+    return functools.reduce(getattr, key.split("."), run)
+
+
+def _check_template(template: str, span: str) -> None:
+    found, needed = template.count("{sentence}"), 2 if span == "second" else 1
+    if found < needed or (span == "second" and found > 2):
+        raise UserError(
+            f"prompt.template={template} holds {{sentence}} {found} times: valid with prompt.span={span} is "
+            f"{'exactly 2' if span == 'second' else '1 or more'}"
+        )

@@ -1,0 +1,226 @@
+"""Sentences to pooled vectors per layer: tokenize, pack without padding, run, pool each layer as soon as it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rwkv_sweep.config.layer_spec import layer_name
+from rwkv_sweep.config.schema import PromptConfig
+from rwkv_sweep.embedding.pooling import POOLS, STATE, PooledTokens, idf_weights, read_state, vector_size
+from rwkv_sweep.embedding.prompts import Tokenized, tokenize
+from rwkv_sweep.errors import NonFiniteError, NoTokensError
+from rwkv_sweep.hardware.devices import current_device
+from rwkv_sweep.models.loading import LoadedModel
+from rwkv_sweep.ops.common.packing import Packed, to_device
+
+__all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"]
+
+SENTENCES_AT_A_TIME = 16_384
+"""Token ids, and vectors on the device, exist of so many sentences at a time."""
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
+"""Tokens per packed batch where the config leaves them open: on a GPU fewer of a small model are done before the host
+has launched what comes next."""
+
+Progress = Callable[[int], None]
+"""Told the number of sentences just finished."""
+
+
+class Encoder(Protocol):
+    """Anything that turns sentences into vectors per layer."""
+
+    def encode(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
+        """[layers, sentences, D'] of each pooling, fp32, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads, and what is pooled of it.
+
+    Attributes:
+        ids_T: packed token ids, the prompt's among them.
+        packed: the sentences as they are read.
+        pooled: the tokens that are pooled.
+        index_P: their places among the T; None where all are pooled, which then costs no copy.
+    """
+
+    ids_T: Tensor
+    packed: Packed
+    pooled: PooledTokens
+    index_P: Tensor | None
+
+    def pool(self, h_TD: Tensor, poolings: Sequence[str]) -> dict[str, Tensor]:
+        """[B, D] of each pooling from one layer's output."""
+        if self.index_P is not None:
+            h_TD = h_TD.index_select(0, self.index_P)
+        return {name: POOLS[name](h_TD, self.pooled) for name in poolings}
+
+
+@dataclass(frozen=True)
+class RwkvEncoder:
+    """An RWKV and how it is used.
+
+    Attributes:
+        loaded: model and tokenizer.
+        prompt: what is read in place of the bare sentence.
+        device: where the model lies.
+        max_tokens: longer texts are truncated, see `rwkv_sweep.embedding.prompts`.
+        batch_tokens: tokens per packed batch; a single longer sentence makes a batch of its own.
+        idf_V: for the pooling `idf`, see `idf_weights`.
+        batch_size: sentences per packed batch at most; None sets no limit.
+    """
+
+    loaded: LoadedModel
+    prompt: PromptConfig
+    device: torch.device
+    max_tokens: int
+    batch_tokens: int
+    idf_V: Tensor | None = None
+    batch_size: int | None = None
+
+    def tokenize(self, sentences: Sequence[str]) -> Tokenized:
+        """See `rwkv_sweep.embedding.prompts.tokenize`."""
+        return tokenize(self.prompt, self.loaded.tokenizer, sentences, self.max_tokens)
+
+    def with_idf(self, texts: Iterable[Sequence[str]]) -> RwkvEncoder:
+        """The same with `idf_V` from all sentences of `texts`."""
+        parts = (
+            each[first : first + SENTENCES_AT_A_TIME]
+            for each in texts
+            for first in range(0, len(each), SENTENCES_AT_A_TIME)
+        )
+        ids = (found for part in parts for found in self.tokenize(part).ids)
+        return replace(self, idf_V=idf_weights(ids, self.loaded.model.config.vocab_size))
+
+    def encode(
+        self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str], progress: Progress | None = None
+    ) -> dict[str, Tensor]:
+        """Pooled vectors [layers, sentences, D'] of each pooling, fp32, on the CPU, in the order of `sentences`, all
+        from the same forward passes. D' is the hidden size, for `state` see `vector_size`.
+
+        Raises:
+            NoTokensError, UserError: see `tokenize`.
+            NonFiniteError: a vector holds NaN or infinity.
+            ValueError: `idf` without `idf_V`.
+        """
+        shape, count = self.loaded.model.config, len(sentences)
+        found = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
+        for first in range(0, count, SENTENCES_AT_A_TIME):
+            rows = slice(first, first + SENTENCES_AT_A_TIME)
+            try:
+                tokenized = self.tokenize(sentences[rows])
+            except NoTokensError as error:
+                raise NoTokensError(str(error), [first + row for row in error.rows]) from error
+            for name, part in self.encode_tokens(tokenized, layers, poolings, progress).items():
+                found[name][:, rows] = part
+        for name, vectors_LSD in found.items():
+            self._check_finite(vectors_LSD, sentences, layers, name)
+        return found
+
+    @torch.inference_mode()
+    def encode_tokens(
+        self, tokenized: Tokenized, layers: Sequence[int], poolings: Sequence[str], progress: Progress | None = None
+    ) -> dict[str, Tensor]:
+        """As `encode`, from tokens, on the device and unchecked."""
+        shape, count = self.loaded.model.config, len(tokenized.ids)
+        out = {name: torch.empty(len(layers), count, vector_size(name, shape), device=self.device) for name in poolings}
+        with current_device(self.device):
+            for rows in batches([len(ids) for ids in tokenized.ids], self.batch_tokens, self.batch_size):
+                rows_B = to_device(torch.tensor(rows), self.device)
+                pooled = self.encode_batch(self.batch(tokenized, rows, poolings), layers, poolings)
+                for name, vectors in pooled.items():
+                    out[name].index_copy_(1, rows_B, torch.stack([vectors[layer] for layer in layers]))
+                if progress is not None:
+                    progress(len(rows))
+        return out
+
+    def batch(self, tokenized: Tokenized, rows: Sequence[int], poolings: Sequence[str]) -> Batch:
+        """Lay out some of the sentences, with what `poolings` need to know of their tokens.
+
+        Raises:
+            ValueError: `idf` without `idf_V`.
+        """
+        ids = [tokenized.ids[row] for row in rows]
+        spans = [tokenized.spans[row] for row in rows]
+        packed = Packed.of([len(found) for found in ids], self.device)
+        ids_T = to_device(torch.from_numpy(tokenized.packed_ids(rows)), self.device)
+        pooled, index_P = packed, None
+        if any(end - start < len(found) for (start, end), found in zip(spans, ids, strict=True)):
+            pooled = Packed.of([end - start for start, end in spans], self.device)
+            index_P = to_device(_places(packed.lengths, spans), self.device)
+        weights_P = None
+        if "idf" in poolings:
+            if self.idf_V is None:
+                raise ValueError("pooling by inverse document frequency needs the encoder's idf_V")
+            weights_P = self.idf_V.to(self.device)[ids_T if index_P is None else ids_T[index_P]]
+        return Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
+
+    def encode_batch(
+        self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]
+    ) -> dict[str, dict[int, Tensor]]:
+        """Pooled vectors [B, D'] by pooling and layer, on the device, by work on the device alone."""
+        # The means of all tokens come from the network itself, which reads them while it has them at hand.
+        whole = "mean" in poolings and batch.index_P is None
+        of_tokens = [name for name in poolings if name != STATE and not (whole and name == "mean")]
+        # Pooling at once keeps [layers, batch, hidden] in memory, never [layers, tokens, hidden].
+        found: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
+
+        def keep(layer: int, h_TD: Tensor) -> None:
+            for name, vectors_BD in batch.pool(h_TD, of_tokens).items():
+                found[name][layer] = vectors_BD
+
+        def keep_state(layer: int, wkv_BHKV: Tensor, shift_B2D: Tensor) -> None:
+            found[STATE][layer] = read_state(wkv_BHKV, shift_B2D)
+
+        on_state = keep_state if STATE in poolings else None
+        on_mean = found["mean"].__setitem__ if whole else None
+        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state, on_mean)
+        return found
+
+    def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
+        bad_LS = ~torch.isfinite(vectors_LSD).all(-1)
+        if bad_LS.any():
+            layer, sentence = (int(index) for index in bad_LS.nonzero()[0])
+            name = layer_name(layers[layer], self.loaded.model.config.num_hidden_layers)
+            raise NonFiniteError(
+                f"layer {name} of model {self.loaded.name}, pooled by {pooling}, gives NaN or infinity for "
+                f"{int(bad_LS[layer].sum())} of {len(sentences)} sentences, first {sentences[sentence]!r}"
+            )
+
+
+def tokens_per_batch(asked: int | None, device: torch.device) -> int:
+    """What `batch_tokens` of the config means on this device."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]) if asked is None else asked
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    found: list[list[int]] = []
+    room = 0
+    for index in order:
+        if not found or lengths[index] > room or len(found[-1]) == batch_size:
+            found.append([])
+            room = batch_tokens
+        found[-1].append(index)
+        room -= lengths[index]
+    return found
+
+
+def _places(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Packed positions of the tokens of every span, one after another."""
+    places, offset = [], 0
+    for length, (start, end) in zip(lengths, spans, strict=True):
+        places.append(torch.arange(offset + start, offset + end))
+        offset += length
+    return torch.cat(places)
+
+
+def _ignore(layer: int, h_TD: Tensor) -> None:
+    """For when no tokens are read."""

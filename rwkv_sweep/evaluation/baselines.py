@@ -1,0 +1,169 @@
+"""The baselines every run is held against: word vectors and plain word overlap, run once per sweep."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rwkv_sweep.config.params import data_key
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.data.splits import PairSplit
+from rwkv_sweep.errors import UndefinedError, ends_the_program
+from rwkv_sweep.evaluation.metric_names import quality_metrics
+from rwkv_sweep.evaluation.metrics import cosine
+from rwkv_sweep.evaluation.word_overlap import word_overlap
+from rwkv_sweep.evaluation.word_vectors import load_word_vectors
+from rwkv_sweep.hardware.environment import environment_tags
+from rwkv_sweep.profiling.latency import measure_latency
+from rwkv_sweep.records.failures import failed, without_non_finite
+from rwkv_sweep.records.results import FINISHED, RESULT_FILE, UNDEFINED, Result, read_scores, write_latency, write_pairs
+from rwkv_sweep.utils.console import say
+
+ScorePairs = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+
+_SOURCE = ("source", "path", "id", "subset", "revision")
+_ALL_ZERO = {
+    "word_overlap": "no two sentences of a pair share a word",
+    "word_vectors": "no pair has words with a vector in both sentences",
+}
+"""What it means that a baseline scores every pair 0."""
+
+
+def baseline_folder(root: Path, name: str, run: RunConfig) -> Path:
+    """Where a baseline's record lies in a sweep's (or a single run's) folder."""
+    return root / "baselines" / f"{name}-{data_key(run)}"
+
+
+def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]]]:
+    """What scores pairs, and tags that say with what, for each baseline of a run.
+
+    Raises:
+        UserError: the word vectors' file is missing or malformed.
+    """
+    found: dict[str, tuple[ScorePairs, dict[str, str]]] = {}
+    if "word_vectors" in run.baselines:
+        vectors = load_word_vectors(run.word_vectors.path, run.dataset.word_split)
+
+        def by_vectors(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+            return cosine(vectors.encode(first), vectors.encode(second))
+
+        tags = {"vectors": vectors.name, "model_fingerprint": vectors.fingerprint}
+        if vectors.note:
+            _say_once(f"{run.word_vectors.path}: {vectors.note}")
+            tags["note.word_vectors"] = vectors.note
+        found["word_vectors"] = (by_vectors, tags)
+    if "word_overlap" in run.baselines:
+
+        def by_overlap(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+            return word_overlap(first, second, run.dataset.word_split)
+
+        found["word_overlap"] = (by_overlap, {"word_split": run.dataset.word_split})
+    return found
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    """A sweep over data sets loads one file several times."""
+    say(message)
+
+
+def run_baseline(
+    name: str, scorer: tuple[ScorePairs, dict[str, str]], run: RunConfig, splits: Sequence[PairSplit], root: Path
+) -> Result:
+    """Score and time one baseline, write its record, and return it.
+
+    Its status is UNDEFINED where a split has no correlation with its scores (no two sentences share a word, no word has
+    a vector), and FAILED where anything else goes wrong; both with a reason, and the sweep goes on.
+    """
+    folder = baseline_folder(root, name, run)
+    planned = Result(name, "baseline", FINISHED, _params(name, run), started=time.time())
+    try:
+        result = without_non_finite(_measured(planned, scorer, run, splits, folder))
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        result = failed(planned, error)
+    result.save(folder)
+    return result
+
+
+def _measured(
+    planned: Result,
+    scorer: tuple[ScorePairs, dict[str, str]],
+    run: RunConfig,
+    splits: Sequence[PairSplit],
+    folder: Path,
+) -> Result:
+    score_pairs, tags = scorer
+    scores = [score_pairs(split.sentences1, split.sentences2) for split in splits]
+    metrics, reasons = _quality(planned.name, splits, scores, run)
+    first = splits[0]
+    pairs = first.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs))
+    if run.measure.latency_pairs:
+        latency = measure_latency(
+            lambda a, b: float(score_pairs([a], [b])[0]),
+            pairs[: run.measure.latency_pairs],
+            pairs[: run.measure.warmup_pairs],
+            torch.device("cpu"),
+        )
+        metrics |= latency.metrics()
+        write_latency(folder, latency.samples_ms)
+    write_pairs(folder, pair_rows(splits, scores))
+    tags = {**environment_tags(torch.device("cpu")), **tags, "data_fingerprint": first.fingerprint}
+    error = {"kind": "Undefined", "message": "; ".join(reasons)} if reasons else None
+    status = UNDEFINED if reasons else FINISHED
+    return replace(planned, status=status, metrics=metrics, tags=tags, error=error, ended=time.time())
+
+
+def _params(name: str, run: RunConfig) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "model": name,
+        "dataset": run.dataset.name,
+        "dataset.splits": ",".join(run.dataset.splits),
+    }
+    return params | {f"dataset.{key}": getattr(run.dataset, key) for key in _SOURCE}
+
+
+def _quality(
+    name: str, splits: Sequence[PairSplit], scores: Sequence[np.ndarray], run: RunConfig
+) -> tuple[dict[str, float], list[str]]:
+    """Metrics of every split that has them, as `quality_metrics`, and of each other split why it has none."""
+    metrics: dict[str, float] = {}
+    reasons = []
+    for split, values in zip(splits, scores, strict=True):
+        try:
+            measured = quality_metrics([split], [values], run.bootstrap, run.seed)
+        except UndefinedError as error:
+            why = f" ({_ALL_ZERO[name]})" if not values.any() else ""
+            reasons.append(f"split {split.name}: {error}{why}")
+            continue
+        # `quality/NAME` is the first split's alone, `quality/SPLIT/NAME` each one's.
+        metrics |= {key: value for key, value in measured.items() if split is splits[0] or key.count("/") == 2}
+    return metrics, reasons
+
+
+def baseline_scores(run: RunConfig, split: PairSplit, root: Path) -> dict[str, np.ndarray]:
+    """Scores of a split's pairs by each baseline of a run that has a Spearman in the sweep's folder, by its name.
+
+    A baseline that is undefined on the first split, or failed, has a record of its own that says so.
+    """
+    folders = {name: baseline_folder(root, name, run) for name in run.baselines}
+    return {
+        name: np.asarray(read_scores(folder, split.name))
+        for name, folder in folders.items()
+        if (folder / RESULT_FILE).exists() and "quality/spearman" in Result.load(folder).metrics
+    }
+
+
+def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> Iterator[tuple[str, int, float, float]]:
+    """Rows of `pairs.csv`: split, row, label and score of every pair."""
+    for split, each in zip(splits, scores, strict=True):
+        for row, (label, score) in enumerate(zip(split.labels, each, strict=True)):
+            yield split.name, row, float(label), float(score)

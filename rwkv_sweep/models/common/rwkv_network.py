@@ -1,0 +1,120 @@
+"""What all generations of RWKV share over packed batches: embedding, blocks one after another, early exit, final norm.
+
+Shapes: T packed tokens, B sentences, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.ops.common.packing import Packed
+
+RunBlocks = Callable[..., Tensor]
+"""(blocks, stream [T, D], packed, layers, on_layer, on_state, on_mean) to the stream behind the last of the blocks; of
+each block among `layers` it hands over what `RwkvModel.forward` says."""
+
+
+class RwkvModel(nn.Module):
+    """The blocks of an RWKV without the output head: what embeddings need.
+
+    A generation names its blocks and says what runs them.
+    """
+
+    def __init__(self, config: Any, blocks: Iterable[nn.Module]) -> None:
+        """config: the sizes, with `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_heads`, `head_size` and
+        `layer_norm_epsilon`. blocks: the first has `pre_ln`, the norm of the embedding, or None for it."""
+        super().__init__()
+        self.config = config
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(blocks)
+        self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        # Two mistakes of the study, for its reproduction: see `ModelConfig`.
+        self.full_depth, self.rescale_every = False, 0
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        packed: Packed,
+        layers: Collection[int],
+        on_layer: OnLayer,
+        on_state: OnState | None = None,
+        on_mean: OnMean | None = None,
+    ) -> None:
+        """Run as deep as the deepest of `layers` and hand over each of them.
+
+        Args:
+            input_ids: [T] packed token ids.
+            packed: the sentences' lengths.
+            layers: indices as in `rwkv_sweep.config.layer_spec`.
+            on_layer: called once for each of `layers`, from the shallowest on.
+            on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
+                its on_layer. None costs nothing.
+            on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
+        """
+        run, num_blocks = self.runner(input_ids), len(self.blocks)
+        if EMBEDDING in layers:
+            hand_over(EMBEDDING, self.embedded(input_ids), packed, on_layer, on_mean)
+        if self.rescale_every:
+            on_layer, on_mean = _halved(on_layer, on_mean, self.rescale_every, num_blocks)
+        # Handed straight on: kept here, the first stream would lie in memory as long as the blocks run.
+        blocks = self.blocks[: self.depth(layers)]
+        h_TD = run(blocks, self.embedded(input_ids), packed, layers, on_layer, on_state, on_mean)
+        if num_blocks in layers:
+            hand_over(num_blocks, self.ln_out(h_TD), packed, on_layer, on_mean)
+
+    def embedded(self, input_ids: Tensor) -> Tensor:
+        """The stream [T, D] before the first block, fp32."""
+        stream_TD: Tensor = self.embeddings(input_ids).float()
+        norm: Any = self.blocks[0].pre_ln
+        return stream_TD if norm is None else norm(stream_TD)
+
+    def depth(self, layers: Collection[int]) -> int:
+        """Blocks that a forward for these layers runs."""
+        return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
+
+    def runner(self, read: Tensor) -> RunBlocks:
+        """What runs the blocks on what lies where `read` does."""
+        raise NotImplementedError
+
+    def path_tags(self, device: torch.device) -> dict[str, str]:
+        """What runs the blocks and the WKV operator in inference on `device`, for the record."""
+        raise NotImplementedError
+
+    def no_graphs(self, device: torch.device) -> str | None:
+        """Why a forward on this GPU cannot be captured as a CUDA graph, in a few words; None where it can."""
+        raise NotImplementedError
+
+    def blank(self) -> RwkvModel:
+        """Another model of these sizes, whose parameters are not filled."""
+        make: Any = type(self)
+        blank: RwkvModel = make(self.config)
+        return blank
+
+    def prepare(self, device: torch.device) -> None:
+        """Lay the weights as inference on `device` likes them, once they are there in their precision."""
+
+
+def _halved(on_layer: OnLayer, on_mean: OnMean | None, every: int, num_blocks: int) -> tuple[OnLayer, OnMean | None]:
+    """Receivers that get block k as half-precision code with `rescale_every` has it: halved (k + 1) // every times.
+
+    There weights and stream are halved, so that fp16 stays finite; the norms take the scale out again, but for their
+    epsilon. Here the stream is fp32, and only what is handed over is scaled.
+    """
+
+    def scale(layer: int) -> float:
+        return 0.5 ** ((layer + 1) // every) if 0 <= layer < num_blocks else 1.0
+
+    def layer_scaled(layer: int, h_TD: Tensor) -> None:
+        on_layer(layer, h_TD * scale(layer))
+
+    def mean_scaled(layer: int, mean_BD: Tensor) -> None:
+        assert on_mean is not None
+        on_mean(layer, mean_BD * scale(layer))
+
+    return layer_scaled, None if on_mean is None else mean_scaled

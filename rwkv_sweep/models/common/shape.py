@@ -1,0 +1,72 @@
+"""The sizes of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from rwkv_sweep.errors import shown
+
+MOST_BLOCKS = 4096
+LARGEST_SIZE = 2**24
+"""Far above any published model, and the product of two is still a number of elements that a tensor can have."""
+
+
+class Shape(Protocol):
+    """What is asked of the sizes of any network."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    @property
+    def num_hidden_layers(self) -> int: ...
+
+    @property
+    def state_size(self) -> int | None:
+        """Numbers in the WKV states of one layer; None for a network without states."""
+        ...
+
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that it does not have."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Sizes of any other network of `transformers`, under the names of `Shape`.
+
+    Attributes:
+        vocab_size: rows of the embedding table.
+        longest: most tokens that it can read at once; None where that is not limited.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    longest: int | None
+
+    @property
+    def state_size(self) -> None:
+        """It has no states."""
+        return
+
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that it lacks: none, as none is quantized."""
+        return ()
+
+
+def too_large(sizes: Mapping[str, int]) -> str | None:
+    """`KEY=VALUE: valid is at most ...` for the first size that no network can have; None where all are possible."""
+    for key, size in sizes.items():
+        most = MOST_BLOCKS if key in ("num_hidden_layers", "num_blocks") else LARGEST_SIZE
+        if size > most:
+            return f"{key}={shown(size)}: valid is at most {most}"
+    return None

@@ -1,0 +1,204 @@
+"""What was quantized and what was not, read from the layers themselves, not from what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from rwkv_sweep.config.schema import PrecisionConfig
+from rwkv_sweep.models.common.rwkv_network import RwkvModel
+from rwkv_sweep.models.quantization.bitsandbytes_layers import (
+    BLOCK_4BIT,
+    OUTLIER_THRESHOLD,
+    FourBitLinear,
+    is_llm_int8,
+    runs_own_int8,
+    state_tensors,
+)
+from rwkv_sweep.models.quantization.dtypes import is_matrix
+from rwkv_sweep.models.quantization.native import RowwiseLinear, native_kernel, unfit_shape
+from rwkv_sweep.models.quantization.selection import left_alone, place
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor or quantized layer.
+
+    Attributes:
+        name: of the parameter, or of the layer where its weights are quantized.
+        kind: `embedding`, `vector`, `low_rank`, or a linear layer's, such as `time_mix.key`.
+        block: number of the block; None outside of them.
+        parameters: numbers it stands for. bytes: that they take, scales included.
+        stored: `nf4`, `fp4`, `int8`, `fp8`, ... or a dtype. quantized: whether in fewer than 16 bits.
+        why: reason why it was left alone; None where it was quantized.
+    """
+
+    name: str
+    kind: str
+    block: int | None
+    parameters: int
+    bytes: int
+    stored: str
+    quantized: bool
+    why: str | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All tensors of a model. kernel: what multiplies the quantized layers, or `none`."""
+
+    entries: tuple[Entry, ...]
+    kernel: str
+
+    def metrics(self) -> dict[str, float]:
+        """Shares of 1, bits and MiB, under the names of docs/metrics.md."""
+        blocks = [entry for entry in self.entries if entry.kind != "embedding"]
+        embedding = [entry for entry in self.entries if entry.kind == "embedding"]
+        found = {
+            "audit/parameters_share": _share(self.entries, "parameters"),
+            "audit/bytes_share": _share(self.entries, "bytes"),
+            "audit/parameters_share_without_embedding": _share(blocks, "parameters"),
+            "audit/bits_per_parameter": _bits(self.entries),
+            "audit/bits_per_parameter_without_embedding": _bits(blocks),
+            "memory/embedding_mib": _total(embedding, "bytes") / 2**20,
+            "memory/weights_without_embedding_mib": _total(blocks, "bytes") / 2**20,
+        }
+        for kind, entries in self._linear_layers("kind").items():
+            found[f"audit/kind/{kind}"] = _share(entries, "parameters")
+        for block, entries in self._linear_layers("block").items():
+            found[f"audit/block/{int(block):02d}"] = _share(entries, "parameters")
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Everything, for audit.json."""
+        return {
+            "kernel": self.kernel,
+            "metrics": self.metrics(),
+            "by_kind": {kind: _sums(entries) for kind, entries in self._grouped("kind").items()},
+            "by_block": {block: _sums(entries) for block, entries in self._grouped("block").items()},
+            "left_alone": {
+                reason: {**_sums(entries), "names": [entry.name for entry in entries]}
+                for reason, entries in self._grouped("why").items()
+                if reason != "None"
+            },
+            "quantized": {entry.name: entry.stored for entry in self.entries if entry.quantized},
+        }
+
+    def _linear_layers(self, key: str) -> dict[str, list[Entry]]:
+        return _groups((entry for entry in self.entries if "." in entry.kind), key)
+
+    def _grouped(self, key: str) -> dict[str, list[Entry]]:
+        return _groups(self.entries, key)
+
+
+def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) -> Audit:
+    """Look at every tensor of a loaded model; of any other network than ours nothing is quantized."""
+    entries: list[Entry] = []
+    inside: set[str] = set()
+    for name, module in model.named_modules():
+        stored = _stored(module)
+        if stored is None:
+            continue
+        inside |= {f"{name}.{each}" for each, _ in module.named_parameters()}
+        block, kind = place(name) or (None, "other")
+        parameters = module.in_features * module.out_features
+        entries.append(Entry(name, kind, block, parameters, layer_bytes(module), stored, True, None))
+    for name, parameter in model.named_parameters():
+        if name not in inside:
+            entries.append(_plain(name, parameter, model, precision, device))
+    found = any(entry.quantized for entry in entries)
+    return Audit(tuple(entries), quantized_kernel(precision, device) if found else NONE)
+
+
+def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
+    """What multiplies the quantized layers, in words."""
+    kind, dtype = precision.quantization, precision.base
+    if kind == "int8":
+        outliers = "fp32" if device.type == "cpu" else "fp16"
+        by = ", Triton products" if device.type == "cuda" and runs_own_int8(device) else ""
+        return f"bitsandbytes LLM.int8{by}, inputs of {OUTLIER_THRESHOLD} and more in {outliers}"
+    if kind in ("nf4", "fp4"):
+        scales = "8-bit scales" if precision.double_quantization else "fp32 scales"
+        if device.type == "cpu":
+            dtype = "float32" if dtype == "float16" else dtype
+            return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, dequantized, multiplied in {dtype}"
+        return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, matmul_4bit in {dtype}"
+    return native_kernel(kind, device)
+
+
+def layer_bytes(module: nn.Module) -> int:
+    """Bytes of a layer's parameters and buffers, and of scales that it keeps outside of them."""
+    tensors = [*module.parameters(), *module.buffers()]
+    for each in module.modules():
+        tensors += state_tensors(each)
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _stored(module: nn.Module) -> str | None:
+    """How a quantized layer keeps its weights; None for any other module."""
+    if isinstance(module, FourBitLinear):
+        return str(module.quant_state.quant_type)
+    if isinstance(module, RowwiseLinear):
+        return str(module.weight_NK.dtype).removeprefix("torch.")
+    if is_llm_int8(module):
+        return str(module.weight.dtype).removeprefix("torch.")
+    return None
+
+
+def _plain(
+    name: str, parameter: nn.Parameter, model: nn.Module, precision: PrecisionConfig, device: torch.device
+) -> Entry:
+    owner = name.rpartition(".")[0]
+    module = model.get_submodule(owner)
+    parts = name.split(".")
+    block, kind = int(parts[1]) if parts[0] == "blocks" else None, "vector"
+    why = "vectors stay in fp32, as the arithmetic on them does"
+    if isinstance(module, nn.Embedding):
+        kind, why = "embedding", "the embedding table is looked up, not multiplied"
+    elif not isinstance(model, RwkvModel):
+        kind, why = "other", "nothing is quantized in this precision"
+    elif isinstance(module, nn.Linear):
+        found = place(owner)
+        kind = found[1] if found else "other"
+        blocks = model.config.num_hidden_layers
+        why = left_alone(owner, precision, blocks) or unfit_shape(module, device) or "its layer was not replaced"
+    elif is_matrix(name, parameter):
+        kind, why = "low_rank", "low-rank matrices are small and stay in the base dtype"
+    stored = str(parameter.dtype).removeprefix("torch.")
+    return Entry(name, kind, block, parameter.numel(), parameter.nbytes, stored, False, why)
+
+
+def _groups(entries: Iterable[Entry], key: str) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(str(getattr(entry, key)), []).append(entry)
+    return dict(sorted(found.items(), key=lambda item: item[0].zfill(4) if item[0].isdigit() else item[0]))
+
+
+def _sums(entries: list[Entry]) -> dict[str, float]:
+    quantized = [entry for entry in entries if entry.quantized]
+    found = {"layers": float(len(entries)), "parameters": _total(entries, "parameters")}
+    found |= {"bytes": _total(entries, "bytes"), "quantized_parameters": _total(quantized, "parameters")}
+    return found | {"quantized_bytes": _total(quantized, "bytes"), "bits_per_parameter": _bits(entries)}
+
+
+def _total(entries: Iterable[Entry], key: str) -> float:
+    return float(sum(getattr(entry, key) for entry in entries))
+
+
+def _share(entries: Iterable[Entry], key: str) -> float:
+    entries = list(entries)
+    whole = _total(entries, key)
+    return _total((entry for entry in entries if entry.quantized), key) / whole if whole else 0.0
+
+
+def _bits(entries: Iterable[Entry]) -> float:
+    entries = list(entries)
+    whole = _total(entries, "parameters")
+    return 8 * _total(entries, "bytes") / whole if whole else 0.0

@@ -1,0 +1,47 @@
+"""The model stays loaded between the jobs of one process that share it."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import torch
+
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.models.loading import LoadedModel, load_model
+
+_held: tuple[object, LoadedModel] | None = None
+
+
+def warm_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    """As `load_model`; the last model is handed out again where nothing about it has changed.
+
+    Another one is let go before the next is loaded, so that two never lie in memory together.
+    """
+    global _held
+    key = (repr(cfg), repr(precision), str(device), _stamp(cfg))
+    if _held is None or _held[0] != key:
+        release_model()
+        _held = (key, load_model(cfg, precision, device))
+    return _held[1]
+
+
+def release_model() -> None:
+    """Let the held model go, and what the device keeps of its memory."""
+    global _held
+    if _held is None:
+        return
+    device = next(_held[1].model.parameters()).device
+    _held = None
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _stamp(cfg: ModelConfig) -> object:
+    """Sizes and times of the files that a path names: a file written anew between two jobs is another model."""
+    if cfg.path is None:
+        return None
+    path = Path(cfg.path).expanduser()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

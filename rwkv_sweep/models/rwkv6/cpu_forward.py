@@ -1,0 +1,132 @@
+"""The blocks of an RWKV-6 for inference on a CPU: PyTorch (or whatever the linear layers are) for the matrix products,
+compiled loops for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
+fp32, products in the dtype of their weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, TimeMix, matmul
+from rwkv_sweep.models.rwkv6.triton_forward import shift_states
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.mixes import five_mixes_, relu_square_
+from rwkv_sweep.ops.numba.residual import Normed, add, add_norm_mix
+from rwkv_sweep.ops.numba.time_mix import time_mix
+
+LITTLE = 100_000_000
+"""Multiplications of a block's linear layers that one thread does about as fast as two: there is one wait for the other
+at the end of every product and loop, some twenty a block."""
+
+
+def run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None = None,
+    on_mean: OnMean | None = None,
+) -> Tensor:
+    """The residual stream [T, D] through `blocks`, one after another; arguments as `rwkv6.run_blocks`.
+
+    A pair of sentences in a small model takes one thread, whatever PyTorch has.
+    """
+    with _one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+        return _run_blocks(blocks, h_TD, packed, layers, on_layer, on_state, on_mean)
+
+
+def _multiplications(block: Block) -> int:
+    """Of the linear layers, a token."""
+    mix, wide = block.attention, block.feed_forward
+    layers = [mix.receptance, mix.key, mix.value, mix.gate, mix.output, wide.receptance, wide.key, wide.value]
+    return sum(layer.in_features * layer.out_features for layer in layers)
+
+
+@contextlib.contextmanager
+def _one_thread_where(little: bool) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if not little or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None,
+    on_mean: OnMean | None,
+) -> Tensor:
+    value_TD = gate_TD = None
+    for index, block in enumerate(blocks):
+        mix, wide = block.attention, block.feed_forward
+        normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, [mix.time_maa_x], packed, keep_norm=True)
+        before_TD = normed.h_TD
+        if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
+            hand_over(index - 1, before_TD, packed, on_layer, on_mean)
+        added_TD, state_BHKV = _time_mix(mix, normed, packed, on_state is not None and index in layers)
+        maa = [wide.time_maa_k, wide.time_maa_r]
+        normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
+        if on_state is not None and state_BHKV is not None:
+            on_state(index, state_BHKV, shift_states(block, before_TD, normed.h_TD, packed))
+        h_TD = normed.h_TD
+        value_TD, gate_TD = _channel_mix(wide, normed)
+    if value_TD is not None and gate_TD is not None:
+        h_TD = add(h_TD, value_TD, gate_TD)
+    if blocks and len(blocks) - 1 in layers:
+        hand_over(len(blocks) - 1, h_TD, packed, on_layer, on_mean)
+    return h_TD
+
+
+def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
+    """What the half-block adds to the stream [T, D], and the states where asked for."""
+    dtype = mix.time_maa_w1.dtype
+    low_5TR = matmul(normed.mixed_MTD[0], mix.time_maa_w1).tanh_().unflatten(-1, (5, -1)).transpose(0, 1)
+    moved_5TD = _whole(matmul(low_5TR, mix.time_maa_w2))
+    fixed = (mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g)
+    fixed_5D = torch.stack([maa.flatten().float() for maa in fixed])
+    xw, xk, xv, xr, xg = five_mixes_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
+    decay_TD = _whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
+    y_TD, state_BHKV = time_mix(
+        _whole(mix.receptance(xr)),
+        _whole(mix.key(xk)),
+        _whole(mix.value(xv)),
+        _whole(mix.gate(xg)),
+        decay_TD,
+        _whole(mix.time_decay.flatten()),
+        _whole(mix.time_faaaa),
+        mix.ln_x,
+        packed,
+        states,
+    )
+    return _whole(mix.output(y_TD.to(dtype))), state_BHKV
+
+
+def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
+    """Value and its gate before the sigmoid, [T, D] in fp32."""
+    dtype = mix.matmul_dtype
+    xk_TD, xr_TD = normed.mixed_MTD.to(dtype)
+    k_TF = mix.key(xk_TD)
+    if dtype == torch.float32:
+        return _whole(mix.value(relu_square_(_whole(k_TF)))), _whole(mix.receptance(xr_TD))
+    scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
+    value_TD = mix.value((torch.relu(k_TF).div_(scale) ** 2).to(dtype)).float() * scale**2
+    return value_TD.contiguous(), _whole(mix.receptance(xr_TD))
+
+
+def _whole(x: Tensor) -> Tensor:
+    """In fp32 and without gaps, as the loops read it."""
+    return x.float().contiguous()

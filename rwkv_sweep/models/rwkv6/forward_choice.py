@@ -1,0 +1,58 @@
+"""Which blocks run: fused ones in inference (`fused` on a GPU that can, `fused_cpu`), otherwise the plain `blocks`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from rwkv_sweep.models.rwkv6.blocks import Block
+from rwkv_sweep.ops.common.availability import triton_missing
+
+log = logging.getLogger(__name__)
+
+LARGEST_HEAD = 64
+"""A program keeps a head's whole state in registers."""
+
+
+def why_not(blocks: Sequence[Block], read: Tensor) -> str | None:
+    """Why these blocks do not run fused on what lies where `read` does, in a few words; None where they do."""
+    device = read.device
+    if device.type not in ("cpu", "cuda"):
+        return f"device {device.type}"
+    if torch.is_autocast_enabled(device.type) or (torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad):
+        return "training"
+    return unsupported(blocks, device) if device.type == "cuda" else None
+
+
+def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
+    """What runs the blocks and the WKV operator in inference on `device`, for the record."""
+    if device.type == "cpu":
+        return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
+    if device.type != "cuda":
+        return {"blocks": f"PyTorch (device {device.type})"}
+    reason = unsupported(blocks, device)
+    if reason is not None:
+        return {"blocks": f"PyTorch ({reason})"}
+    import triton
+
+    return {"blocks": f"fused (triton {triton.__version__})", "wkv": "fused"}
+
+
+def unsupported(blocks: Sequence[Block], device: torch.device) -> str | None:
+    """Why inference on this GPU takes the plain blocks, in a few words; None where it takes the fused ones."""
+    return _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
+
+
+@functools.cache
+def _unsupported(head_size: int, device: torch.device) -> str | None:
+    if head_size > LARGEST_HEAD:
+        return f"heads of {head_size}, more than {LARGEST_HEAD}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (8, 0):
+        return f"compute capability {capability[0]}.{capability[1]}, less than 8.0"
+    return None if triton_missing() is None else "Triton is not installed"

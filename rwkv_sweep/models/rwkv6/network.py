@@ -1,0 +1,102 @@
+"""RWKV-6 ("Finch", arXiv 2404.05892) over packed batches, in the parameter layout of RWKV/v6-Finch-1B6-HF."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
+from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
+from rwkv_sweep.models.rwkv6.blocks import Block, ChannelMix, TimeMix, matmul
+from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
+from rwkv_sweep.ops.common.packing import Packed
+
+__all__ = [
+    "Block",
+    "ChannelMix",
+    "OnLayer",
+    "OnMean",
+    "OnState",
+    "Rwkv6Config",
+    "Rwkv6Lm",
+    "Rwkv6Model",
+    "TimeMix",
+    "matmul",
+]
+
+
+class Rwkv6Model(RwkvModel):
+    """The blocks without the output head: what embeddings need."""
+
+    config: Rwkv6Config
+
+    def __init__(self, config: Rwkv6Config) -> None:
+        super().__init__(config, (Block(config, index) for index in range(config.num_hidden_layers)))
+
+    def runner(self, read: Tensor) -> RunBlocks:
+        """See `RwkvModel.runner`."""
+        return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
+
+    def path_tags(self, device: torch.device) -> dict[str, str]:
+        """See `RwkvModel.path_tags`."""
+        return forward_choice.path_tags(self._blocks, device)
+
+    def no_graphs(self, device: torch.device) -> str | None:
+        """See `RwkvModel.no_graphs`."""
+        return forward_choice.unsupported(self._blocks, device)
+
+    def prepare(self, device: torch.device) -> None:
+        """See `RwkvModel.prepare`."""
+        if device.type == "cuda":
+            triton_forward.stack_projections(self._blocks)
+
+    @property
+    def _blocks(self) -> Sequence[Block]:
+        return cast(Sequence[Block], self.blocks)
+
+
+def _fused(read: Tensor) -> RunBlocks:
+    """The fused forward where `read` lies."""
+    if read.is_cuda:
+        return triton_forward.run_blocks
+    from rwkv_sweep.models.rwkv6 import cpu_forward  # imports Numba, which training and GPUs do without
+
+    return cpu_forward.run_blocks
+
+
+def run_blocks(
+    blocks: Sequence[Block],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    on_layer: OnLayer,
+    on_state: OnState | None = None,
+    on_mean: OnMean | None = None,
+) -> Tensor:
+    """The residual stream [T, D] through `blocks`, one after another; see `RwkvModel.forward` for the rest."""
+    for index, block in enumerate(blocks):
+        h_TD = block(h_TD, packed, partial(on_state, index) if on_state and index in layers else None)
+        if index in layers:
+            hand_over(index, h_TD, packed, on_layer, on_mean)
+    return h_TD
+
+
+class Rwkv6Lm(nn.Module):
+    """The language model: `Rwkv6Model` and the output head. Used to train and to compare logits."""
+
+    def __init__(self, config: Rwkv6Config) -> None:
+        super().__init__()
+        self.config = config
+        self.rwkv = Rwkv6Model(config)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, input_ids: Tensor, packed: Packed) -> Tensor:
+        """Packed ids [T] to logits [T, V], fp32."""
+        final: list[Tensor] = []
+        self.rwkv(input_ids, packed, [len(self.rwkv.blocks)], lambda _, h_TD: final.append(h_TD))
+        return self.head(final[0].to(self.head.weight.dtype)).float()

@@ -1,0 +1,33 @@
+"""The mean over the tokens of each sentence, in one pass over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwkv_sweep.ops.numba.compiling import call, compiled
+
+
+def segment_mean(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:
+    """[T, D] to [B, D], fp32; sentence b has the rows offsets[b] to offsets[b + 1], at least one."""
+    mean_BD = torch.empty(len(offsets_B1) - 1, h_TD.shape[1])
+    call(_segment_mean, h_TD, offsets_B1, mean_BD)
+    return mean_BD
+
+
+@compiled
+def _segment_mean(h_TD: Any, offsets_B1: Any, mean_BD: Any) -> None:
+    sentences, width = mean_BD.shape
+    for b in numba.prange(sentences):
+        start, end = offsets_B1[b], offsets_B1[b + 1]
+        total_D = np.zeros(width, np.float32)
+        for t in range(start, end):
+            for d in range(width):
+                total_D[d] += h_TD[t, d]
+        tokens = np.float32(end - start)
+        for d in range(width):
+            mean_BD[b, d] = total_D[d] / tokens

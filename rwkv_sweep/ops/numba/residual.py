@@ -1,0 +1,164 @@
+"""One pass over the residual stream: add what a half-block gives, norm, shift, and mix for the next half-block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.compiling import ONE, call, compiled, inlined, sigmoid32
+
+SPAN_TOKENS = 64
+"""Tokens of one piece of work; the row before its first is normed once more."""
+PLAIN, ADDED, GATED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A half-block's input, all fp32.
+
+    Attributes:
+        h_TD: the residual stream.
+        x_TD: its norm; empty where not asked for.
+        mixed_MTD: M mixes of the norm with the norm of the token before.
+    """
+
+    h_TD: Tensor
+    x_TD: Tensor
+    mixed_MTD: Tensor
+
+
+def add_norm_mix(
+    h_TD: Tensor,
+    value_TD: Tensor | None,
+    gate_TD: Tensor | None,
+    norm: nn.LayerNorm,
+    mixes: Sequence[Tensor],
+    packed: Packed,
+    keep_norm: bool,
+) -> Normed:
+    """h + sigmoid(gate) * value, its layer norm x, and x + (x of the token before - x) * mix for each mix.
+
+    Args:
+        h_TD: residual stream, fp32; left as it is.
+        value_TD: what is added, fp32; None adds nothing and returns h itself.
+        gate_TD: fp32; None adds the value as it is.
+        norm: of the next half-block.
+        mixes: vectors of D numbers, fp32.
+        packed: the sentences; the first token of each has zeros before it.
+        keep_norm: also return x.
+    """
+    tokens, width = h_TD.shape
+    out_TD = h_TD if value_TD is None else torch.empty_like(h_TD)
+    mixed_MTD = torch.empty(len(mixes), tokens, width)
+    x_TD = torch.empty(tokens if keep_norm else 0, width)
+    adding = PLAIN if value_TD is None else ADDED if gate_TD is None else GATED
+    value_TD = h_TD if value_TD is None else value_TD
+    call(
+        _add_norm_mix,
+        h_TD,
+        value_TD,
+        value_TD if gate_TD is None else gate_TD,
+        adding,
+        norm.weight,
+        norm.bias,
+        norm.eps,
+        torch.stack([mix.flatten().float() for mix in mixes]),
+        packed.first_T,
+        out_TD,
+        x_TD,
+        mixed_MTD,
+    )
+    return Normed(out_TD, x_TD, mixed_MTD)
+
+
+def add(h_TD: Tensor, value_TD: Tensor, gate_TD: Tensor) -> Tensor:
+    """h + sigmoid(gate) * value, [T, D], fp32."""
+    out_TD = torch.empty_like(h_TD)
+    call(_add, h_TD, value_TD, gate_TD, out_TD)
+    return out_TD
+
+
+@inlined
+def _add_row(h_TD: Any, value_TD: Any, gate_TD: Any, t: Any, adding: Any, out_D: Any) -> None:
+    if adding == GATED:
+        for d in range(len(out_D)):
+            out_D[d] = h_TD[t, d] + value_TD[t, d] * sigmoid32(gate_TD[t, d])
+    elif adding == ADDED:
+        for d in range(len(out_D)):
+            out_D[d] = h_TD[t, d] + value_TD[t, d]
+    else:
+        for d in range(len(out_D)):
+            out_D[d] = h_TD[t, d]
+
+
+@inlined
+def _norm_row(h_D: Any, weight_D: Any, bias_D: Any, eps: Any, out_RD: Any, row: Any) -> None:
+    width = np.float32(len(h_D))
+    total = np.float32(0)
+    for d in range(len(h_D)):
+        total += h_D[d]
+    mean = total / width
+    squares = np.float32(0)
+    for d in range(len(h_D)):
+        squares += (h_D[d] - mean) * (h_D[d] - mean)
+    scale = ONE / np.sqrt(squares / width + np.float32(eps))
+    for d in range(len(h_D)):
+        out_RD[row, d] = (h_D[d] - mean) * scale * weight_D[d] + bias_D[d]
+
+
+@compiled
+def _add_norm_mix(
+    h_TD: Any,
+    value_TD: Any,
+    gate_TD: Any,
+    adding: Any,
+    weight_D: Any,
+    bias_D: Any,
+    eps: Any,
+    mix_MD: Any,
+    first_T: Any,
+    out_TD: Any,
+    x_TD: Any,
+    mixed_MTD: Any,
+) -> None:
+    # Rows are indexed, not cut out: a view counts references, and threads that count the same ones wait for each other.
+    tokens, width = h_TD.shape
+    for span in numba.prange((tokens + SPAN_TOKENS - 1) // SPAN_TOKENS):
+        start = span * SPAN_TOKENS
+        sum_D, norm_2D = np.zeros(width, np.float32), np.zeros((2, width), np.float32)
+        now = 0
+        if start > 0:
+            _add_row(h_TD, value_TD, gate_TD, start - 1, adding, sum_D)
+            _norm_row(sum_D, weight_D, bias_D, eps, norm_2D, now)
+        for t in range(start, min(start + SPAN_TOKENS, tokens)):
+            before, now = now, 1 - now
+            if first_T[t] == 1:
+                for d in range(width):
+                    norm_2D[before, d] = np.float32(0)
+            _add_row(h_TD, value_TD, gate_TD, t, adding, sum_D)
+            if adding != PLAIN:
+                for d in range(width):
+                    out_TD[t, d] = sum_D[d]
+            _norm_row(sum_D, weight_D, bias_D, eps, norm_2D, now)
+            if len(x_TD) > 0:
+                for d in range(width):
+                    x_TD[t, d] = norm_2D[now, d]
+            for m in range(len(mix_MD)):
+                for d in range(width):
+                    moved = (norm_2D[before, d] - norm_2D[now, d]) * mix_MD[m, d]
+                    mixed_MTD[m, t, d] = norm_2D[now, d] + moved
+
+
+@compiled
+def _add(h_TD: Any, value_TD: Any, gate_TD: Any, out_TD: Any) -> None:
+    tokens, width = h_TD.shape
+    for t in numba.prange(tokens):
+        for d in range(width):
+            out_TD[t, d] = h_TD[t, d] + value_TD[t, d] * sigmoid32(gate_TD[t, d])

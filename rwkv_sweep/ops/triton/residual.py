@@ -1,0 +1,229 @@
+"""One pass over the residual stream: add what a half-block gives, norm, shift, and mix for the next half-block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+
+from rwkv_sweep.ops.common.number_formats import LARGEST
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.triton.fast_math import sigmoid
+from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.quantize_rows import ROUNDING, quantized_row
+
+ONE_ROW_UP_TO = 2048
+"""Batches of at most this many tokens give each token a program of its own; larger ones let a program walk over
+`SPAN_TOKENS` neighbours, which norms the row before a token once instead of twice."""
+SPAN_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A half-block's input.
+
+    Attributes:
+        h_TD: the residual stream, fp32.
+        x_MTD: M mixes of its norm with the norm of the token before, in the dtype of the matrix products.
+        scale_MT: where the mixes are 8-bit rows, what each row must be multiplied by, fp32; else None.
+        mean_T, rstd_T: of the norm, fp32, for whoever mixes again.
+        sums_ND: sums of h over each span of `Packed.spans`; None where not asked for.
+        amax_T: largest size of an entry of each row's norm; None where not asked for.
+    """
+
+    h_TD: Tensor
+    x_MTD: Tensor
+    mean_T: Tensor
+    rstd_T: Tensor
+    scale_MT: Tensor | None = None
+    sums_ND: Tensor | None = None
+    amax_T: Tensor | None = None
+
+
+@on_device_of_input
+def add_norm_mix(
+    h_TD: Tensor,
+    value_TD: Tensor | None,
+    gate_TD: Tensor | None,
+    norm: nn.LayerNorm | None,
+    mixes: Sequence[Tensor],
+    packed: Packed,
+    dtype: torch.dtype,
+    scale: float = 1.0,
+    sums: bool = False,
+    amax: bool = False,
+) -> Normed:
+    """h + sigmoid(gate) * value * scale, its layer norm x, and x + (x of the token before - x) * mix for each mix.
+
+    Args:
+        h_TD: residual stream, fp32; left as it is, since neighbours read it while others write.
+        value_TD: what is added, of any dtype; None adds nothing and returns h itself.
+        gate_TD: None adds the value as it is.
+        norm: None for a last block's output, which needs neither norm nor mixes.
+        mixes: one or two vectors of D numbers, fp32.
+        packed: the sentences; the first token of each has zeros before it.
+        dtype: of the mixes returned; int8 and fp8 rows as `models.rows.quantize_rows_reference` makes them.
+        scale: of the value.
+        sums: also return sums over spans; only in batches that have a table of them, see `spans_of`.
+        amax: also return the largest size of an entry of each row's norm.
+    """
+    tokens, width = h_TD.shape
+    spans_N2 = spans_of(packed)
+    programs = tokens if spans_N2 is None else len(spans_N2)
+    count = len(mixes) if norm is not None else 0
+    out_TD = h_TD if value_TD is None else torch.empty_like(h_TD)
+    x_MTD = torch.empty(count, tokens, width, dtype=dtype, device=h_TD.device)
+    mean_T, rstd_T = torch.empty(2, tokens if count else 0, device=h_TD.device)
+    scale_MT = torch.empty(count, tokens, device=h_TD.device) if dtype in LARGEST else None
+    sums_ND = torch.empty(programs, width, device=h_TD.device) if sums and spans_N2 is not None else None
+    amax_T = torch.empty(tokens, device=h_TD.device) if amax and count else None
+    if programs:
+        residual_kernel[(programs,)](
+            h_TD,
+            value_TD,
+            gate_TD,
+            None if norm is None else norm.weight,
+            None if norm is None else norm.bias,
+            mixes[0] if count else None,
+            mixes[1] if count > 1 else None,
+            packed.first_T,
+            spans_N2,
+            out_TD,
+            x_MTD,
+            mean_T,
+            rstd_T,
+            scale_MT,
+            sums_ND,
+            amax_T,
+            tokens,
+            scale,
+            0.0 if norm is None else norm.eps,
+            width=width,
+            block=triton.next_power_of_2(width),
+            table=spans_N2 is not None,
+            added=value_TD is not None,
+            gated=gate_TD is not None,
+            count=count,
+            summed=sums_ND is not None,
+            measured=amax_T is not None,
+            quantized=scale_MT is not None,
+            largest=LARGEST.get(dtype, 1.0),
+            integers=dtype == torch.int8,
+            rounding=ROUNDING,
+            num_warps=8 if width > 1024 else 4,
+        )
+    return Normed(out_TD, x_MTD, mean_T, rstd_T, scale_MT, sums_ND, amax_T)
+
+
+def spans_of(packed: Packed) -> Tensor | None:
+    """The spans that programs walk over in a large batch; None in a small one."""
+    return None if packed.tokens <= ONE_ROW_UP_TO else packed.spans(SPAN_TOKENS)
+
+
+@triton.jit
+def _stream(h_ptr, value_ptr, gate_ptr, row, cols, mask, scale, width, added, gated):
+    at = tl.cast(row, tl.int64) * width + cols
+    h = tl.load(h_ptr + at, mask=mask, other=0.0)
+    if added:
+        value = tl.load(value_ptr + at, mask=mask, other=0.0).to(tl.float32) * scale
+        if gated:
+            value = value * sigmoid(tl.load(gate_ptr + at, mask=mask, other=0.0).to(tl.float32))
+        h += value
+    return h
+
+
+@triton.jit
+def _normed(h, weight, bias, mask, width, eps):
+    mean = tl.sum(h, 0) / width
+    centred = tl.where(mask, h - mean, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / width + eps)
+    return centred * rstd * weight + bias, mean, rstd
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def residual_kernel(
+    h_ptr,
+    value_ptr,
+    gate_ptr,
+    weight_ptr,
+    bias_ptr,
+    mix0_ptr,
+    mix1_ptr,
+    first_ptr,
+    spans_ptr,
+    out_ptr,
+    x_ptr,
+    mean_ptr,
+    rstd_ptr,
+    row_scale_ptr,
+    sums_ptr,
+    amax_ptr,
+    tokens,
+    scale,
+    eps,
+    width: tl.constexpr,
+    block: tl.constexpr,
+    table: tl.constexpr,
+    added: tl.constexpr,
+    gated: tl.constexpr,
+    count: tl.constexpr,
+    summed: tl.constexpr,
+    measured: tl.constexpr,
+    quantized: tl.constexpr,
+    largest: tl.constexpr,
+    integers: tl.constexpr,
+    rounding: tl.constexpr,
+):
+    program = tl.program_id(0)
+    if table:
+        start = tl.load(spans_ptr + 2 * program)
+        end = tl.load(spans_ptr + 2 * program + 1)
+    else:
+        start = program
+        end = program + 1
+    cols = tl.arange(0, block)
+    mask = cols < width
+    before = tl.zeros([block], tl.float32)
+    if count > 0:
+        weight = tl.load(weight_ptr + cols, mask=mask, other=0.0)
+        bias = tl.load(bias_ptr + cols, mask=mask, other=0.0)
+        mix0 = tl.load(mix0_ptr + cols, mask=mask, other=0.0)
+        if count > 1:
+            mix1 = tl.load(mix1_ptr + cols, mask=mask, other=0.0)
+        # A span lies inside one sentence, so only its first row can be a sentence's first.
+        if tl.load(first_ptr + start) == 0:
+            h = _stream(h_ptr, value_ptr, gate_ptr, start - 1, cols, mask, scale, width, added, gated)
+            before, _, _ = _normed(h, weight, bias, mask, width, eps)
+    total = tl.zeros([block], tl.float32)
+    for row in range(start, end):
+        h = _stream(h_ptr, value_ptr, gate_ptr, row, cols, mask, scale, width, added, gated)
+        at = tl.cast(row, tl.int64) * width + cols
+        if added:
+            tl.store(out_ptr + at, h, mask=mask)
+        if summed:
+            total += h
+        if count > 0:
+            x, mean, rstd = _normed(h, weight, bias, mask, width, eps)
+            tl.store(mean_ptr + row, mean)
+            tl.store(rstd_ptr + row, rstd)
+            if measured:
+                tl.store(amax_ptr + row, tl.max(tl.abs(x), 0))
+            mixed = x + (before - x) * mix0
+            if quantized:
+                mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
+                tl.store(row_scale_ptr + row, row_scale)
+            tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
+            if count > 1:
+                at += tl.cast(tokens, tl.int64) * width
+                mixed = x + (before - x) * mix1
+                if quantized:
+                    mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
+                    tl.store(row_scale_ptr + tokens + row, row_scale)
+                tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
+            before = x
+    if summed:
+        tl.store(sums_ptr + tl.cast(program, tl.int64) * width + cols, total, mask=mask)

@@ -1,0 +1,4 @@
+"""What runs and sweeps leave on disk, and how it is read again.
+
+MLflow belongs to tracking.
+"""

@@ -1,0 +1,170 @@
+"""Research question 1 answered in statements, from the recorded numbers alone.
+
+How does the overhead of aggregating intermediate layers compare with the latency of plain final-layer inference, and
+what does aggregation do to quality?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rwkv_sweep.records.results import Result
+from rwkv_sweep.report.aggregation.statements import (
+    BestAggregation,
+    BestOfAll,
+    Control,
+    EarlyExit,
+    Memory,
+    Overhead,
+    Overheads,
+)
+from rwkv_sweep.report.common.comparisons import Comparison, comparisons
+from rwkv_sweep.report.common.run_groups import Group, depth, groups, interval, metric
+from rwkv_sweep.report.common.speeds import LEAST_SAMPLES, REGIMES, Regime, positive
+from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
+from rwkv_sweep.report.common.text import counted
+from rwkv_sweep.report.plain_sweep.statements import FEW_PAIRS
+from rwkv_sweep.stats.intervals import Interval
+from rwkv_sweep.stats.multiple_testing import FINAL
+
+QUESTION = "What does aggregating layers cost over plain final-layer inference, and what does it do to quality?"
+NOT_TIMED = "The overhead of aggregation was not measured (measure.overhead=true measures it)."
+
+
+def aggregation_answer(results: Sequence[Result]) -> Answer:
+    """A section for each group of runs that differ in layers and aggregation alone; says what was not measured."""
+    family, found = comparisons(results), groups(results)
+    if not found:
+        return Answer(QUESTION, [Section("", [Plain(NOTHING)])])
+    sections = [Section("", first)] if len(found) > 1 and (first := _best_of_all(found)) else []
+    timed = any(_is_timed(run) for group in found for run in group.runs)
+    if not timed and len(found) > 1:
+        sections.append(Section("", [Plain(NOT_TIMED)]))  # once, not in each group
+    for group in found:
+        cost = overhead(group) if timed or len(found) == 1 else []
+        sections.append(Section(group.name, [*cost, *quality(group, family), *early_exit(group, family)]))
+    return Answer(QUESTION, [section for section in sections if section.statements])
+
+
+def _is_timed(run: Result) -> bool:
+    return any(metric(run, regime.overhead) is not None for regime in REGIMES)
+
+
+def _best_of_all(found: Sequence[Group]) -> list[Statement]:
+    scored = [
+        (own.value, group, run, own)
+        for group in found
+        for run in group.runs
+        if (own := interval(run, "quality/spearman")) is not None
+    ]
+    if not scored:
+        return []
+    _, group, run, own = max(scored, key=lambda each: each[0])
+    return [BestOfAll(group.label(run), group.name, own, len(scored))]
+
+
+def overhead(group: Group) -> list[Statement]:
+    """What aggregation costs, of runs over as many blocks as final-layer inference: fewer would be early exit too."""
+    if not group.aggregates:
+        return [Plain("No finished run aggregates several layers, so the overhead of aggregation is not known.")]
+    full = [run for run in group.aggregates if depth(run) == group.blocks]
+    timed = full or group.aggregates
+    regimes = [each for regime in REGIMES if (each := _overhead(group, timed, regime)) is not None]
+    if not regimes:
+        few = [run for run in timed if _is_timed(run)]
+        return [Plain(f"Fewer than {LEAST_SAMPLES} rounds were timed, too few to compare." if few else NOT_TIMED)]
+    found: list[Statement] = [Overheads(regimes, group.blocks if full else None)]
+    controls = [(each.where, each.control) for each in regimes if each.control is not None]
+    if controls:
+        found.append(Control(controls))
+    return [*found, *_memory(group, timed)]
+
+
+def _overhead(group: Group, runs: Sequence[Result], regime: Regime) -> Overhead | None:
+    ratios = [(group.label(run), ratio) for run in runs if (ratio := _ratio(run, regime)) is not None]
+    control = _ratio(group.final, regime) if group.final is not None else None
+    return Overhead(regime.where, ratios, control) if ratios else None
+
+
+def _ratio(run: Result, regime: Regime) -> Interval | None:
+    """Time over final-layer inference's; None where too few rounds were timed for an interval."""
+    param, _ = regime.samples[regime.overhead]
+    rounds = str(run.params.get(param, ""))
+    return None if rounds.isdecimal() and int(rounds) < LEAST_SAMPLES else positive(run, regime.overhead)
+
+
+def _memory(group: Group, runs: Sequence[Result]) -> list[Statement]:
+    streamed, kept = (
+        [value for run in runs if (value := metric(run, key)) is not None]
+        for key in ("overhead/memory_mib", "overhead/naive_memory_mib")
+    )
+    if not streamed:
+        return []
+    naive = [
+        (group.label(run), regime.where, ratio)
+        for regime in REGIMES
+        for run in runs
+        if (ratio := positive(run, regime.overhead.replace("overhead/", "overhead/naive_"))) is not None
+    ]
+    slowest = max(naive, key=lambda each: each[2].value) if naive else None
+    return [Memory(max(streamed), max(kept) if kept else None, slowest)]
+
+
+def quality(group: Group, family: Sequence[Comparison]) -> list[Statement]:
+    """The best aggregation against the final layer, and what weakens that."""
+    scored = [(value, run) for run in group.aggregates if (value := metric(run, "quality/spearman")) is not None]
+    if not scored:
+        if any(metric(run, "quality/spearman") is not None for run in group.runs) or not group.runs:
+            return []
+        random = any("random" in run.tags.get("note.quality", "") for run in group.runs)
+        return [Plain("Quality is absent: the weights are random." if random else "Quality was not measured.")]
+    value, best = max(scored, key=lambda each: each[0])
+    verdict = _against_final(best, family)
+    statement = BestAggregation(
+        group.label(best),
+        interval(best, "quality/spearman") or Interval(value, value, value),
+        interval(best, "final/delta"),
+        verdict.adjusted if verdict else None,
+        verdict is not None and verdict.survives,
+        len(family),
+        len(scored),
+        [group.label(run) for other, run in scored if other == value and run is not best],
+    )
+    return [statement, *_cautions(group)]
+
+
+def _cautions(group: Group) -> list[Statement]:
+    found: list[str] = []
+    pairs = [int(count) for run in group.runs if (count := metric(run, "quality/pairs"))]
+    if pairs and min(pairs) < FEW_PAIRS:
+        found.append(f"Only {counted(min(pairs), 'pair')} were scored, which can tell large differences alone.")
+    own = interval(group.final, "quality/spearman") if group.final is not None else None
+    if own is not None and own.lo <= 0 <= own.hi:
+        found.append("The final layer's own Spearman cannot be told from 0, so being above it says little.")
+    return [Plain(" ".join(found))] if found else []
+
+
+def _against_final(run: Result, family: Sequence[Comparison]) -> Comparison | None:
+    return next((each for each in family if (each.run, each.against) == (run.name, FINAL)), None)
+
+
+def early_exit(group: Group, family: Sequence[Comparison]) -> list[Statement]:
+    """What single layers below the last block save: the shallowest, the deepest, and the best of them."""
+    early = [run for run in group.singles if group.blocks is None or depth(run) < group.blocks]
+    pairs = REGIMES[1]
+    ratios = [(run, ratio) for run in early if (ratio := _ratio(run, pairs)) is not None]
+    if not ratios:
+        return [Plain("What stopping early saves was not measured.")] if early else []
+    ends = [ratios[0], ratios[-1]] if len(ratios) > 1 else ratios
+    scored = [
+        (metric(run, "quality/spearman") or 0.0, run, ratio, delta)
+        for run, ratio in ratios
+        if (delta := interval(run, "final/delta")) is not None
+    ]
+    best, survives = None, None
+    if scored:
+        _, run, ratio, delta = max(scored, key=lambda each: each[0])
+        best = (group.label(run), delta, ratio)
+        verdict = _against_final(run, family)
+        survives = verdict.survives if verdict else None
+    return [EarlyExit([(group.label(run), depth(run), ratio) for run, ratio in ends], group.blocks, best, survives)]

@@ -1,0 +1,57 @@
+"""Which precisions no other is shown to beat, in quality and in speed or in size."""
+
+from __future__ import annotations
+
+import math
+
+from rwkv_sweep.records.results import Result
+from rwkv_sweep.report.common.pareto import exact, unbeaten
+from rwkv_sweep.report.common.precisions import MIB, PrecisionGroup
+from rwkv_sweep.report.common.run_groups import interval, metric
+from rwkv_sweep.report.common.speeds import BATCHES, Speeds, speeds
+from rwkv_sweep.stats.intervals import Interval
+
+ZERO = Interval(0.0, 0.0, 0.0)
+
+
+def batch_speeds(group: PrecisionGroup) -> Speeds:
+    """Speeds in packed batches, over fp32's where that was timed."""
+    return speeds(group.runs, BATCHES)
+
+
+def quality_sign(group: PrecisionGroup, a: Result, b: Result) -> int:
+    """1 where `a` is better than `b` in Spearman by more than noise, -1 where worse, else 0: by both differences to
+    fp32, each a paired one."""
+    ours, theirs = (ZERO if run is group.full else interval(run, "parity/spearman_delta") for run in (a, b))
+    if ours is None or theirs is None:
+        return 0
+    gap = ours.value - theirs.value
+    noise = (
+        math.hypot(ours.value - ours.lo, theirs.hi - theirs.value)
+        if gap > 0
+        else math.hypot(ours.hi - ours.value, theirs.value - theirs.lo)
+    )
+    return 0 if abs(gap) <= noise else 1 if gap > 0 else -1
+
+
+def fast_front(group: PrecisionGroup) -> list[Result]:
+    """What no precision is shown to beat in both Spearman and speed of packed batches, by rising speed."""
+    found = batch_speeds(group)
+    runs = [run for run in group.runs if run.name in found.of]
+    front = unbeaten(
+        len(runs),
+        lambda i, j: quality_sign(group, runs[i], runs[j]),
+        lambda i, j: found.sign(runs[i].name, runs[j].name),
+    )
+    return sorted((runs[i] for i in front), key=lambda run: found.of[run.name].value)
+
+
+def small_front(group: PrecisionGroup) -> list[Result]:
+    """What no precision is shown to beat in both Spearman and MiB of weights, by rising size."""
+    runs = [run for run in group.runs if metric(run, MIB) is not None]
+    front = unbeaten(
+        len(runs),
+        lambda i, j: quality_sign(group, runs[i], runs[j]),
+        lambda i, j: exact(metric(runs[i], MIB), metric(runs[j], MIB)),
+    )
+    return sorted((runs[i] for i in front), key=lambda run: metric(run, MIB) or 0.0)

@@ -1,0 +1,1 @@
+"""The answer of a sweep without a research question of its own."""

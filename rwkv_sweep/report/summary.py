@@ -1,0 +1,225 @@
+"""The table at the end of a sweep, on the terminal and as a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from rwkv_sweep.config.params import GROUPS
+from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.records.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result
+from rwkv_sweep.report.common.precisions import is_full
+from rwkv_sweep.report.common.speeds import BATCHES, PAIRS
+from rwkv_sweep.report.common.splits import spearman_key, split_names
+from rwkv_sweep.report.common.statements import Answer
+from rwkv_sweep.utils.csv_tables import table_text
+from rwkv_sweep.utils.files import write_atomically
+from rwkv_sweep.utils.stage_timer import STAGES
+
+if TYPE_CHECKING:
+    from rwkv_sweep.records.sweep_record import SweepRecord
+
+WIDE = 200
+"""Columns of the table where the output is a file or a pipe."""
+MOST_SECTIONS = 3
+"""Sections of an answer that the terminal shows; the page has all."""
+TEXT = ("layer", "precision")
+DROPPED_FIRST = ("p99 ms", "weights MiB", "peak MiB", "process MiB", "vs word_overlap", "vs word_vectors")
+"""What a narrow terminal leaves out, by the start of the name; summary.csv has it all."""
+
+Cell = Callable[[Result], str]
+
+
+def write_summary(results: Sequence[Result], root: Path) -> Path:
+    """Write `summary.csv` into the sweep's folder: a row a run with all params and metrics. Returns its path."""
+    params = list(dict.fromkeys(key for result in results for key in result.params))
+    metrics = list(dict.fromkeys(key for result in results for key in result.metrics))
+    rows = [
+        [result.name, result.kind, result.status]
+        + [result.params.get(key, "") for key in params]
+        + [result.metrics.get(key, "") for key in metrics]
+        for result in results
+    ]
+    path = root / SUMMARY_FILE
+    write_atomically(path, table_text(["name", "kind", "status", *params, *metrics], rows))
+    return path
+
+
+def summary_rows(results: Sequence[Result], swept: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The table as on a wide terminal: names of the columns, then the cells of each run. swept: keys, as typed."""
+    columns = _columns(results, swept)
+    return [name for name, _ in columns], [[cell(result) for _, cell in columns] for result in results]
+
+
+def print_summary(results: Sequence[Result], record: SweepRecord, root: Path, answer: Answer | None = None) -> None:
+    """One line a run, the answer, then what failed and why, where all of it lies, and how to look at it."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    columns = _columns(results, record.swept)
+    table = _table(results, columns)
+    for start in DROPPED_FIRST:
+        # Measured as if there were no edge: the terminal's own width would limit what the table asks for.
+        if Measurement.get(console, console.options.update_width(10 * WIDE), table).maximum <= console.width:
+            break
+        columns = [column for column in columns if not column[0].startswith(start)]
+        table = _table(results, columns)
+    console.print(record.name, style="bold", markup=False, highlight=False)
+    console.print(table)
+    if answer is not None and results:
+        _print_answer(console, answer)
+    for result in results:
+        if result.error is not None:
+            console.print(f"{result.status} {result.name}: {result.error['message']}", style="red", markup=False)
+
+    def line(name: str, text: object) -> None:
+        console.print(f"{name:<9}{text}", markup=False, highlight=False)
+
+    if record.started:
+        line("time", where_time_went(results, record.started, time.time()))
+    line("results", root)
+    if (root / PAGE_FILE).exists():
+        line("report", root / PAGE_FILE)
+    tracking = TrackingConfig(**record.tracking)
+    if tracking.enabled:
+        from rwkv_sweep.tracking import ui_command
+
+        line("look", ui_command(tracking))
+
+
+def _print_answer(console: Console, answer: Answer) -> None:
+    console.print(answer.question, style="bold", markup=False, highlight=False)
+    sections = answer.bullets()
+    for name, sentences in sections[:MOST_SECTIONS]:
+        if name:
+            console.print(f"{name}:", markup=False, highlight=False)
+        for sentence in sentences:
+            lines = Text(sentence).wrap(console, max(20, console.width - 2)) if console.is_terminal else [sentence]
+            for number, line in enumerate(lines):
+                console.print(f"{'  ' if number else '- '}{line}", markup=False, highlight=False, soft_wrap=True)
+    if len(sections) > MOST_SECTIONS:
+        console.print(f"... and {len(sections) - MOST_SECTIONS} more groups of runs, on the page", markup=False)
+    console.print()
+
+
+def where_time_went(results: Sequence[Result], started: float, now: float) -> str:
+    """Seconds of this start of the sweep by stage, summed over the runs that it ran itself.
+
+    `rest` is what no run accounts for: start, baselines, report. What an earlier start of a resumed sweep ran is not
+    in its time. Runs side by side add up to more than the time that passed; then there is no rest to tell.
+    """
+    own = [result for result in results if result.started >= started]
+    before = sum(result.kind == "model" and result.started < started for result in results)
+    sums = {name: sum(result.metrics.get(f"time/{name}_s", 0.0) for result in own) for name in STAGES}
+    total, accounted = now - started, sum(sums.values())
+    parts = [f"{name} {seconds:.1f}" for name, seconds in sums.items() if seconds]
+    if accounted <= total:
+        parts.append(f"rest {total - accounted:.1f}")
+    else:
+        parts.append(f"of runs side by side, {accounted:.1f} together")
+    text = f"{total:.1f} s: {', '.join(parts)}"
+    return text + (f"; {before} run{'s' * (before != 1)} finished before" if before else "")
+
+
+def _table(results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    keys = {key for result in results for key in result.params} | {*TEXT}
+    for name, _ in columns:
+        table.add_column(name, justify="left" if name in keys else "right", no_wrap=True)
+    for result in results:
+        cells = [escape(cell(result)) for _, cell in columns]
+        table.add_row(*cells, style=None if result.status == FINISHED else "red")
+    return table
+
+
+def _columns(results: Sequence[Result], swept: Sequence[str]) -> list[tuple[str, Cell]]:
+    known = {key for result in results for key in result.params}
+    varied = [key for key in GROUPS if len({result.params.get(key) for result in results if _is_model(result)}) > 1]
+    shown = list(dict.fromkeys(["layer", "precision", *varied, *(key for key in swept if key in known)]))
+    # A baseline has no layer; its name stands in that place.
+    columns: list[tuple[str, Cell]] = [(key, _param(key)) for key in shown]
+    columns[0] = ("layer", lambda result: str(result.params.get("layer", result.name)))
+    return [*columns, *_quality_columns(results), *_cost_columns(results)]
+
+
+def _quality_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
+    """Spearman of each split, under its name where there are several, and the differences, which are of the first."""
+    splits = split_names(results)
+    columns = [(f"Spearman {name} [95 %]", _interval(spearman_key(name))) for name in splits]
+    if len(splits) < 2:
+        columns = [("Spearman [95 %]", _interval("quality/spearman"))]
+    where = f", {splits[0]}" if len(splits) > 1 else ""
+    baselines = dict.fromkeys(
+        key for result in results for key in result.metrics if key.startswith("baseline/") and key.endswith("/delta")
+    )
+    return columns + [(f"vs {key.split('/')[1]}{where}", _metric(key, "+.4f")) for key in baselines]
+
+
+def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
+    """Speed and memory. What was timed interleaved, where a sweep has that, stands in place of times that were taken
+    one run after another: beside each other these would look as if they could be compared."""
+    models = [result for result in results if _is_model(result)]
+    columns: list[tuple[str, Cell]] = []
+    for regime in (PAIRS, BATCHES):
+        kind = "pair" if regime is PAIRS else "batch"
+        if any(regime.overhead in result.metrics for result in models):
+            columns.append((f"{kind} time / final [95 %]", _ratio(regime.overhead, lambda result: False)))
+        if any(regime.over_fp32 in result.metrics for result in models):
+            columns.append((f"{kind} speed / fp32 [95 %]", _ratio(regime.over_fp32, is_full)))
+    if not any(regime.overhead in result.metrics for result in models for regime in (PAIRS, BATCHES)):
+        columns.append(("ms/pair", _metric("latency/mean_ms", ".2f")))
+        if not columns[:-1]:
+            columns.append(("p99 ms", _metric("latency/p99_ms", ".2f")))
+        columns.append(("tokens/s", _metric("throughput/tokens_per_s", ",.0f")))
+    columns.append(("weights MiB", _metric("memory/weights_mib", ",.1f")))
+    device = any("memory/peak_allocated_mib" in result.metrics for result in models)
+    return [*columns, ("peak MiB" if device else "process MiB", _peak)]
+
+
+def _is_model(result: Result) -> bool:
+    return result.kind == "model"
+
+
+def _param(key: str) -> Cell:
+    return lambda result: str(result.params.get(key, ""))
+
+
+def _metric(key: str, form: str) -> Cell:
+    return lambda result: format(result.metrics[key], form) if key in result.metrics else ""
+
+
+def _interval(key: str) -> Cell:
+    def cell(result: Result) -> str:
+        if key not in result.metrics:
+            return "" if result.status == FINISHED else result.status
+        value, low, high = (result.metrics.get(f"{key}{suffix}") for suffix in ("", "_lo", "_hi"))
+        return f"{value:.4f}" if low is None or high is None else f"{value:.4f} [{low:.3f}, {high:.3f}]"
+
+    return cell
+
+
+def _ratio(key: str, is_reference: Callable[[Result], bool]) -> Cell:
+    """A ratio of interleaved times with its interval."""
+
+    def cell(result: Result) -> str:
+        if not all(f"{key}{suffix}" in result.metrics for suffix in ("", "_lo", "_hi")):
+            return "reference" if _is_model(result) and result.status == FINISHED and is_reference(result) else ""
+        low, high = result.metrics[f"{key}_lo"], result.metrics[f"{key}_hi"]
+        return f"{result.metrics[key]:.2f} [{low:.2f}, {high:.2f}]"
+
+    return cell
+
+
+def _peak(result: Result) -> str:
+    """Peak of the device's memory; of the process where the device is the CPU."""
+    value = result.metrics.get("memory/peak_allocated_mib", result.metrics.get("memory/process_peak_mib"))
+    return "" if value is None else f"{value:,.0f}"

@@ -1,0 +1,1 @@
+"""Bootstrap, intervals and corrections for many comparisons: statistics that know no run."""

@@ -1,0 +1,54 @@
+"""Memory that does not suffice: told from other failures, and met with smaller batches."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.records.results import Result
+from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.out_of_memory import is_out_of_memory
+
+SMALLEST_BATCH_TOKENS = 32
+"""Below this a batch is one sentence in any case, and halving changes nothing."""
+
+
+def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result]) -> Result:
+    """`measure(run)`; out of memory, again with half the `batch_tokens`, said each time and kept in a tag.
+
+    Args:
+        run: its `batch_tokens` is a number.
+
+    Raises:
+        what `measure` raises; a lack of memory only once batches are as small as they get.
+    """
+    asked = size = run.batch_tokens
+    assert asked is not None and size is not None
+    while True:
+        try:
+            result = measure(run)
+            break
+        except Exception as error:
+            if not is_out_of_memory(error) or size < 2 * SMALLEST_BATCH_TOKENS:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # Out here the error is gone, and with it the frames that held the tensors.
+        release_memory()
+        size //= 2
+        run = replace(run, batch_tokens=size)
+        say(f"out of memory ({reason:.120}): again with batch_tokens={size}")
+    if size == asked:
+        return result
+    note = f"out of memory with {asked} tokens a batch, measured with {size}"
+    return replace(result, tags={**result.tags, "note.batch_tokens": note, "batch_tokens": str(size)})
+
+
+def release_memory() -> None:
+    """Hand back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,166 @@
+"""Everything about the runs of a sweep that can be refused before the first of them starts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rwkv_sweep.config.layer_spec import resolve_layers
+from rwkv_sweep.config.params import data_key
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.data.corpus import load_corpus
+from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
+from rwkv_sweep.embedding.aggregation import check_aggregation
+from rwkv_sweep.embedding.pooling import IDF, check_pooling
+from rwkv_sweep.errors import UnsupportedError, UserError
+from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
+from rwkv_sweep.hardware.devices import resolve_device
+from rwkv_sweep.models.common.shape import EncoderShape, Shape
+from rwkv_sweep.models.loading import check_model
+from rwkv_sweep.models.quantization import check_precision, check_selection
+from rwkv_sweep.models.transformers.loading import check_hf_run
+from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
+from rwkv_sweep.records.sweep_record import STOP_FILE
+from rwkv_sweep.sweep.resume import recorded, take_over
+from rwkv_sweep.sweep.run_key import baseline_key
+from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.files import write_atomically
+from rwkv_sweep.utils.path_values import refusals_of
+
+READ_FROM_PATH = ("local", "hf")
+"""Sources of a model that read `model.path`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and baselines shared by all runs with the same data."""
+
+    run: RunConfig
+    splits: list[PairSplit]
+    scorers: dict[str, tuple[ScorePairs, dict[str, str]]]
+
+    def run_baselines(self, root: Path, parent: str | None) -> None:
+        """Run each baseline that `root` has no record of, nor, where the sweep is resumed, MLflow; and track it."""
+        tracking = self.run.tracking
+        for name, scorer in self.scorers.items():
+            folder, key = baseline_folder(root, name, self.run), baseline_key(name, self.run)
+            folder.mkdir(parents=True, exist_ok=True)
+            result = recorded(folder, key)
+            if result is None and self.run.resume:
+                result = take_over(folder, root, key, name, tracking)
+            again = result is not None
+            if result is None:
+                result = run_baseline(name, scorer, self.run, self.splits, root)
+                result = replace(result, id=uuid.uuid4().hex, key=key)
+                result.save(folder)
+                _say_unfinished(result, self.run.on_error, root)
+            if tracking.enabled:
+                from rwkv_sweep.tracking import track_result
+
+                track_result(tracking, result, folder, parent, again)
+
+
+def _say_unfinished(result: Result, on_error: str, root: Path) -> None:
+    """Report a baseline without a figure; one that failed ends the sweep where `on_error=stop`, as a job would."""
+    if result.status == FINISHED or result.error is None:
+        return
+    failed = result.status not in FINDINGS
+    say(f"{result.name} {result.status.lower()}: {result.error['message']}", error=failed)
+    if failed and on_error == "stop":
+        write_atomically(root / STOP_FILE, result.name + "\n")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came out of the checks of a sweep's runs.
+
+    Attributes:
+        prepared: data and baselines, once for all runs that share them.
+        same_as: of each run the number of the first run that is the same one: its own, unless its layers were named
+            before by another name (`final`, `-1` and `12`) or by the same.
+    """
+
+    prepared: list[Prepared]
+    same_as: list[int]
+
+
+def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
+    """Check every run's model shape, layers, aggregation, device and data.
+
+    Args:
+        device_here: whether the runs' device is this machine's; a cluster's is known to its nodes alone.
+
+    Raises:
+        UserError: the first thing found wrong.
+        UnsupportedError: this device, or what is installed, can run none of them.
+    """
+    prepared: dict[str, Prepared] = {}
+    shapes: dict[str, Shape] = {}
+    fits: set[str] = set()
+    unsupported: list[UnsupportedError] = []
+    first_of: dict[str, int] = {}
+    same_as: list[int] = []
+    runs = list(runs)
+    _require_model_path_read(runs)
+    for number, run in enumerate(runs):
+        model = repr(run.model)
+        if model not in shapes:
+            with refusals_of("model.path", run.model.path):
+                shapes[model] = check_model(run.model)
+        layers = resolve_layers(run.layer, shapes[model].num_hidden_layers)
+        same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
+        try:
+            check_run(run, shapes[model], device_here)
+        except UnsupportedError as error:
+            # The job will be recorded as unsupported; a command of nothing but such jobs is refused.
+            unsupported.append(error)
+        key = data_key(run)
+        if key not in prepared:
+            with refusals_of("dataset.path", run.dataset.path):
+                splits = load_splits(run.dataset)
+            prepared[key] = Prepared(run, splits, load_baselines(run))
+        fit = repr((run.pooling, run.postprocess, run.dataset))
+        if fit not in fits:
+            _check_fit(run)
+            fits.add(fit)
+    if unsupported and len(unsupported) == len(same_as):
+        raise unsupported[0]
+    return Checked(list(prepared.values()), same_as)
+
+
+def _require_model_path_read(runs: list[RunConfig]) -> None:
+    """Raises UserError where `model.path` is given, and no run reads it: each would be of another model than asked."""
+    given = [run.model for run in runs if run.model.path is not None]
+    if given and not any(model.source in READ_FROM_PATH for model in given):
+        model = given[0]
+        raise UserError(
+            f"model.path={model.path} is not read with model={model.name}: valid is model=local model.path={model.path}"
+        )
+
+
+def _check_fit(run: RunConfig) -> None:
+    """Raises UserError where the texts that pooling or post-processing is fitted on cannot be read."""
+    if run.pooling.name == IDF:
+        load_corpus(run.pooling, run.dataset)
+    if run.postprocess.name != "none" and run.postprocess.fit is not None:
+        load_fit_split(run.dataset, run.postprocess.fit)
+
+
+def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:
+    """Check a run of a model of this shape, without loading weights or data, and return its layers.
+
+    Raises:
+        UserError: a layer, pooling, aggregation, device or precision that cannot be.
+        UnsupportedError: a precision that this device cannot run, everything else being right.
+    """
+    layers = resolve_layers(run.layer, shape.num_hidden_layers)
+    check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
+    check_aggregation(run.aggregation, layers)
+    check_selection(run.precision, shape.num_hidden_layers, shape.lacking_kinds)
+    if isinstance(shape, EncoderShape):
+        check_hf_run(run, shape)
+    if device_here:
+        check_precision(run.precision, resolve_device(run.device))
+    return layers

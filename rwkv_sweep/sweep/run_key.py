@@ -1,0 +1,130 @@
+"""The key of a run: what was asked for, of which model and data, by which code. Equal keys, equal runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rwkv_sweep.config.schema import DatasetConfig, RunConfig
+from rwkv_sweep.data.splits import load_splits
+from rwkv_sweep.embedding.pooling import IDF
+from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
+from rwkv_sweep.hardware.devices import resolve_device
+from rwkv_sweep.models.loading import identify_model
+from rwkv_sweep.utils.path_values import existing_file
+from rwkv_sweep.utils.source_digest import source_digest
+
+DECIDING = (
+    "config",
+    "data",
+    "embedding",
+    "evaluation",
+    "hardware",
+    "models",
+    "ops",
+    "profiling",
+    "stats",
+    "sweep/run.py",
+)
+"""Sources that decide results; a change of any of them makes every finished run one of another program."""
+
+_HOW_IT_IS_RUN = ("tracking", "store", "report", "resume", "isolate", "timeout_s", "on_error")
+"""Keys of a run that leave its numbers alone."""
+
+
+def run_key(run: RunConfig) -> str:
+    """32 hex digits over the config (without paths and what merely says how it is run), the content of model, tokenizer
+    and data, the kind of device and the code.
+
+    Raises:
+        UserError: model, data or device are not there.
+    """
+    asked = {key: value for key, value in asdict(run).items() if key not in _HOW_IT_IS_RUN}
+    for group in ("model", "dataset", "word_vectors"):
+        asked[group].pop("path")
+    asked["pooling"].pop("corpus")
+    for tokenizer in ("tokenizer", "foreign_tokenizer"):
+        asked["model"].pop(tokenizer)
+    asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
+    content = {"model": identify_model(run.model), "data": data_content(run), "words": word_vectors_content(run)}
+    content["idf"] = corpus_content(run)
+    return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
+
+
+def baseline_key(name: str, run: RunConfig) -> str:
+    """As `run_key`, of a baseline."""
+    dataset = {key: value for key, value in asdict(run.dataset).items() if key != "path"}
+    asked = {"name": name, "dataset": dataset, "bootstrap": run.bootstrap, "seed": run.seed}
+    asked["measure"] = asdict(run.measure)
+    content = {"data": data_content(run), "words": word_vectors_content(run)}
+    return _digest({"kind": "baseline", "asked": asked, "content": content, "code": code_digest()})
+
+
+def code_digest() -> str:
+    """Digest of the sources that `DECIDING` names."""
+    return source_digest(*DECIDING)
+
+
+def data_content(run: RunConfig) -> list[str]:
+    """Fingerprints of the scored splits, and of the one that post-processing is fitted on."""
+    found = list(_split_prints(repr(run.dataset), _stamp(run.dataset.path), run.dataset))
+    if run.postprocess.name != "none" and run.postprocess.fit is not None:
+        fitted = replace(run.dataset, splits=[run.postprocess.fit])
+        found += _split_prints(repr(fitted), _stamp(fitted.path), fitted)
+    return found
+
+
+def corpus_content(run: RunConfig) -> list[str]:
+    """Fingerprints of the split or the file in which the run's `pooling=idf` counts tokens; none without one."""
+    found: list[str] = []
+    if run.pooling.name == IDF and run.pooling.fit is not None:
+        counted = replace(run.dataset, splits=[run.pooling.fit])
+        found += _split_prints(repr(counted), _stamp(counted.path), counted)
+    if run.pooling.name == IDF and run.pooling.corpus is not None:
+        path = existing_file("pooling.corpus", run.pooling.corpus, "a text file with one text a line")
+        found.append(_file_digest(path, _stamp(str(path))))
+    return found
+
+
+def word_vectors_content(run: RunConfig) -> str | None:
+    """SHA-256 of the word vectors' file, where they are a baseline of the run."""
+    if "word_vectors" not in run.baselines:
+        return None
+    path = existing_file("word_vectors.path", run.word_vectors.path or WORD_VECTORS, "a file of word vectors")
+    return _file_digest(path, _stamp(str(path)))
+
+
+def _split_prints(text: str, stamp: object, cfg: DatasetConfig) -> tuple[str, ...]:
+    if (text, stamp) not in _prints:
+        _prints[text, stamp] = tuple(split.fingerprint for split in load_splits(cfg, scored=False))
+    return _prints[text, stamp]
+
+
+_prints: dict[tuple[str, object], tuple[str, ...]] = {}
+"""Fingerprints of splits by config and by the sizes and times of their files: jobs of one process read them once."""
+
+
+@functools.lru_cache(maxsize=16)
+def _file_digest(path: Path, stamp: object) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _stamp(path: str | None) -> object:
+    """Sizes and times of the files at a path, one of them alone or a folder's; None where there is nothing."""
+    if path is None:
+        return None
+    root = Path(path).expanduser()
+    files = sorted(root.iterdir()) if root.is_dir() else [root]
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]

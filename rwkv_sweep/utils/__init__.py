@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of sweeps: console, files, secrets, signals, processes, stage timers."""

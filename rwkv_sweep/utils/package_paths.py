@@ -1,0 +1,8 @@
+"""Where this package and what is shipped with it lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+ASSETS = PACKAGE / "assets"

@@ -1,0 +1,101 @@
+"""Which module of a package imports which, and what of that goes against the order of its packages."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+Imports = dict[str, set[str]]
+
+
+def imports(root: Path) -> Imports:
+    """Modules below the folder `root` that each of its modules imports, wherever in its text; names are dotted and
+    start with that of `root`."""
+    paths = {_name(root, path): path for path in sorted(root.rglob("*.py"))}
+    return {name: {target for target in _imported(path, paths) if target != name} for name, path in paths.items()}
+
+
+def _name(root: Path, path: Path) -> str:
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in modules else node.module
+
+
+def package_of(module: str, packages: set[str]) -> str:
+    """The package that a module lies in; a package's `__init__` lies in the package."""
+    return module if module in packages else module.rpartition(".")[0]
+
+
+def between_packages(found: Imports, packages: set[str]) -> Imports:
+    graph: Imports = defaultdict(set)
+    for module, targets in found.items():
+        own = package_of(module, packages)
+        graph[own] |= {package_of(target, packages) for target in targets} - {own}
+    return dict(graph)
+
+
+def cycle(graph: Imports) -> list[str]:
+    """Names along one cycle, empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def packages(root: Path) -> set[str]:
+    return {_name(root, path) for path in root.rglob("__init__.py")}
+
+
+def faults(root: Path, order: list[str], anywhere: set[str]) -> list[str]:
+    """What breaks the rules, a line each.
+
+    Args:
+        order: packages right below `root`, those that may import the rest first.
+        anywhere: modules at the top that every package may import.
+    """
+    found, known = imports(root), packages(root)
+    lines = [f"{path.name} lies at the top" for path in sorted(root.glob("*.py")) if _at_top(path, anywhere)]
+    for module, targets in found.items():
+        for target in sorted(targets):
+            if target.split(".")[1:] and target.split(".")[1] not in anywhere:
+                lines += _order_fault(module, target, order) + _parent_fault(module, target, known)
+    for name, graph in (("modules", found), ("packages", between_packages(found, known))):
+        around = cycle({key: {t for t in ts if t not in _free(root, anywhere)} for key, ts in graph.items()})
+        lines += [f"{name} import each other: {' -> '.join(around)}"] if around else []
+    return lines
+
+
+def _free(root: Path, anywhere: set[str]) -> set[str]:
+    return {root.name, *(f"{root.name}.{name}" for name in anywhere)}
+
+
+def _at_top(path: Path, anywhere: set[str]) -> bool:
+    return path.stem not in {"__init__", "__main__", *anywhere}
+
+
+def _order_fault(module: str, target: str, order: list[str]) -> list[str]:
+    own, other = (name.split(".")[1] if "." in name else "" for name in (module, target))
+    if own in ("", "__main__", other):
+        return []
+    unknown = [name for name in (own, other) if name not in order]
+    if unknown:
+        return [f"{module} imports {target}: {unknown[0]} has no place in the order"]
+    return [] if order.index(own) < order.index(other) else [f"{module} imports {target}, which lies above it"]
+
+
+def _parent_fault(module: str, target: str, known: set[str]) -> list[str]:
+    own, other = package_of(module, known), package_of(target, known)
+    return [f"{module} imports {target}, of a package it lies in"] if own.startswith(f"{other}.") else []

@@ -1,0 +1,173 @@
+"""RWKV-7 as a run meets it: named by a config, in every precision, with its audit, its state, and from each layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.embedding.pooling import STATE, vector_size
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.generations import generation_of
+from rwkv_sweep.models.loading import check_model, identify_model, load_model, model_shape
+from rwkv_sweep.models.quantization import audit
+from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
+from rwkv_sweep.models.rwkv7.network import Rwkv7Model
+from tests.rwkv7_checkpoints import Sizes, author_checkpoint, fla_names, linear_factors, native_names, numpy_layers
+from tests.small_models import CPU, FP32, encoder_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES = Sizes(blocks=3, heads=2, head_size=64, wide=256, ranks=(16, 16, 8, 24))
+SENTENCES = ["The cat sat on the mat.", "A", "A longer sentence than the first one was, with a comma."]
+SETTINGS = {"model_type": "rwkv7", "hidden_size": 128, "num_hidden_layers": 3, "vocab_size": 256, "head_dim": 64}
+
+
+def local(path: Path) -> ModelConfig:
+    return ModelConfig(name="local", source="local", path=str(path), tokenizer="bytes")
+
+
+def folder_of(path: Path, tensors: dict[str, Tensor], **settings: Any) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({**SETTINGS, **settings}))
+    save_file(tensors, path / "model.safetensors")
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """One model in the four layouts, and in a folder whose config.json calls it something else."""
+    checkpoint = author_checkpoint(SIZES)
+    torch.save(checkpoint, folder / "author.pth")
+    return [
+        folder / "author.pth",
+        folder_of(folder / "fla", fla_names(checkpoint), norm_eps=1e-5),
+        folder_of(folder / "transformers", native_names(checkpoint), norm_eps=1e-5),
+        folder_of(folder / "linear", linear_factors(checkpoint), embedding_layer_norm_fused=True),
+        folder_of(folder / "other_name", native_names(checkpoint), model_type="goose"),
+    ]
+
+
+@pytest.fixture
+def author_file(tmp_path: Path) -> Path:
+    path = tmp_path / "author.pth"
+    torch.save(author_checkpoint(SIZES), path)
+    return path
+
+
+def test_every_layout_is_recognized_and_gives_the_same_vectors(tmp_path: Path) -> None:
+    layers, found = [EMBEDDING, 0, 1, 2, 3], []
+    for path in checkpoints(tmp_path):
+        config = local(path)
+        shape = check_model(config)
+        assert isinstance(shape, Rwkv7Config) and shape.num_hidden_layers == 3 and shape.decay_rank == 16
+        assert model_shape(config).hidden_size == 128 and len(identify_model(config)[0]) == 16
+        found.append(encoder_of(config).encode(SENTENCES, layers, ["mean"])["mean"])
+    assert all(torch.equal(vectors, found[0]) for vectors in found[1:])
+    expected = numpy_layers(author_checkpoint(SIZES), list(SENTENCES[0].encode())).mean(1)
+    torch.testing.assert_close(found[0][:, 0].double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_of_a_folder_whose_weights_are_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**SETTINGS, "intermediate_size": None, "v_low_rank_dim": 32}))
+    shape = model_shape(local(tmp_path))
+    assert shape == Rwkv7Config(256, 128, 3, 64, 0, 0, 0, 32, 0)
+    for key, value in (("hidden_size", None), ("num_hidden_layers", "12"), ("vocab_size", 0), ("head_dim", 63)):
+        (tmp_path / "config.json").write_text(json.dumps({**SETTINGS, key: value}))
+        with pytest.raises(UserError, match=r"config\.json") as raised:
+            model_shape(local(tmp_path))
+        assert key in str(raised.value).replace("head_size", "head_dim") and "\n" not in str(raised.value)
+
+
+def test_the_state_is_pooled(author_file: Path) -> None:
+    encoder = encoder_of(local(author_file))
+    shape = encoder.loaded.model.config
+    vectors = encoder.encode(SENTENCES, [0, 2], [STATE, "mean"])
+    assert vectors[STATE].shape == (2, 3, vector_size(STATE, shape)) and vector_size(STATE, shape) == 2 * 64 * 64
+    alone = encoder.encode(SENTENCES[:1], [2], [STATE])[STATE]
+    torch.testing.assert_close(alone[0, 0], vectors[STATE][1, 0], rtol=1e-4, atol=1e-5)
+
+
+KINDS = {
+    "time_mix.receptance",
+    "time_mix.key",
+    "time_mix.value",
+    "time_mix.output",
+    "channel_mix.key",
+    "channel_mix.value",
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "quantization", "least"),
+    [
+        ("bfloat16", "none", 0.999),
+        ("float16", "none", 0.9999),
+        ("float32", "int8", 0.99),
+        ("float32", "int8_dynamic", 0.99),
+        ("float32", "nf4", 0.9),
+        ("float16", "fp4", 0.85),
+    ],
+)
+def test_precisions_stay_near_fp32_and_their_audit_sees_all_linear_layers(
+    author_file: Path, base: str, quantization: str, least: float
+) -> None:
+    precision = PrecisionConfig(quantization, base, quantization)
+    exact = encoder_of(local(author_file)).encode(SENTENCES, [0, 1, 2], ["mean"])["mean"]
+    encoder = encoder_of(local(author_file), precision)
+    vectors = encoder.encode(SENTENCES, [0, 1, 2], ["mean"])["mean"]
+    assert torch.cosine_similarity(vectors, exact, dim=-1).min() > least
+    assert not torch.equal(vectors, exact)
+    entries = audit(encoder.loaded.model, precision, CPU).entries
+    linear = [entry for entry in entries if "." in entry.kind]
+    assert {entry.kind for entry in linear} == KINDS and len(linear) == 3 * len(KINDS)
+    assert all(entry.quantized == (quantization != "none") for entry in linear)
+    assert {entry.kind for entry in entries} - KINDS == {"embedding", "vector", "low_rank"}
+    assert {entry.stored for entry in entries if entry.kind == "vector"} == {"float32"}
+
+
+def test_blocks_and_modules_can_be_chosen(author_file: Path) -> None:
+    precision = PrecisionConfig("some", "float32", "int8_dynamic", blocks=[0, 2], modules=["channel_mix", "output"])
+    model = load_model(local(author_file), precision, CPU).model
+    quantized = {(e.block, e.kind) for e in audit(model, precision, CPU).entries if e.quantized}
+    kinds = ("time_mix.output", "channel_mix.key", "channel_mix.value")
+    assert quantized == {(block, kind) for block in (0, 2) for kind in kinds}
+
+
+@pytest.mark.parametrize("modules", ["gate", ["time_mix.gate", "channel_mix.receptance"]])
+def test_modules_that_this_generation_lacks_are_refused(author_file: Path, modules: object) -> None:
+    precision = PrecisionConfig("some", "float32", "int8_dynamic", modules=modules)
+    message = r"precision\.modules=.*names no linear layer .* valid are all, .*channel_mix\.value"
+    with pytest.raises(UserError, match=message):
+        load_model(local(author_file), precision, CPU)
+
+
+def test_random_weights_of_this_generation() -> None:
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_blocks": 2, "head_size": 16, "intermediate_size": 96}
+    config = ModelConfig(name="r", source="random", vocab_size=256, generation=7, **sizes)
+    one, two = load_model(config, FP32, CPU), load_model(config, FP32, CPU)
+    assert isinstance(one.model, Rwkv7Model) and not one.trained and one.fingerprint == two.fingerprint
+    assert identify_model(config)[0] == one.fingerprint and model_shape(config) == one.model.config
+    assert one.model.config.num_heads == 4 and one.model.config.intermediate_size == 96
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
+    prints = {load_model(ModelConfig(**{**vars(config), "generation": g}), FP32, CPU).fingerprint for g in (None, 6, 7)}
+    assert len(prints) == 2
+    with pytest.raises(UserError, match=r"model\.generation=5 is not known: valid are 6, 7"):
+        model_shape(ModelConfig(**{**vars(config), "generation": 5}))
+
+
+def test_tags_say_what_runs(author_file: Path) -> None:
+    loaded = load_model(local(author_file), FP32, CPU)
+    assert loaded.kernel_tags["wkv"] == "fused" and loaded.kernel_tags["blocks"].startswith("fused (numba")
+
+
+def test_both_generations_are_told_apart(shared_models: Path) -> None:
+    numbers = {path.name[4]: generation_of(path).number for path in shared_models.glob("rwkv[67]-tiny-bytes.pth")}
+    assert numbers == {"6": 6, "7": 7}

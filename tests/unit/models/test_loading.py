@@ -1,0 +1,97 @@
+"""Models of each source, and one clear line for what a model config lacks or the hub does not give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rwkv_sweep.config.schema import ModelConfig
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.loading import load_model, model_shape
+from rwkv_sweep.models.pretrained import locate
+from rwkv_sweep.models.rwkv6.checkpoint import fingerprint
+from tests.small_models import CPU, FP32, checkpoint_lm, save_folder, save_original
+
+
+@pytest.fixture
+def weights() -> dict[str, Tensor]:
+    return dict(checkpoint_lm().state_dict())
+
+
+def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]) -> None:
+    path = save_original(tmp_path / "m.pth", weights)
+    local = load_model(ModelConfig(name="l", source="local", path=str(path), tokenizer="bytes"), FP32, CPU)
+    assert local.trained and local.fingerprint == fingerprint(path) and local.tokenizer.name == "bytes"
+    assert not local.model.training and not any(p.requires_grad for p in local.model.parameters())
+    found = local.model.state_dict()
+    assert all(torch.equal(found[name[5:]], weight) for name, weight in weights.items() if name.startswith("rwkv."))
+
+    with pytest.raises(UserError, match=r"model\.source=assets, but no model lies in .*model=local"):
+        monkeypatch.setattr(locate, "MODEL", tmp_path / "none")
+        model_shape(ModelConfig(name="tiny", source="assets"))
+    monkeypatch.setattr(locate, "MODEL", save_folder(tmp_path / "assets", weights, "safetensors"))
+    assert load_model(ModelConfig(name="tiny", source="assets", tokenizer="bytes"), FP32, CPU).trained
+
+    sizes = {"hidden_size": 32, "num_blocks": 2, "head_size": 16, "intermediate_size": 64, "vocab_size": 256}
+    random = ModelConfig(name="r", source="random", **sizes)  # type: ignore[arg-type]
+    one, two = load_model(random, FP32, CPU), load_model(random, FP32, CPU)
+    assert not one.trained and one.fingerprint == two.fingerprint and one.tokenizer.name == "bytes"
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ModelConfig(name="l", source="local"), r"model\.path=null must be given"),
+        (ModelConfig(name="h", source="hub"), r"model\.id must be given"),
+        (ModelConfig(name="x", source="s3"), r"model\.source=s3 is not known: valid are assets, hub"),
+        (ModelConfig(name="r", source="random", hidden_size=32), r"needs model\.num_blocks, which is None"),
+        (
+            ModelConfig("r", "random", None, None, None, None, 32, 2, 12, 64, 256),
+            r"model\.hidden_size=32 is not a multiple of model\.head_size=12",
+        ),
+    ],
+)
+def test_an_incomplete_model_config_is_told(config: ModelConfig, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model_shape(config)
+
+
+def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    config = ModelConfig(name="finch", source="hub", id="RWKV/v6-Finch-1B6-HF", revision="abc", tokenizer="world")
+    message = (
+        r"RWKV/v6-Finch-1B6-HF at revision abc .*Name or service.*config\.json and pytorch_model\.bin.*model=local"
+    )
+    for attempt in (lambda: model_shape(config), lambda: load_model(config, FP32, CPU)):
+        with pytest.raises(UserError, match=message):
+            attempt()
+
+
+def test_the_hub_is_asked_only_for_what_the_cache_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]
+) -> None:
+    """The cache holds config.json alone, as after a check of `layer`; the repository has .bin weights."""
+    cache, calls = tmp_path / "cache", []
+    save_folder(cache, weights, "bin")
+    stored = (cache / "pytorch_model.bin").read_bytes()
+    (cache / "pytorch_model.bin").unlink()
+
+    def download(_: str, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        calls.append((local_files_only, allow_patterns[-1]))
+        if not local_files_only and "pytorch_model*.bin*" in allow_patterns:
+            (cache / "pytorch_model.bin").write_bytes(stored)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    config = ModelConfig(name="finch", source="hub", id="a/b", revision="c", tokenizer="bytes")
+    assert model_shape(config).hidden_size == 32 and calls == [(True, "tokenizer.json")]
+    assert load_model(config, FP32, CPU).trained
+    assert calls[-1] == (False, "pytorch_model*.bin*") and (False, "model*.safetensors*") in calls

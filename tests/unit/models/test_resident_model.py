@@ -1,0 +1,60 @@
+"""The model that stays loaded between jobs."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.models import resident_model
+from rwkv_sweep.models.loading import MODEL
+from rwkv_sweep.models.resident_model import release_model, warm_model
+
+CPU = torch.device("cpu")
+FP32 = PrecisionConfig(name="fp32", base="float32")
+FP16 = PrecisionConfig(name="fp16", base="float16")
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> Iterator[None]:
+    release_model()
+    yield
+    release_model()
+
+
+def local(folder: Path) -> ModelConfig:
+    return ModelConfig(name="local", source="local", path=str(folder))
+
+
+def test_the_same_model_is_loaded_once(tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    first = warm_model(local(tmp_path / "model"), FP32, CPU)
+    assert warm_model(local(tmp_path / "model"), FP32, CPU) is first
+
+
+def test_another_precision_or_file_is_loaded_and_the_old_model_is_gone_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    cfg, real, alive = local(tmp_path / "model"), resident_model.load_model, []
+
+    def load(*args: object) -> object:
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in seen))
+        loaded = real(*args)  # type: ignore[arg-type]
+        seen.append(weakref.ref(loaded.model))
+        return loaded
+
+    seen: list[weakref.ref[torch.nn.Module]] = []
+    monkeypatch.setattr(resident_model, "load_model", load)
+    warm_model(cfg, FP32, CPU)
+    assert warm_model(cfg, FP16, CPU).kernel_tags["precision"] == "fp16"
+    (tmp_path / "model" / "config.json").touch()
+    warm_model(cfg, FP16, CPU)
+    assert alive == [0, 0, 0]

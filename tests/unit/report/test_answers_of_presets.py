@@ -1,0 +1,239 @@
+"""The answers of the two presets over made-up sweeps: each statement recomputed from the raw records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwkv_sweep.records.results import UNSUPPORTED
+from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
+from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.report import write_report
+from rwkv_sweep.report.aggregation.statements import BestAggregation, Control, EarlyExit, Memory, Overheads
+from rwkv_sweep.report.answers import find
+from rwkv_sweep.report.common.findings import Findings
+from rwkv_sweep.report.common.statements import Plain
+from rwkv_sweep.report.common.text import escaped
+from rwkv_sweep.report.quantization.statements import Losses, OverBase, Sizes, Unsupported, Verdict
+from rwkv_sweep.report.summary import print_summary
+from rwkv_sweep.report.sweep_page import write_page
+from tests.made_up_sweeps import SweepWriter, around
+from tests.recomputed import Raw, family, holm, models, raw_records
+
+UNTRACKED = {"enabled": False, "uri": "", "artifacts": "", "experiment": ""}
+REGIMES = {"in packed batches": ("over_fp32", "batch"), "for single pairs": ("pair_over_fp32", "latency")}
+NAMES = ("precision.base", "precision.quantization", "precision.blocks", "precision.modules")
+
+
+def precisions(**speeds: tuple[float, float, float]) -> Callable[[SweepWriter], None]:
+    """A sweep of fp32, bf16 and others: speed in batches, for pairs, and change of Spearman, of each."""
+
+    def fill(sweep: SweepWriter) -> None:
+        for seed, (name, (batches, pairs, change)) in enumerate({"fp32": (1.0, 1.0, 0.0), **speeds}.items()):
+            base = "float32" if name == "fp32" else "bfloat16"
+            kind = "none" if name in ("fp32", "bf16") else name
+            more = {"memory/weights_without_embedding_mib": 40.0 if name == "fp32" else 20.0 if name == "bf16" else 7.0}
+            if name != "fp32":
+                more |= around("speedup/over_fp32", batches, 0.04) | around("speedup/pair_over_fp32", pairs, 0.04)
+                more |= around("parity/spearman_delta", change, 0.004)
+                more |= {"parity/spearman_delta_p": 0.001 if abs(change) > 0.004 else 0.6}
+            dotted = dict(zip(NAMES, (base, kind, "all", "all"), strict=True))
+            sweep.run(0.4 + change, 5.0, seed, compared=False, precision=name, dotted=dotted, more=more)
+        sweep.failed("a CPU has no fp8", status=UNSUPPORTED, precision="fp8")
+
+    return fill
+
+
+def layers(**ratios: float) -> Callable[[SweepWriter], None]:
+    """A sweep of the final layer, layer 5 and aggregations of all layers: time over the final layer's, of each."""
+
+    def fill(sweep: SweepWriter) -> None:
+        for seed, (name, ratio) in enumerate({"final": 1.0, "5": 0.5, **ratios}.items()):
+            single = name in ("final", "5")
+            more = {"overhead/memory_mib": 0.1 * seed, "overhead/naive_memory_mib": 40.0 + seed}
+            for kind in ("latency", "batch"):
+                more |= around(f"overhead/{kind}_ratio", ratio + 0.01 * (kind == "batch"), 0.02)
+                more |= around(f"overhead/naive_{kind}_ratio", ratio + 0.2, 0.02)
+            if name != "final":
+                more |= {**around("final/delta", 0.01 * seed, 0.03), "final/delta_p": 0.5 if seed % 2 else 0.0001}
+            how = "none" if single else name
+            sweep.run(0.3 + 0.01 * seed, 5.0, seed, layer=name if single else "all", aggregation=how, more=more)
+
+    return fill
+
+
+SWEEPS: dict[str, tuple[str, Callable[[SweepWriter], None]]] = {
+    "quantizing is faster": ("quantization", precisions(bf16=(1.5, 1.2, 0.0), nf4=(2.0, 1.5, 0.001))),
+    "quantizing is slower": ("quantization", precisions(bf16=(1.5, 1.2, 0.0), nf4=(0.6, 0.5, -0.001))),
+    "batches faster, pairs slower": ("quantization", precisions(bf16=(1.5, 0.9, 0.0), nf4=(1.8, 0.8, 0.0))),
+    "a tie, with a loss": ("quantization", precisions(bf16=(1.5, 1.2, 0.0), nf4=(1.51, 1.21, -0.05))),
+    "aggregating is slower": ("aggregation_overhead", layers(mean=1.2, max=1.1)),
+    "no overhead to be measured": ("aggregation_overhead", layers(mean=1.01, max=1.0)),
+    "aggregating is faster": ("aggregation_overhead", layers(mean=0.8)),
+}
+
+
+def run_of(records: list[Raw], key: str, value: str) -> Raw:
+    return next(each for each in models(records) if each["params"][key] == value)
+
+
+def bounds(record: Raw, key: str) -> tuple[float, float, float]:
+    values = [record["metrics"][f"{key}{suffix}"] for suffix in ("", "_lo", "_hi")]
+    return values[0], values[1], values[2]
+
+
+def check_verdict(told: Verdict, records: list[Raw]) -> None:
+    for each in told.fastest:
+        key = f"speedup/{REGIMES[each.where][0]}"
+        speeds = {run["params"]["precision"]: run["metrics"].get(key, 1.0) for run in models(records)}
+        quickest = max(speeds, key=speeds.__getitem__)
+        if each.ratio is None:
+            assert quickest == "fp32" or bounds(run_of(records, "precision", quickest), key)[1] <= 1
+            continue
+        assert each.labels[0] == quickest
+        value, lo, hi = bounds(run_of(records, "precision", quickest), key)
+        assert (each.ratio.value, each.ratio.lo, each.ratio.hi) == pytest.approx((value, lo, hi))
+        assert lo > 1 and f"{quickest}" in told.text and f"{value:.2f} times the speed of fp32" in told.text
+        lost = {loss.label for loss in each.cost}
+        assert lost == {name for name in each.labels if _changes(records)[name]}
+
+
+def _changes(records: list[Raw]) -> dict[str, bool]:
+    """Whether each precision changes Spearman by more than noise, after Holm's correction."""
+    p_values = {
+        run["params"]["precision"]: run["metrics"]["parity/spearman_delta_p"]
+        for run in models(records)
+        if "parity/spearman_delta_p" in run["metrics"]
+    }
+    return {name: p <= 0.05 for name, p in holm(p_values).items()}
+
+
+def check_over_base(told: OverBase, records: list[Raw]) -> None:
+    key = f"speedup/{REGIMES[told.where][0]}"
+    (own, own_lo, own_hi), (base, base_lo, base_hi) = (
+        bounds(run_of(records, "precision", name), key) for name in ("nf4", "bf16")
+    )
+    slower, faster = own_hi / base_lo < 1, own_lo / base_hi > 1
+    (listed,) = [*told.faster, *told.slower, *told.alike]
+    assert listed[:2] == ("nf4", "bf16") and listed[2] == pytest.approx(own / base)
+    # The corners of both intervals are wider than their quotient's: what they leave out is beyond noise for certain.
+    assert not slower or listed in told.slower
+    assert not faster or listed in told.faster
+
+
+def check_losses(told: Losses, records: list[Raw]) -> None:
+    changes = _changes(records)
+    assert {loss.label: loss.is_shown for loss in told.losses} == changes
+    for loss in told.losses:
+        assert loss.delta.value == run_of(records, "precision", loss.label)["metrics"]["parity/spearman_delta"]
+    assert ("by more than noise" in told.text) == any(changes.values())
+
+
+def check_sizes(told: Sizes, records: list[Raw]) -> None:
+    mib = {r["params"]["precision"]: r["metrics"]["memory/weights_without_embedding_mib"] for r in models(records)}
+    assert (told.whole, told.smallest) == (mib["bf16"], mib["nf4"]) and told.labels == ["nf4"]
+    assert f"{mib['nf4'] / mib['bf16']:.0%}" in told.text
+
+
+def check_overheads(told: Overheads, records: list[Raw]) -> None:
+    final = run_of(records, "layer", "final")
+    for regime in told.regimes:
+        key = f"overhead/{REGIMES[regime.where][1]}_ratio"
+        _, low, high = bounds(final, key)
+        ratios = {r["params"]["aggregation"]: bounds(r, key) for r in models(records) if r["params"]["layer"] == "all"}
+        assert {label.split()[0]: (each.value, each.lo, each.hi) for label, each in regime.ratios} == ratios
+        slower = {name for name, (value, lo, _) in ratios.items() if lo > 1 and value > high}
+        assert {label.split()[0] for label, _ in regime.slower} == slower
+        if not slower:
+            bound = (max(1.0, *(hi for *_, hi in ratios.values())) - 1) * 100
+            assert "none was measured" in regime.told
+            assert f"at most {bound:.0f} %" in regime.told or f"at most {bound:.1f} %" in regime.told
+        assert regime.control is not None and (regime.control.lo, regime.control.hi) == (low, high)
+
+
+def check_control(told: Control, records: list[Raw]) -> None:
+    final = run_of(records, "layer", "final")
+    for where, ratio in told.ratios:
+        assert (ratio.value, ratio.lo, ratio.hi) == bounds(final, f"overhead/{REGIMES[where][1]}_ratio")
+
+
+def check_memory(told: Memory, records: list[Raw]) -> None:
+    several = [record["metrics"] for record in models(records) if record["params"]["layer"] == "all"]
+    assert told.streamed == max(each["overhead/memory_mib"] for each in several)
+    assert told.kept == max(each["overhead/naive_memory_mib"] for each in several)
+    slowest = max(each[f"overhead/naive_{kind}_ratio"] for each in several for kind in ("latency", "batch"))
+    assert told.kept_ratio is not None and told.kept_ratio[2].value == slowest
+
+
+def check_best_aggregation(told: BestAggregation, records: list[Raw]) -> None:
+    several = [record for record in models(records) if record["params"]["layer"] == "all"]
+    best = max(several, key=lambda each: each["metrics"]["quality/spearman"])
+    adjusted = holm(family(records))
+    assert told.label.split()[0] == best["params"]["aggregation"] and told.among == len(several)
+    assert told.adjusted == pytest.approx(adjusted[best["name"], "final"]) and told.family == len(adjusted)
+    assert told.survives == (adjusted[best["name"], "final"] <= 0.05)
+    assert told.delta is not None and told.delta.value == best["metrics"]["final/delta"]
+
+
+def check_early_exit(told: EarlyExit, records: list[Raw]) -> None:
+    early = run_of(records, "layer", "5")
+    ((label, depth, ratio),) = told.ends
+    assert (label, depth, ratio.value) == ("layer 5", 6, early["metrics"]["overhead/latency_ratio"])
+    assert told.best is not None and told.best[1].value == early["metrics"]["final/delta"]
+    assert told.survives == (holm(family(records))[early["name"], "final"] <= 0.05)
+
+
+CHECKS: dict[type, Callable[[Any, list[Raw]], None]] = {
+    Verdict: check_verdict,
+    OverBase: check_over_base,
+    Losses: check_losses,
+    Sizes: check_sizes,
+    Overheads: check_overheads,
+    Control: check_control,
+    Memory: check_memory,
+    BestAggregation: check_best_aggregation,
+    EarlyExit: check_early_exit,
+}
+
+
+def made(case: str, root: Path) -> tuple[SweepWriter, Findings]:
+    report, fill = SWEEPS[case]
+    sweep = SweepWriter(root, pairs=200, report=report)
+    fill(sweep)
+    return sweep, find(SweepRecord.load(root), sweep_results(root), result_folders(root))
+
+
+@pytest.mark.parametrize("case", SWEEPS)
+def test_each_statement_is_what_the_records_say(case: str, tmp_path: Path) -> None:
+    sweep, findings = made(case, tmp_path / "s")
+    (section,) = findings.answer.sections
+    records = raw_records(sweep.root)
+    for statement in section.statements:
+        if not isinstance(statement, (Plain, Unsupported)):
+            CHECKS[type(statement)](statement, records)
+        assert not re.search(r"\([^)]*\(|\[", statement.text), "no nested brackets"
+    checked = {type(statement) for statement in section.statements}
+    assert checked >= (
+        {Verdict, OverBase, Losses, Sizes} if "quant" in SWEEPS[case][0] else {Overheads, Control, Memory}
+    )
+
+
+@pytest.mark.parametrize("case", SWEEPS)
+def test_terminal_page_and_report_say_the_same(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, findings = made(case, tmp_path / "s")
+    sentences = [sentence for _, told in findings.answer.bullets() for sentence in told]
+    page = re.search(r'id="data">(.*?)</script>', write_page(sweep.root).read_text("utf-8"), re.S)
+    assert page is not None
+    assert json.loads(page[1])["answer"]["sections"] == [{"name": "", "sentences": sentences}]
+    report = write_report(SWEEPS[case][0], findings.records.results, sweep.root)[0].read_text("utf-8")
+    record = replace(SweepRecord.load(sweep.root), tracking=UNTRACKED)
+    print_summary(findings.records.results, record, sweep.root, findings.answer)
+    shown = capsys.readouterr().out
+    for sentence in sentences:
+        assert f"- {escaped(sentence)}\n" in report and f"- {sentence}\n" in shown
