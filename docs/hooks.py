@@ -1,7 +1,7 @@
-"""For mkdocs: pages that stand elsewhere in the repository, and links between the two.
+"""For mkdocs: pages that are elsewhere in the repository, and links between the two.
 
-README, model card and the account of the training are pages of the site too, from their one source. Links are written
-so that they work where the files stand, and are turned here into links of the site.
+README, changelog, model card and others are pages of the site too, from their one source. Links are written so that
+they work where the files are, and become links of the site here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
     "rwkv_sweep/assets/README.md": "model_card.md",
     "pretraining/README.md": "pretraining.md",
 }
@@ -26,7 +27,7 @@ LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what stands outside docs/."""
+    """Add the pages outside docs/."""
     for source, page in (*PAGES.items(), *((path, path) for path in COPIED)):
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
     return files

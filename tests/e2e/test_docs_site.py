@@ -41,6 +41,7 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
     for name in (
         "README.md",
         "CONTRIBUTING.md",
+        "CHANGELOG.md",
         "mkdocs.yml",
         "docs",
         "examples",

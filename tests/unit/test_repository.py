@@ -1,0 +1,83 @@
+"""Files for people and services around the code: they agree with the code and with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rwkv_sweep.version import __version__
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+def yaml_of(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_changelog_and_citation_have_the_version_and_its_date(repo_root: Path) -> None:
+    changelog = (repo_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    assert releases == sorted(releases, key=lambda release: release[1], reverse=True), "newest first"
+    citation = yaml_of(repo_root / "CITATION.cff")
+    assert releases[0] == (__version__, citation["date-released"]) and citation["version"] == __version__
+
+
+def test_changelog_has_the_headings_of_its_format(repo_root: Path) -> None:
+    changelog = (repo_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)", changelog, re.MULTILINE)[0] == "[Unreleased]"
+    headings = set(re.findall(r"^### (.*)", changelog, re.MULTILINE))
+    assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_ci_runs_every_python_that_the_package_and_make_accept(repo_root: Path) -> None:
+    workflow = yaml_of(repo_root / ".github" / "workflows" / "ci.yml")
+    (job,) = workflow["jobs"].values()
+    assert job["strategy"]["matrix"]["python"] == PYTHONS
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    project = (repo_root / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(r"Python :: (3\.\d+)\"", project) == PYTHONS
+    assert 'requires-python = ">=3.10,<3.14"' in project
+    assert "(3, 10) <= sys.version_info[:2] <= (3, 13)" in (repo_root / "Makefile").read_text(encoding="utf-8")
+
+
+def test_pre_commit_runs_what_make_lint_runs(repo_root: Path) -> None:
+    shown = subprocess.run(["make", "-n", "lint"], cwd=repo_root, capture_output=True, text=True, check=True).stdout
+    linters = [line for line in shown.splitlines() if re.match(r"\.venv/bin/(ruff|mypy)", line)]
+    config = yaml_of(repo_root / ".pre-commit-config.yaml")
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    # Pre-commit names the files itself; ruff then needs to be asked to leave out what the configuration leaves out.
+    assert [hook["entry"].removesuffix(" --force-exclude") for hook in hooks] == [
+        line.removesuffix(" .") for line in linters
+    ]
+
+
+def test_templates_ask_for_the_command_and_link_to_files_that_exist(repo_root: Path) -> None:
+    bug = yaml_of(repo_root / ".github" / "ISSUE_TEMPLATE" / "bug.yml")
+    assert {field["id"] for field in bug["body"]} >= {"command", "seen", "expected", "environment"}
+    template = repo_root / ".github" / "pull_request_template.md"
+    links = re.findall(r"\]\(([^)]+)\)", template.read_text(encoding="utf-8"))
+    assert links and all((template.parent / link).exists() for link in links)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_files_and_targets_that_the_text_names_exist(repo_root: Path, name: str) -> None:
+    text = (repo_root / name).read_text(encoding="utf-8")
+    links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)}
+    paths = set(re.findall(r"`((?:rwkv_sweep|tests|conf|docs|benchmarks)/[\w./]+)`", text))
+    assert [path for path in sorted(links | paths) if not (repo_root / path).exists()] == []
+
+
+def test_type_checkers_find_the_types(tmp_path: Path) -> None:
+    """PEP 561: without `py.typed`, mypy treats what is imported from an installed package as untyped."""
+    script = tmp_path / "user.py"
+    script.write_text(
+        "import importlib.resources\nprint((importlib.resources.files('rwkv_sweep') / 'py.typed').is_file())\n"
+    )
+    shown = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    assert shown == "True\n"
