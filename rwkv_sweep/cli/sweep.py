@@ -25,7 +25,7 @@ _shows_traces = True
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _run(cfg: DictConfig) -> float | None:
     # Imported here: torch, transformers and mlflow take seconds that --help, --cfg and completion need not pay.
-    from rwkv_sweep.sweep.callback import sweep_is_running
+    from rwkv_sweep.sweep.current import CURRENT
     from rwkv_sweep.sweep.run import run_task
 
     try:
@@ -33,7 +33,7 @@ def _run(cfg: DictConfig) -> float | None:
     except Exception as error:
         # Jobs record their own failures, so that this is the sweep's: its folder or its disk is gone. Hydra would start
         # all other jobs first, and add a line of its own.
-        if _shows_traces or not sweep_is_running():
+        if _shows_traces or not CURRENT.is_running:
             raise
         _end_with(error)
 
@@ -78,20 +78,20 @@ def _run_in_order() -> None:
     except Exception as error:
         _end_with(error)
     except KeyboardInterrupt as interrupt:
-        from rwkv_sweep.sweep.callback import abandon_sweep
+        from rwkv_sweep.sweep.current import CURRENT
 
-        abandon_sweep()
+        CURRENT.abandon()
         print("interrupted: what had finished is kept", file=sys.stderr)
         sys.exit(exit_code(interrupt))
 
 
 def _end_with(error: Exception) -> NoReturn:
     """Exit with one line for bad input and for a launcher that gave up; raise what is a flaw of the program."""
-    from rwkv_sweep.sweep.callback import RESUMABLE, abandon_sweep, outcome, sweep_is_running
+    from rwkv_sweep.sweep.current import CURRENT, RESUMABLE
 
-    begun, message = sweep_is_running(), outcome(error)
+    begun, message = CURRENT.is_running, CURRENT.outcome(error)
     if begun:
-        abandon_sweep("FAILED")
+        CURRENT.abandon("FAILED")
     if message is None and not begun:
         raise error
     # Jobs record their own failures, so that this is their launcher's: a worker was killed, a cluster went away.

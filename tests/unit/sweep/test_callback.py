@@ -12,6 +12,7 @@ from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_folder import sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.sweep import callback
+from rwkv_sweep.sweep.current import CURRENT, CurrentSweep, RunningSweep
 
 
 class Panic(BaseException):
@@ -79,8 +80,8 @@ def test_callbacks_end_the_program(
     closed: list[str] = []
     record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
     record.save(tmp_path)
-    monkeypatch.setattr(callback, "_current", callback._Running(tmp_path, TrackingConfig(**TRACKING), record))
-    monkeypatch.setattr(callback, "_close", lambda record, tracking, status, artifacts: closed.append(status))
+    monkeypatch.setattr(CURRENT, "sweep", RunningSweep(tmp_path, TrackingConfig(**TRACKING), record))
+    monkeypatch.setattr(RunningSweep, "close", lambda sweep, status, artifacts: closed.append(status))
 
     def method() -> None:
         raise error
@@ -100,9 +101,11 @@ def test_an_interrupt_passes_through_a_callback() -> None:
         callback._not_swallowed(method)()
 
 
-def test_abandon_without_a_sweep_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    callback.abandon_sweep()
+def test_abandon_without_a_sweep_does_nothing(tmp_path: Path) -> None:
+    current = CurrentSweep()
+    current.abandon()
     record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
-    monkeypatch.setattr(callback, "_current", callback._Running(tmp_path, TrackingConfig(**TRACKING), record))
-    callback.abandon_sweep()
+    current.begin(RunningSweep(tmp_path, TrackingConfig(**TRACKING), record))
+    assert current.is_running
+    current.abandon()
     assert list(tmp_path.iterdir()) == []
