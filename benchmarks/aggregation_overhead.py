@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--aggregations", nargs="*", default=list(AGGREGATIONS), choices=AGGREGATIONS)
-    parser.add_argument("--no-naive", action="store_true", help="leave out the arm that keeps every layer")
+    parser.add_argument("--no-naive", action="store_true", help="leave out the baseline that keeps every layer")
     parser.add_argument("--early-exit", type=int, nargs="*", default=[0, 5, 11, 17], help="single layers to time too")
     return parser.parse_args()
 
@@ -74,15 +74,15 @@ def main() -> None:
     blocks = encoder.loaded.model.config.num_hidden_layers
     final = Embedder(encoder, [blocks], "mean", AggregationConfig(name="none"))
     every = list(range(blocks))
-    arms = {f"layer {layer}": ([layer], AggregationConfig(name="none")) for layer in args.early_exit}
-    arms |= {
+    configurations = {f"layer {layer}": ([layer], AggregationConfig(name="none")) for layer in args.early_exit}
+    configurations |= {
         f"{name} of all": (every, AggregationConfig(name, weights=AGGREGATIONS[name])) for name in args.aggregations
     }
     versions = {"torch": torch.__version__, **device_tags(encoder.device), **encoder.loaded.kernel_tags}
     print(f"{date.today()}  {versions}\n{len(batch.ids)} sentences and {batch.tokens:,} tokens a batch")
-    print(f"{'arm':16}" + "".join(f"{title:>28}" for title in TITLES) + f"{'MiB':>9}{'naive MiB':>11}")
+    print(f"{'configuration':16}" + "".join(f"{title:>28}" for title in TITLES) + f"{'MiB':>9}{'naive MiB':>11}")
     record: dict[str, object] = {"versions": versions}
-    for name, (layers, aggregation) in arms.items():
+    for name, (layers, aggregation) in configurations.items():
         this = Embedder(encoder, layers, "mean", aggregation)
         compared = {"final": final, "this": this}
         if not args.no_naive:

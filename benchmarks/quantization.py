@@ -53,14 +53,14 @@ REFERENCE, YARDSTICK = "fp32", "bf16"
 
 
 @dataclass
-class Arm:
-    """One precision: its model, what runs one batch and one pair, and what was found."""
+class MeasuredPrecision:
+    """One precision: its model, what runs one batch and one pair, and what was measured."""
 
     name: str
     model: Rwkv6Model
     batch: Callable[[], Tensor]
     pair: Callable[[], Tensor]
-    found: dict[str, object]
+    results: dict[str, object]
 
 
 def arguments() -> argparse.Namespace:
@@ -81,37 +81,37 @@ def main() -> None:
     args = arguments()
     device = torch.device(args.device)
     print(f"{date.today()}  torch {torch.__version__}  {device_tags(device)}")
-    arms, refused = load_arms(args, device)
-    for arm in arms:
-        measure_size(arm, device)
-    measure_parity(arms)
-    measure_speed(arms, args, device)
-    for arm in arms:
+    precisions, refused = load_precisions(args, device)
+    for precision in precisions:
+        measure_size(precision, device)
+    measure_parity(precisions)
+    measure_speed(precisions, args, device)
+    for precision in precisions:
         if device.type == "cuda":
             tokens_per_pair = 2.0 * args.sentence_tokens
-            work = [(arm.batch, batch_tokens(args))]
-            arm.found["energy"] = measure_energy(work, tokens_per_pair, args.energy_seconds, device)
-    show(arms, refused)
-    found = {arm.name: arm.found for arm in arms}
-    write_record(args.out, args, {"device": device_tags(device), "refused": refused, "precisions": found})
+            work = [(precision.batch, batch_tokens(args))]
+            precision.results["energy"] = measure_energy(work, tokens_per_pair, args.energy_seconds, device)
+    show(precisions, refused)
+    results = {precision.name: precision.results for precision in precisions}
+    write_record(args.out, args, {"device": device_tags(device), "refused": refused, "precisions": results})
 
 
-def load_arms(args: argparse.Namespace, device: torch.device) -> tuple[list[Arm], dict[str, str]]:
+def load_precisions(args: argparse.Namespace, device: torch.device) -> tuple[list[MeasuredPrecision], dict[str, str]]:
     """The precisions that run here, and why the others do not."""
     weights = None if args.model == "tiny" else random_weights(args)
-    arms: list[Arm] = []
+    precisions: list[MeasuredPrecision] = []
     refused: dict[str, str] = {}
     for name in args.precisions:
         try:
-            arm = load_arm(name, args, weights, device)
-            arm.batch()
-            arm.pair()
+            precision = load_precision(name, args, weights, device)
+            precision.batch()
+            precision.pair()
         except Exception as error:  # whatever it is, the other precisions are still worth measuring
             refused[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             print(f"{name}: {refused[name]}", flush=True)
             continue
-        arms.append(arm)
-    return arms, refused
+        precisions.append(precision)
+    return precisions, refused
 
 
 def random_weights(args: argparse.Namespace) -> Rwkv6Model:
@@ -126,21 +126,23 @@ def random_weights(args: argparse.Namespace) -> Rwkv6Model:
     return model
 
 
-def load_arm(name: str, args: argparse.Namespace, weights: Rwkv6Model | None, device: torch.device) -> Arm:
-    precision = PRECISIONS[name]
+def load_precision(
+    name: str, args: argparse.Namespace, weights: Rwkv6Model | None, device: torch.device
+) -> MeasuredPrecision:
+    config = PRECISIONS[name]
     if weights is None:
-        loaded = load_model(TINY, precision, device)
+        loaded = load_model(TINY, config, device)
         model, tags = loaded.model, loaded.kernel_tags
     else:
         with torch.device("meta"):
             model = Rwkv6Model(weights.config)
         model.load_state_dict(weights.state_dict(), assign=True)
-        tags = apply_precision(model.eval(), precision, device) | forward_choice.path_tags(model.blocks, device)
+        tags = apply_precision(model.eval(), config, device) | forward_choice.path_tags(model.blocks, device)
         if device.type == "cuda":
             triton_forward.stack_projections(model.blocks)
-    found: dict[str, object] = {"tags": tags, "audit": audit(model, precision, device).record()}
+    results: dict[str, object] = {"tags": tags, "audit": audit(model, config, device).record()}
     batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
-    return Arm(name, model, batch, runner(model, 2, args, device), found)
+    return MeasuredPrecision(name, model, batch, runner(model, 2, args, device), results)
 
 
 def batch_tokens(args: argparse.Namespace) -> int:
@@ -163,55 +165,56 @@ def runner(model: Rwkv6Model, sentences: int, args: argparse.Namespace, device: 
     return run
 
 
-def measure_size(arm: Arm, device: torch.device) -> None:
-    arm.found["peak_above_weights_mib"] = peak_bytes(arm.batch, device) / MIB
+def measure_size(precision: MeasuredPrecision, device: torch.device) -> None:
+    precision.results["peak_above_weights_mib"] = peak_bytes(precision.batch, device) / MIB
 
 
-def measure_parity(arms: Sequence[Arm]) -> None:
-    """Cosines of a batch's vectors with those of fp32, where fp32 is among the arms."""
-    reference = next((arm.batch().float() for arm in arms if arm.name == REFERENCE), None)
-    for arm in arms:
-        vectors_SD = arm.batch().float()
-        arm.found["finite"] = bool(torch.isfinite(vectors_SD).all())
+def measure_parity(precisions: Sequence[MeasuredPrecision]) -> None:
+    """Cosines of a batch's vectors with those of fp32, where fp32 is among the precisions."""
+    reference = next((precision.batch().float() for precision in precisions if precision.name == REFERENCE), None)
+    for precision in precisions:
+        vectors_SD = precision.batch().float()
+        precision.results["finite"] = bool(torch.isfinite(vectors_SD).all())
         if reference is not None:
             cosines_S = torch.cosine_similarity(vectors_SD, reference, dim=-1)
-            arm.found["cosine_mean"] = float(cosines_S.mean())
-            arm.found["cosine_p01"] = float(torch.quantile(cosines_S[:4096], 0.01))
+            precision.results["cosine_mean"] = float(cosines_S.mean())
+            precision.results["cosine_p01"] = float(torch.quantile(cosines_S[:4096], 0.01))
 
 
-def measure_speed(arms: Sequence[Arm], args: argparse.Namespace, device: torch.device) -> None:
-    """Batches and pairs of all arms, turn by turn in random order."""
+def measure_speed(precisions: Sequence[MeasuredPrecision], args: argparse.Namespace, device: torch.device) -> None:
+    """Batches and pairs of all precisions, interleaved in random order."""
     for kind, rounds in (("batch", args.rounds), ("pair", args.pairs)):
-        turns = [{arm.name: getattr(arm, kind) for arm in arms}] * rounds
-        samples_ms = interleaved(turns, device, np.random.default_rng(0))
-        for arm in arms:
-            arm.found[f"{kind}_ms"] = samples_ms[arm.name]
+        interleaved_rounds = [{precision.name: getattr(precision, kind) for precision in precisions}] * rounds
+        samples_ms = interleaved(interleaved_rounds, device, np.random.default_rng(0))
+        for precision in precisions:
+            precision.results[f"{kind}_ms"] = samples_ms[precision.name]
             if YARDSTICK in samples_ms:
-                own, theirs = np.array(samples_ms[arm.name]), np.array(samples_ms[YARDSTICK])
+                own, theirs = np.array(samples_ms[precision.name]), np.array(samples_ms[YARDSTICK])
                 ratio = ratio_interval(theirs, own, 10_000, seed=0)
-                arm.found[f"{kind}_speedup"] = [ratio.value, ratio.lo, ratio.hi]
-                arm.found[f"{kind}_speedup_of_medians"] = float(np.median(theirs) / np.median(own))
-    for arm in arms:
-        median_ms = float(np.median(arm.found["batch_ms"]))  # type: ignore[arg-type]
-        arm.found["tokens_per_s"] = 1e3 * batch_tokens(args) / median_ms
+                precision.results[f"{kind}_speedup"] = [ratio.value, ratio.lo, ratio.hi]
+                precision.results[f"{kind}_speedup_of_medians"] = float(np.median(theirs) / np.median(own))
+    for precision in precisions:
+        median_ms = float(np.median(precision.results["batch_ms"]))  # type: ignore[arg-type]
+        precision.results["tokens_per_s"] = 1e3 * batch_tokens(args) / median_ms
 
 
-def show(arms: Sequence[Arm], refused: dict[str, str]) -> None:
+def show(precisions: Sequence[MeasuredPrecision], refused: dict[str, str]) -> None:
     speeds = f"{'tokens/s':>10}{'x bf16':>8}{'x bf16, means':>23}{'ms/pair':>9}"
     sizes = f"{'weights MiB':>12}{'without emb.':>13}{'bits':>6}"
     print(f"\n{'precision':13}{speeds}{sizes}{'peak MiB':>9}{'cosine':>9}{'1st %':>9}{'finite':>7}{'J/1k pairs':>11}")
-    for arm in arms:
-        found, sizes = arm.found, arm.found["audit"]["metrics"]  # type: ignore[index]
+    for precision in precisions:
+        results, sizes = precision.results, precision.results["audit"]["metrics"]  # type: ignore[index]
         without = sizes["memory/weights_without_embedding_mib"]
-        speedup: Sequence[float] = found.get("batch_speedup", [float("nan")] * 3)  # type: ignore[assignment]
-        energy = found.get("energy", ({}, {}))[0].get("energy/joules_per_1k_pairs", float("nan"))  # type: ignore[index]
+        speedup: Sequence[float] = results.get("batch_speedup", [float("nan")] * 3)  # type: ignore[assignment]
+        energy = results.get("energy", ({}, {}))[0].get("energy/joules_per_1k_pairs", float("nan"))  # type: ignore[index]
         print(
-            f"{arm.name:13}{found['tokens_per_s']:10,.0f}{found.get('batch_speedup_of_medians', float('nan')):8.3f}"
-            f"{speedup[0]:9.3f} [{speedup[1]:.3f}, {speedup[2]:.3f}]{np.median(found['pair_ms']):8.2f}"
+            f"{precision.name:13}{results['tokens_per_s']:10,.0f}"
+            f"{results.get('batch_speedup_of_medians', float('nan')):8.3f}"
+            f"{speedup[0]:9.3f} [{speedup[1]:.3f}, {speedup[2]:.3f}]{np.median(results['pair_ms']):8.2f}"
             f"{without + sizes['memory/embedding_mib']:12,.1f}{without:13,.1f}"
-            f"{sizes['audit/bits_per_parameter_without_embedding']:6.2f}{found['peak_above_weights_mib']:9,.0f}"
-            f"{found.get('cosine_mean', float('nan')):9.5f}{found.get('cosine_p01', float('nan')):9.5f}"
-            f"{found['finite']!s:>7}{energy:11.3f}"
+            f"{sizes['audit/bits_per_parameter_without_embedding']:6.2f}{results['peak_above_weights_mib']:9,.0f}"
+            f"{results.get('cosine_mean', float('nan')):9.5f}{results.get('cosine_p01', float('nan')):9.5f}"
+            f"{results['finite']!s:>7}{energy:11.3f}"
         )
     for name, reason in refused.items():
         print(f"{name:13}{reason[:180]}")

@@ -52,8 +52,11 @@ def reference() -> str:
             chosen = f"Chosen by `{name}={defaults[name].name}`, the default, or another option:"
             parts += [f"{chosen}\n", *_options(name, schema), ""]
         parts += _keys(schema, f"{name}.", defaults)
-    parts += ["\n## `arm`\n", "A choice of layers with the aggregation that suits them: `+arm=all_mean`.\n"]
-    parts += _options("arm", RunConfig)
+    parts += [
+        "\n## `configuration`\n",
+        "Layers with the aggregation that suits them: `configuration=all_mean`; none is the default.\n",
+    ]
+    parts += _options("configuration", RunConfig)
     parts += [
         "\n## `hydra/launcher`\n",
         "Where jobs run, other than one after the other: see [Clusters](distributed.md).\n",

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep.config import schema as schema_module
 from rwkv_sweep.config.launchers import missing_plugin
+from rwkv_sweep.config.renamed import renamed_group
 from rwkv_sweep.errors import UserError
 
 _UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
@@ -17,6 +18,9 @@ _WRONG_TYPE = re.compile(
     r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<type>\w+)"
 )
 _LAUNCHER = re.compile(r"Could not (?:find|load) 'hydra/launcher/(?P<name>\w+)'")
+_CHOSEN_TWICE = re.compile(
+    r"Multiple values for (?P<group>\S+)\. To override a value use 'override \S+ (?P<option>\S+)'"
+)
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
 
 
@@ -32,10 +36,17 @@ def one_line(error: Exception) -> str:
     """What went wrong, with key and value, and what would be valid; without Hydra's search paths and hints."""
     if (launcher := _LAUNCHER.search(str(error))) and (told := missing_plugin(launcher["name"])):
         return told
+    if renamed := renamed_group(str(error)):
+        return renamed
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         valid = ", ".join(sorted(error.options))
         return f"{group}={option} is not known: valid are {valid}"
+    if twice := _CHOSEN_TWICE.search(str(error)):
+        group, option = twice["group"], twice["option"]
+        return (
+            f"+{group}={option} adds a second option to a group that has one: valid is {group}={option}, without the +"
+        )
     if isinstance(error, OverrideParseException):
         reason = str(error.message).splitlines()[0]
         return (

@@ -146,7 +146,7 @@ class RunConfig:
     baselines: run once per sweep.
     report: the research question that the end of the sweep answers; null for none.
     bootstrap: resamples of every interval.
-    seed: of the bootstrap, and of the order in which batches and arms are timed.
+    seed: of the bootstrap, and of the order in which batches and configurations are timed.
     on_error: what a failed job does to the rest of its sweep.
     resume: take over what has finished before, here or in MLflow, and run the rest.
     isolate: a fresh process for each job.

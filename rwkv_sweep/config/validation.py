@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rwkv_sweep.config.renamed import refuse_renamed
 from rwkv_sweep.config.schema import (
     AGGREGATIONS,
     BASELINES,
@@ -80,6 +81,7 @@ def run_config(cfg: DictConfig) -> RunConfig:
     Raises:
         UserError: a key that must be given is missing, or a value is not among the valid ones.
     """
+    refuse_renamed(cfg)
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         # As plain values: a group's node takes its own extra keys (+model.foo=1) along, past the schema.

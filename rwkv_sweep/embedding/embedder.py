@@ -28,7 +28,8 @@ class Embedder:
     Attributes:
         layers, pooling, aggregation: as in the run's config.
         postprocess: fitted, or None.
-        keep_layers: the naive arm: keep every layer's tokens, stack, then pool; for comparison only.
+        keep_layers: the `output_hidden_states` baseline: keep every layer's tokens, stack, then pool; for
+            comparison only.
     """
 
     encoder: RwkvEncoder

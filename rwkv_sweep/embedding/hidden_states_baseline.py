@@ -1,6 +1,6 @@
 """Pooling as it is done with `output_hidden_states`: keep every layer's tokens, pool at the end.
 
-The arm that the streamed way of `extract` is compared with, in memory and time; nothing else uses it.
+What streamed pooling is compared with, in memory and time; nothing else uses it.
 """
 
 from __future__ import annotations

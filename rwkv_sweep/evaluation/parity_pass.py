@@ -51,12 +51,12 @@ def measure_parity(
         return {}, {"note.parity": f"absent: {reason}"}
     kept = run.store.enabled and loaded.trained
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if kept else None
-    arms = (
+    precisions = (
         (embedder, run, VectorSource(encoder, run, poolings, store, clock)),
         _reference(embedder, run, poolings, store, clock),
     )
     pairs = min(len(splits[0]), MOST_PAIRS if loaded.trained else RANDOM_PAIRS)
-    ours, theirs = (_found(*arm, splits, pairs) for arm in arms)
+    ours, theirs = (_found(*precision, splits, pairs) for precision in precisions)
     labels = splits[0].labels[:pairs] if loaded.trained else None
     blocks = loaded.model.config.num_hidden_layers
     return parity_metrics(ours, theirs, labels, embedder.layers, blocks, run.bootstrap, run.seed), {}

@@ -16,44 +16,49 @@ RESAMPLES = 10_000
 
 
 def measure_overhead(
-    arms: Mapping[str, Embedder], pairs: Sequence[tuple[str, str]], batch: Tokenized, rounds: int, seed: int
+    embedders: Mapping[str, Embedder], pairs: Sequence[tuple[str, str]], batch: Tokenized, rounds: int, seed: int
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Ratios of time and differences of memory against the arm `final`, for single pairs and for a full packed batch.
+    """Ratios of time and differences of memory against final-layer inference, for single pairs and a full packed batch.
 
     Args:
-        arms: `final` (final-layer inference), `this` (the configuration) and, where there is one, `naive` (the same,
-            keeping every layer).
+        embedders: `final` (final-layer inference), `this` (the configuration) and, where there is one, `naive` (the
+            same by the `output_hidden_states` baseline, which keeps every layer's tokens).
         pairs: timed one by one, from text to score.
         batch: tokenized sentences of one full batch, timed `rounds` times.
         rounds: of the batch.
-        seed: of the bootstrap and of the order of the arms within a turn.
+        seed: of the bootstrap and of the order within a round.
 
     Returns:
-        Metrics `overhead/*` (ratios of mean times, and medians of the turns' own ratios, each with a 95 % bootstrap
-        interval over turns; MiB of peak memory less that of `final`), and all samples in ms under `<kind>_<arm>`.
+        Metrics `overhead/*` (ratios of mean times, and medians of the rounds' own ratios, each with a 95 % bootstrap
+        interval over rounds; MiB of peak memory less that of `final`), and all samples in ms under `<kind>_<name>`.
     """
-    device = arms["final"].encoder.device
-    for embedder in arms.values():
+    device = embedders["final"].encoder.device
+    for embedder in embedders.values():
         embedder.prepare_pairs(pairs)
     random = np.random.default_rng(seed)
     single: list[dict[str, Work]] = [
-        {name: lambda arm=arm, pair=pair: arm.score_pair(*pair) for name, arm in arms.items()}  # type: ignore[misc]
+        {name: lambda embedder=embedder, pair=pair: embedder.score_pair(*pair) for name, embedder in embedders.items()}  # type: ignore[misc]
         for pair in pairs
     ]
     whole: dict[str, Work] = {
-        name: lambda arm=arm: arm.embed_tokens(batch)  # type: ignore[misc]
-        for name, arm in arms.items()
+        name: lambda embedder=embedder: embedder.embed_tokens(batch)  # type: ignore[misc]
+        for name, embedder in embedders.items()
     }
-    taken = {"latency": interleaved(single, device, random), "batch": interleaved([whole] * rounds, device, random)}
+    samples_by_kind = {
+        "latency": interleaved(single, device, random),
+        "batch": interleaved([whole] * rounds, device, random),
+    }
     peaks = {name: peak_bytes(work, device) for name, work in whole.items()}
     metrics: dict[str, float] = {}
-    for arm in [name for name in arms if name != "final"]:
-        prefix = "overhead/" if arm == "this" else f"overhead/{arm}_"
-        for kind, samples in taken.items():
-            of, final = np.array(samples[arm]), np.array(samples["final"])
-            name = f"{prefix}{kind}_ratio"
-            metrics |= ratio_interval(of, final, RESAMPLES, seed).metrics(name)
-            metrics |= median_ratio_interval(of, final, RESAMPLES, seed).metrics(f"{name}_median")
-        metrics[f"{prefix}memory_mib"] = (peaks[arm] - peaks["final"]) / MIB
-    samples_ms = {f"{kind}_{arm}": values for kind, each in taken.items() for arm, values in each.items()}
+    for name in [name for name in embedders if name != "final"]:
+        prefix = "overhead/" if name == "this" else f"overhead/{name}_"
+        for kind, samples in samples_by_kind.items():
+            compared, final = np.array(samples[name]), np.array(samples["final"])
+            key = f"{prefix}{kind}_ratio"
+            metrics |= ratio_interval(compared, final, RESAMPLES, seed).metrics(key)
+            metrics |= median_ratio_interval(compared, final, RESAMPLES, seed).metrics(f"{key}_median")
+        metrics[f"{prefix}memory_mib"] = (peaks[name] - peaks["final"]) / MIB
+    samples_ms = {
+        f"{kind}_{name}": values for kind, samples in samples_by_kind.items() for name, values in samples.items()
+    }
     return metrics, samples_ms

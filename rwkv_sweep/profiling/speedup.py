@@ -46,14 +46,17 @@ def measure_speedup(
     if reason is not None:
         return {}, {"note.speedup": f"absent: {reason}"}
     loaded = load_model(run.model, REFERENCE, encoder.device)
-    arms = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
+    embedders = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
     number = run.measure.speedup_rounds
     timed = [pairs[index % len(pairs)] for index in range(number * PAIRS_PER_ROUND)]
-    for arm in arms.values():
-        arm.prepare_pairs(timed)
-    whole: dict[str, Work] = {name: lambda arm=arm: arm.embed_tokens(batch) for name, arm in arms.items()}  # type: ignore[misc]
+    for compared in embedders.values():
+        compared.prepare_pairs(timed)
+    whole: dict[str, Work] = {
+        name: lambda compared=compared: compared.embed_tokens(batch)  # type: ignore[misc]
+        for name, compared in embedders.items()
+    }
     single: list[dict[str, Work]] = [
-        {name: lambda arm=arm, pair=pair: arm.score_pair(*pair) for name, arm in arms.items()}  # type: ignore[misc]
+        {name: lambda compared=compared, pair=pair: compared.score_pair(*pair) for name, compared in embedders.items()}  # type: ignore[misc]
         for pair in timed
     ]
     random = np.random.default_rng(run.seed)
@@ -61,7 +64,7 @@ def measure_speedup(
         samples = {"": [whole] * number, "pair_": single}
         taken = {kind: interleaved(rounds, encoder.device, random) for kind, rounds in samples.items()}
     finally:
-        del arms, loaded, whole, single
+        del embedders, compared, loaded, whole, single
         gc.collect()
         if encoder.device.type == "cuda":
             torch.cuda.empty_cache()

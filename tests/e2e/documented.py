@@ -68,7 +68,7 @@ RULES = (
         RUN,
         "",
         (
-            "arm=final,all_mean",
+            "configuration=final,all_mean",
             "device.threads=1",
             "batch_tokens=128",
             "measure.overhead_pairs=2",
@@ -76,7 +76,7 @@ RULES = (
         ),
     ),
     Rule(
-        r"python -m rwkv_sweep \+experiment=aggregation_overhead arm=final,layer_5,all_mean measure",
+        r"python -m rwkv_sweep \+experiment=aggregation_overhead configuration=final,layer_5,all_mean measure",
         COMPOSE,
         "the preset itself is run, smaller",
     ),
@@ -182,7 +182,7 @@ def each_value_once(overrides: list[Any]) -> list[list[str]]:
     that is no group the first value and the last, as the others are of the same type."""
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
-    groups = (*(f"{group}=" for group in GROUPS), "arm=")
+    groups = (*(f"{group}=" for group in GROUPS), "configuration=")
     kept = [each if each[0].startswith(groups) else list(dict.fromkeys((each[0], each[-1]))) for each in values]
     return [[each[n % len(each)] for each in kept] for n in range(max(map(len, kept)))]
 
@@ -193,5 +193,7 @@ def parsed(overrides: list[str]) -> list[Any]:
 
 def expected_runs(words: list[str]) -> int:
     """How many jobs the values make that are separated by commas, of the keys that the commands sweep."""
-    swept = [word.split("=", 1)[1] for word in words if re.match(r"(layer|pooling|arm|precision\.blocks)=", word)]
+    swept = [
+        word.split("=", 1)[1] for word in words if re.match(r"(layer|pooling|configuration|precision\.blocks)=", word)
+    ]
     return math.prod(len(values.split(",")) for values in swept)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-ARMS = ("fp32", "tf32", "bf16", "int8_dynamic", "nf4")
+PRECISIONS = ("fp32", "tf32", "bf16", "int8_dynamic", "nf4")
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -24,7 +24,7 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
 def swept(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantization") / "run"
     measure = ["measure.speedup_rounds=5", "measure.throughput_seconds=0.1"]
-    done = command(["+experiment=quantization", f"precision={','.join(ARMS)}", *job, *measure], folder)
+    done = command(["+experiment=quantization", f"precision={','.join(PRECISIONS)}", *job, *measure], folder)
     assert done.returncode == 0, done.stderr
     assert "precision=tf32 unsupported: precision.base=tfloat32 needs a GPU" in done.stderr
     assert "UNSUPPORTED precision=tf32" in done.stdout
@@ -33,7 +33,7 @@ def swept(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFac
 
 def test_each_precision_is_held_against_fp32(swept: Path) -> None:
     found = records(swept)
-    assert set(found) == set(ARMS)
+    assert set(found) == set(PRECISIONS)
     for name in ("bf16", "int8_dynamic", "nf4"):
         metrics = found[name]["metrics"]
         assert found[name]["status"] == "FINISHED" and metrics["parity/cosine_p01"] <= metrics["parity/cosine_mean"] < 1

@@ -145,8 +145,8 @@ def test_damaged_records(tmp_path: Path, data: st.DataObject) -> None:
 
 KEYS = """
     layer precision pooling.name device.index device.threads model.path model bootstrap nothing dataset.splits arm
-    aggregation.weights timeout_s on_error store.max_gib batch_tokens +a.b ~store measure.latency_pairs hydra.sweep.dir
-    tracking seed prompt.template postprocess.fit
+    configuration aggregation.weights timeout_s on_error store.max_gib batch_tokens +a.b ~store measure.latency_pairs
+    hydra.sweep.dir tracking seed prompt.template postprocess.fit
 """
 TEXTS = ("null", "[1,2", "{a:1}", "${x}", "${oc.env:NOPE}", "-1", "1e999", "nan", "a,b", "range(3)", "'", "\\")
 KEY, TEXT = st.sampled_from(KEYS.split()), st.one_of(st.text(max_size=8), st.sampled_from(TEXTS))

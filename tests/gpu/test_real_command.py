@@ -107,7 +107,7 @@ def test_quantization_preset(tmp_path: Path, environment: dict[str, str]) -> Non
 
 
 def test_aggregation_preset(tmp_path: Path, environment: dict[str, str]) -> None:
-    small = ["arm=final,all_mean", "measure.overhead_pairs=20", "measure.overhead_batches=5"]
+    small = ["configuration=final,all_mean", "measure.overhead_pairs=20", "measure.overhead_batches=5"]
     arguments = ["+experiment=aggregation_overhead", "model=random", "device=cuda", *small, *QUICK]
     jobs, _ = run(arguments, tmp_path, environment)
     assert_measured(jobs, 2)

@@ -1,7 +1,7 @@
 """The runs of a sweep as a report needs them: grouped by what they share, sorted, with names for people.
 
-An arm is a choice of layers and of their aggregation. Runs that differ in anything else (precision, pooling, ...) are
-never compared with each other: they stand in groups of their own.
+A configuration is a choice of layers and of their aggregation. Runs that differ in anything else (precision,
+pooling, ...) are never compared with each other: they stand in groups of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.stats.intervals import Interval
 
-ARM_KEYS = ("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights")
+CONFIGURATION_KEYS = ("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights")
 TRANSDUCTIVE = "transductive"
 NOT_NAMED = (None, "", "None", TRANSDUCTIVE)
 """What `postprocess.fit` and `pooling.fit` say where nothing but the scored sentences was fitted on."""
@@ -67,7 +67,7 @@ class Group:
 def groups(results: Sequence[Result]) -> list[Group]:
     """The finished model runs of a sweep in groups, in the order of their first runs."""
     runs = [result for result in results if result.kind == "model" and result.status == FINISHED]
-    keys = differing(runs, ARM_KEYS)
+    keys = differing(runs, CONFIGURATION_KEYS)
     normalizes = len({str(run.params.get("aggregation.normalize")) for run in runs if _aggregates(run)}) > 1
     found: dict[str, Group] = {}
     for run in runs:
@@ -117,7 +117,7 @@ def _aggregates(run: Result) -> bool:
 
 
 def differing(runs: Sequence[Result], own: Sequence[str]) -> list[str]:
-    """Keys, other than the arms' `own`, that differ between runs; `group.key` only where `group` itself does not."""
+    """Keys, other than `own`, that differ between runs; `group.key` only where `group` itself does not."""
     keys = dict.fromkeys(key for run in runs for key in run.params if key not in own)
     found = [key for key in keys if len({str(run.params.get(key)) for run in runs}) > 1]
     return [key for key in found if key.split(".")[0] not in found or "." not in key]

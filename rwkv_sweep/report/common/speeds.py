@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.precisions import OWN, is_full
-from rwkv_sweep.report.common.run_groups import ARM_KEYS, differing, interval, layer, metric
+from rwkv_sweep.report.common.run_groups import CONFIGURATION_KEYS, differing, interval, layer, metric
 from rwkv_sweep.stats.intervals import Interval
 
 LEAST_SAMPLES = 5
@@ -175,7 +175,7 @@ def _over_final(runs: Sequence[Result], regime: Regime) -> Speeds:
         return ONE if layer(run) == "final" else inverse(ratio) if ratio else None
 
     found = _gathered(runs, regime, speed, regime.overhead, "final-layer inference")
-    return Speeds(regime, {}) if differing(runs, ARM_KEYS) else found
+    return Speeds(regime, {}) if differing(runs, CONFIGURATION_KEYS) else found
 
 
 def _beside_reference(runs: Sequence[Result], regime: Regime) -> Speeds:

@@ -1,4 +1,4 @@
-"""The naive arm (every layer's tokens kept) gives what the streamed way gives, and pays for it with the tokens."""
+"""The `output_hidden_states` baseline gives what streamed pooling gives, and needs memory for every layer's tokens."""
 
 from __future__ import annotations
 

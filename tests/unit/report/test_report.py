@@ -53,7 +53,7 @@ def run(layer: str, depth: int, aggregation: str, spearman: float, ratio: float,
     metrics |= {"latency/mean_ms": 8 * ratio, "latency/p50_ms": 7.5 * ratio, "throughput/tokens_per_s": 9000 / ratio}
     given = {**PARAMS, "layer": layer, "depth": depth, "aggregation": aggregation, **params}
     marks = [str(value) for value in params.values()]
-    return Result(",".join([f"arm={layer}_{aggregation}", *marks]), "model", FINISHED, given, metrics, TAGS)
+    return Result(",".join([f"configuration={layer}_{aggregation}", *marks]), "model", FINISHED, given, metrics, TAGS)
 
 
 def baseline(name: str, spearman: float, **tags: str) -> Result:
@@ -249,15 +249,18 @@ def test_notes_warn(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_figures")
 def test_failures_are_told_and_escaped(tmp_path: Path) -> None:
     error = {"kind": "OutOfMemoryError", "message": "tried to allocate | 2 *GiB*\nof <memory>"}
-    failed = Result("arm=all_max,x=[1|2]", "model", FAILED, {**PARAMS, "layer": "all"}, error=error)
+    failed = Result("configuration=all_max,x=[1|2]", "model", FAILED, {**PARAMS, "layer": "all"}, error=error)
     text = write_report(KIND, [*sweep(), failed], tmp_path)[0].read_text(encoding="utf-8")
-    assert "- arm=all_max,x=[1\\|2], FAILED (OutOfMemoryError): tried to allocate \\| 2 \\*GiB\\* of \\<memory" in text
+    assert (
+        "- configuration=all_max,x=[1\\|2], FAILED (OutOfMemoryError): tried to allocate \\| 2 \\*GiB\\* of \\<memory"
+        in text
+    )
     assert "1 run of 14 did not finish: see Failures." in text
 
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("fit", [None, "transductive"])
-def test_transductive_arms_are_labelled(fit: str | None, tmp_path: Path) -> None:
+def test_transductive_configurations_are_labelled(fit: str | None, tmp_path: Path) -> None:
     results = [*sweep()[:1], run("all", 12, "mean", 0.55, 1.0, 1.1, postprocess="whiten", **{"postprocess.fit": fit})]
     assert any("mean of all (transductive)" in sentence for sentence in sentences(results))
     text = write_report(KIND, results, tmp_path)[0].read_text(encoding="utf-8")
