@@ -186,8 +186,8 @@ def fla_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
     args = (r, k, v, gate, low, mix.time_decay_w2, mix.time_decay, mix.time_faaaa, mix.ln_x, packed)
     works: dict[str, Callable[[], object]] = {
         "ours with decays, norm and gate": lambda: time_mix(*args),
-        "fla chunked": lambda: chunk_rwkv6(*one, u, cu_seqlens=packed.offsets_B1),
-        "fla recurrent": lambda: fused_recurrent_rwkv6(*one, u, cu_seqlens=packed.offsets_B1),
+        "fla chunked": lambda: chunk_rwkv6(*one, u, cu_seqlens=packed.cu_seqlens_B1),
+        "fla recurrent": lambda: fused_recurrent_rwkv6(*one, u, cu_seqlens=packed.cu_seqlens_B1),
     }
     rows: Rows = []
     for name, work in works.items():

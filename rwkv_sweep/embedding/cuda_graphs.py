@@ -114,7 +114,7 @@ class _Graph:
         device: torch.device,
     ) -> None:
         self._size, self._partly, self._idf_V = size, partly, idf_V
-        # ids; offsets; spans and their numbers; where only parts are pooled, places and offsets of those tokens.
+        # ids; cu_seqlens; spans and their numbers; where only parts are pooled, places and cu_seqlens of those tokens.
         spans = size // CHUNK + 3
         self._parts = (size, 4, 2 * spans, spans, size if partly else 0, 4 if partly else 0)
         self._host = torch.zeros(sum(self._parts), dtype=torch.int64, pin_memory=True)
@@ -149,10 +149,10 @@ class _Graph:
 
     def _run(self, vectors: Vectors, staged: Tensor) -> Tensor:
         staged.copy_(self._host, non_blocking=True)
-        ids_T, offsets, spans, earlier, places, pooled_offsets = staged.split(self._parts)
+        ids_T, cu_seqlens_4, spans, earlier, places, pooled_cu_seqlens_4 = staged.split(self._parts)
         lengths = (1, 1, self._size - 2)
-        packed = FilledPacked(lengths, offsets, spans.view(-1, 2), earlier)
-        pooled = Packed(lengths, pooled_offsets) if self._partly else packed
+        packed = FilledPacked(lengths, cu_seqlens_4, spans.view(-1, 2), earlier)
+        pooled = Packed(lengths, pooled_cu_seqlens_4) if self._partly else packed
         read_P = ids_T[places] if self._partly else ids_T
         weights_P = None if self._idf_V is None else self._idf_V[read_P]
         batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), places if self._partly else None)

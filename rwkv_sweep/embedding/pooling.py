@@ -36,8 +36,8 @@ class PooledTokens:
     @cached_property
     def position_T(self) -> Tensor:
         """1, 2, 3, ... within each sentence, fp32; made once a batch, shared by all layers."""
-        device = self.packed.offsets_B1.device
-        lengths_B = self.packed.offsets_B1.diff()
+        device = self.packed.cu_seqlens_B1.device
+        lengths_B = self.packed.cu_seqlens_B1.diff()
         starts_T = self.packed.starts_B.repeat_interleave(lengths_B, output_size=self.packed.tokens)
         return (torch.arange(1, self.packed.tokens + 1, device=device) - starts_T).float()
 
@@ -48,7 +48,7 @@ Pool = Callable[[Tensor, PooledTokens], Tensor]
 
 def mean(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     """Mean over the tokens of each sentence."""
-    return sentence_means(h_TD, tokens.packed.offsets_B1)
+    return sentence_means(h_TD, tokens.packed.cu_seqlens_B1)
 
 
 def last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
@@ -58,7 +58,7 @@ def last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
 
 def maximum(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     """Largest value of each channel over the tokens of a sentence."""
-    return torch.segment_reduce(h_TD, "max", offsets=tokens.packed.offsets_B1, axis=0, unsafe=True)
+    return torch.segment_reduce(h_TD, "max", offsets=tokens.packed.cu_seqlens_B1, axis=0, unsafe=True)
 
 
 def first_last(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
@@ -154,6 +154,8 @@ def check_pooling(name: str, layers: Sequence[int], num_blocks: int) -> None:
 
 
 def _weighted(h_TD: Tensor, weights_T: Tensor, packed: Packed) -> Tensor:
-    sums_B = torch.segment_reduce(weights_T, "sum", offsets=packed.offsets_B1, axis=0, unsafe=True)
-    weighted_BD = torch.segment_reduce(h_TD * weights_T[:, None], "sum", offsets=packed.offsets_B1, axis=0, unsafe=True)
+    sums_B = torch.segment_reduce(weights_T, "sum", offsets=packed.cu_seqlens_B1, axis=0, unsafe=True)
+    weighted_BD = torch.segment_reduce(
+        h_TD * weights_T[:, None], "sum", offsets=packed.cu_seqlens_B1, axis=0, unsafe=True
+    )
     return weighted_BD / sums_B[:, None]

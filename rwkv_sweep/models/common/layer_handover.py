@@ -21,22 +21,22 @@ OnState = Callable[[int, Tensor, Tensor], None]
 token [B, H, K, V], and that token's outputs of ln1 and ln2, which the two token shifts would read [B, 2, D]."""
 
 
-def sentence_means(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:
-    """[T, D] to [B, D]; sentence b has the rows offsets[b] to offsets[b + 1]."""
+def sentence_means(h_TD: Tensor, cu_seqlens_B1: Tensor) -> Tensor:
+    """[T, D] to [B, D]; sentence b has the rows cu_seqlens[b] to cu_seqlens[b + 1]."""
     plain = h_TD.dtype == torch.float32 and h_TD.is_contiguous() and not h_TD.requires_grad
     if plain and h_TD.device.type == "cpu":
         from rwkv_sweep.ops.numba import means  # imports Numba, which training and GPUs do without
 
-        return means.segment_mean(h_TD, offsets_B1)
+        return means.segment_mean(h_TD, cu_seqlens_B1)
     if plain and h_TD.is_cuda and triton_missing() is None:
         from rwkv_sweep.ops.triton.segment_mean import segment_mean
 
-        return segment_mean(h_TD, offsets_B1)
-    return torch.segment_reduce(h_TD, "mean", offsets=offsets_B1, axis=0, unsafe=True)
+        return segment_mean(h_TD, cu_seqlens_B1)
+    return torch.segment_reduce(h_TD, "mean", offsets=cu_seqlens_B1, axis=0, unsafe=True)
 
 
 def hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
     """Give layer `index`, [T, D], to its receivers: its means first, where they are wanted."""
     if on_mean is not None:
-        on_mean(index, sentence_means(h_TD, packed.offsets_B1))
+        on_mean(index, sentence_means(h_TD, packed.cu_seqlens_B1))
     on_layer(index, h_TD)

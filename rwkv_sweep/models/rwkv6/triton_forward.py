@@ -93,9 +93,9 @@ def _hand_over(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on
     from rwkv_sweep.ops.triton.segment_mean import segment_mean
 
     if on_mean is not None and normed.sums_ND is not None:
-        on_mean(index, segment_mean(normed.sums_ND, packed.span_offsets(SPAN_TOKENS), packed.offsets_B1))
+        on_mean(index, segment_mean(normed.sums_ND, packed.span_offsets(SPAN_TOKENS), packed.cu_seqlens_B1))
     elif on_mean is not None:
-        on_mean(index, segment_mean(normed.h_TD, packed.offsets_B1))
+        on_mean(index, segment_mean(normed.h_TD, packed.cu_seqlens_B1))
     on_layer(index, normed.h_TD)
 
 

@@ -100,7 +100,7 @@ class HfNetwork(nn.Module):
 
         def hand_over(layer: int, h_TD: Tensor) -> None:
             if on_mean is not None:
-                on_mean(layer, sentence_means(h_TD, packed.offsets_B1))
+                on_mean(layer, sentence_means(h_TD, packed.cu_seqlens_B1))
             on_layer(layer, h_TD)
 
         if self.pads or len(set(packed.lengths)) == 1:
@@ -184,7 +184,7 @@ def _padded(ids_T: Tensor, packed: Packed, pad_id: int) -> tuple[Tensor, Tensor 
     count, width = len(packed.lengths), packed.longest
     if packed.tokens == count * width:
         return ids_T.view(count, width), None, None
-    lengths_B = packed.offsets_B1.diff()
+    lengths_B = packed.cu_seqlens_B1.diff()
     mask_BS = torch.arange(width, device=ids_T.device) < lengths_B[:, None]
     ids_BS = ids_T.new_full((count, width), pad_id)
     ids_BS[mask_BS] = ids_T

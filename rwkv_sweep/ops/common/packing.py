@@ -58,11 +58,11 @@ class Packed:
 
     Attributes:
         lengths: tokens of each sentence, at least 1 each.
-        offsets_B1: where each sentence starts, and T at the end; int64 on the device of the batch.
+        cu_seqlens_B1: where each sentence starts, and T at the end; int64 on the device of the batch.
     """
 
     lengths: tuple[int, ...]
-    offsets_B1: Tensor
+    cu_seqlens_B1: Tensor
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
@@ -73,7 +73,7 @@ class Packed:
         """
         if any(length < 1 for length in lengths):
             raise ValueError("a packed sentence needs at least one token")
-        return cls(tuple(lengths), to_device(_offsets(lengths), device))
+        return cls(tuple(lengths), to_device(_cumulative(lengths), device))
 
     @property
     def tokens(self) -> int:
@@ -87,11 +87,11 @@ class Packed:
 
     @property
     def starts_B(self) -> Tensor:
-        return self.offsets_B1[:-1]
+        return self.cu_seqlens_B1[:-1]
 
     @property
     def last_B(self) -> Tensor:
-        return self.offsets_B1[1:] - 1
+        return self.cu_seqlens_B1[1:] - 1
 
     def shift(self, x_TD: Tensor) -> Tensor:
         """The row before each token's own, zero for the first token of each sentence."""
@@ -101,8 +101,8 @@ class Packed:
     @cached_property
     def first_T(self) -> Tensor:
         """1 for the first token of each sentence, 0 for the others, int8; made once a batch, shared by all blocks."""
-        first = torch.zeros(self.tokens + 1, dtype=torch.int8, device=self.offsets_B1.device)
-        return first.index_fill_(0, self.offsets_B1, 1)[:-1]
+        first = torch.zeros(self.tokens + 1, dtype=torch.int8, device=self.cu_seqlens_B1.device)
+        return first.index_fill_(0, self.cu_seqlens_B1, 1)[:-1]
 
     @cached_property
     def _spans(self) -> dict[int, Tensor]:
@@ -114,7 +114,7 @@ class Packed:
         Each sentence is cut into as few runs as there can be, of equal length but for one token. Made once a batch.
         """
         if size not in self._spans:
-            self._spans[size] = to_device(_spans(self.lengths, size), self.offsets_B1.device)
+            self._spans[size] = to_device(_spans(self.lengths, size), self.cu_seqlens_B1.device)
         return self._spans[size]
 
     @cached_property
@@ -125,7 +125,7 @@ class Packed:
         """Where each sentence's part of `spans(size)` starts, and their number at the end: int64 [B + 1]."""
         if size not in self._span_offsets:
             counts = [(length + size - 1) // size for length in self.lengths]
-            self._span_offsets[size] = to_device(_offsets(counts), self.offsets_B1.device)
+            self._span_offsets[size] = to_device(_cumulative(counts), self.cu_seqlens_B1.device)
         return self._span_offsets[size]
 
     @cached_property
@@ -135,7 +135,7 @@ class Packed:
     def earlier(self, size: int) -> Tensor:
         """For each of `spans(size)`, how many spans of its sentence come before it: int32 [N]; made once a batch."""
         if size not in self._earlier:
-            self._earlier[size] = to_device(_span_places(self.lengths, size)[1].int(), self.offsets_B1.device)
+            self._earlier[size] = to_device(_span_places(self.lengths, size)[1].int(), self.cu_seqlens_B1.device)
         return self._earlier[size]
 
     @cached_property
@@ -149,10 +149,11 @@ class Packed:
         return self._plans[size]
 
 
-def _offsets(counts: Sequence[int]) -> Tensor:
-    offsets_B1 = torch.zeros(len(counts) + 1, dtype=torch.int64)
-    torch.cumsum(torch.tensor(counts, dtype=torch.int64), 0, out=offsets_B1[1:])
-    return offsets_B1
+def _cumulative(counts: Sequence[int]) -> Tensor:
+    """Sums of the counts before each one, and of all at the end: int64 [len(counts) + 1]."""
+    sums = torch.zeros(len(counts) + 1, dtype=torch.int64)
+    torch.cumsum(torch.tensor(counts, dtype=torch.int64), 0, out=sums[1:])
+    return sums
 
 
 def _span_places(lengths: Sequence[int], size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,7 +189,7 @@ def _plan(packed: Packed, size: int) -> ChunkPlan:
     gather_NC = torch.cat(rows) if rows else torch.zeros((0, size), dtype=torch.int64)
     scatter = torch.empty(packed.tokens + 1, dtype=torch.int64)
     scatter[gather_NC.flatten()] = torch.arange(gather_NC.numel())
-    device = packed.offsets_B1.device
+    device = packed.cu_seqlens_B1.device
     return ChunkPlan(size, gather_NC.to(device), scatter[:-1].to(device), steps, order_B.to(device))
 
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from rwkv_sweep.ops.numba.compiling import call, compiled
 
 
-def segment_mean(h_TD: Tensor, offsets_B1: Tensor) -> Tensor:
-    """[T, D] to [B, D], fp32; sentence b has the rows offsets[b] to offsets[b + 1], at least one."""
-    mean_BD = torch.empty(len(offsets_B1) - 1, h_TD.shape[1])
-    call(_segment_mean, h_TD, offsets_B1, mean_BD)
+def segment_mean(h_TD: Tensor, cu_seqlens_B1: Tensor) -> Tensor:
+    """[T, D] to [B, D], fp32; sentence b has the rows cu_seqlens[b] to cu_seqlens[b + 1], at least one."""
+    mean_BD = torch.empty(len(cu_seqlens_B1) - 1, h_TD.shape[1])
+    call(_segment_mean, h_TD, cu_seqlens_B1, mean_BD)
     return mean_BD
 
 
 @compiled
-def _segment_mean(h_TD: Any, offsets_B1: Any, mean_BD: Any) -> None:
+def _segment_mean(h_TD: Any, cu_seqlens_B1: Any, mean_BD: Any) -> None:
     sentences, width = mean_BD.shape
     for b in numba.prange(sentences):
-        start, end = offsets_B1[b], offsets_B1[b + 1]
+        start, end = cu_seqlens_B1[b], cu_seqlens_B1[b + 1]
         total_D = np.zeros(width, np.float32)
         for t in range(start, end):
             for d in range(width):

@@ -46,7 +46,7 @@ def time_mix(
     if packed.lengths:
         vectors = (decay_D, u_HK.flatten(), norm.weight, norm.bias)
         rows = (r_TD, k_TD, v_TD, gate_TD, decay_TD)
-        call(_scan(channels), *rows, *vectors, norm.eps, packed.offsets_B1, y_TD, state_BHKV)
+        call(_scan(channels), *rows, *vectors, norm.eps, packed.cu_seqlens_B1, y_TD, state_BHKV)
     return y_TD, state_BHKV if states else None
 
 
@@ -74,13 +74,13 @@ def _scan(channels: int) -> Loop:
         weight_D: Any,
         bias_D: Any,
         eps: Any,
-        offsets_B1: Any,
+        cu_seqlens_B1: Any,
         y_TD: Any,
         state_BHKV: Any,
     ) -> None:
         width = np.uint64(len(u_D))
         groups = np.int64((width + together - np.uint64(1)) // together)
-        for job in numba.prange((len(offsets_B1) - 1) * groups):
+        for job in numba.prange((len(cu_seqlens_B1) - 1) * groups):
             b, first = job // groups, np.uint64(job % groups) * together
             lanes = min(together, width - first)
             heads = lanes // size
@@ -89,7 +89,7 @@ def _scan(channels: int) -> Loop:
             r_L, k_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             v_L, w_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             y_L = np.zeros(together, np.float32)
-            for t in range(offsets_B1[b], offsets_B1[b + 1]):
+            for t in range(cu_seqlens_B1[b], cu_seqlens_B1[b + 1]):
                 for i in range(lanes):
                     at = first + i
                     r_L[i], k_L[i], v_L[i], y_L[i] = r_TD[t, at], k_TD[t, at], v_TD[t, at], ZERO

@@ -75,7 +75,7 @@ def time_mix7(
         share_TD = none_TD if rows.share_TD is None else rows.share_TD
         inputs = (rows.r_TD, rows.k_TD, rows.v_TD, rows.decay_TD, rows.rate_TD, rows.gate_TD, first_TD, share_TD)
         norm_2D = torch.stack((norm.weight, norm.bias))
-        call(_scan(channels), *inputs, vectors_6D, norm_2D, norm.eps, packed.offsets_B1, y_TD, state_BHKV)
+        call(_scan(channels), *inputs, vectors_6D, norm_2D, norm.eps, packed.cu_seqlens_B1, y_TD, state_BHKV)
     return y_TD, state_BHKV if states else None
 
 
@@ -97,7 +97,7 @@ def _scan(channels: int) -> Loop:
         vectors_6D: Any,
         norm_2D: Any,
         eps: Any,
-        offsets_B1: Any,
+        cu_seqlens_B1: Any,
         y_TD: Any,
         state_BHKV: Any,
     ) -> None:
@@ -105,7 +105,7 @@ def _scan(channels: int) -> Loop:
         width = np.uint64(r_TD.shape[1])
         groups = np.int64((width + together - np.uint64(1)) // together)
         residual = len(share_TD) > 0
-        for job in numba.prange((len(offsets_B1) - 1) * groups):
+        for job in numba.prange((len(cu_seqlens_B1) - 1) * groups):
             b, first = job // groups, np.uint64(job % groups) * together
             lanes = min(together, width - first)
             heads = lanes // size
@@ -116,7 +116,7 @@ def _scan(channels: int) -> Loop:
             removal_L, written_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             read_L, next_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             y_L = np.zeros(together, np.float32)
-            start, end = offsets_B1[b], offsets_B1[b + 1]
+            start, end = cu_seqlens_B1[b], cu_seqlens_B1[b + 1]
             _removal_keys(k_TD, vectors_6D, start, first, heads, size, removal_L)
             for t in range(start, end):
                 for i in range(lanes):

@@ -13,21 +13,21 @@ ROWS, COLUMNS = 32, 64
 
 
 @on_device_of_input
-def segment_mean(rows_ND: Tensor, offsets_B1: Tensor, tokens_B1: Tensor | None = None) -> Tensor:
-    """Sum of rows offsets[b] to offsets[b + 1] over their number, [N, D] in fp32 to [B, D].
+def segment_mean(rows_ND: Tensor, cu_seqlens_B1: Tensor, tokens_B1: Tensor | None = None) -> Tensor:
+    """Sum of rows cu_seqlens[b] to cu_seqlens[b + 1] over their number, [N, D] in fp32 to [B, D].
 
     Args:
         rows_ND: tokens, or sums of several tokens each.
-        offsets_B1: of the sentences among the rows.
+        cu_seqlens_B1: of the sentences among the rows.
         tokens_B1: of the sentences among the tokens, where the rows are sums.
     """
-    width, sentences = rows_ND.shape[1], len(offsets_B1) - 1
+    width, sentences = rows_ND.shape[1], len(cu_seqlens_B1) - 1
     out_BD = torch.empty(sentences, width, device=rows_ND.device)
     if sentences:
         segment_mean_kernel[(triton.cdiv(width, COLUMNS), sentences)](
             rows_ND,
-            offsets_B1,
-            offsets_B1 if tokens_B1 is None else tokens_B1,
+            cu_seqlens_B1,
+            cu_seqlens_B1 if tokens_B1 is None else tokens_B1,
             out_BD,
             width=width,
             rows=ROWS,

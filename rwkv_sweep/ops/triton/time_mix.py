@@ -71,7 +71,7 @@ def time_mix(
     if states or packed.longest > PAIRS_UP_TO:
         grid = (heads, len(packed.lengths))
         state_kernel[grid](
-            *tensors, packed.offsets_B1, out_TD, state_BHKV, norm.eps, **constants, states=states, num_warps=4
+            *tensors, packed.cu_seqlens_B1, out_TD, state_BHKV, norm.eps, **constants, states=states, num_warps=4
         )
     else:
         spans_N2 = packed.spans(CHUNK)

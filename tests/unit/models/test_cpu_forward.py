@@ -76,7 +76,7 @@ def test_means_of_sentences() -> None:
     packed = Packed.of(LENGTHS)
     h_TD = 3 + normal(packed.tokens, WIDTH)
     expected = torch.stack([part.double().mean(0) for part in h_TD.split(LENGTHS)])
-    torch.testing.assert_close(sentence_means(h_TD, packed.offsets_B1).double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sentence_means(h_TD, packed.cu_seqlens_B1).double(), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.usefixtures("variant")
