@@ -115,6 +115,7 @@ RULES = (
     Rule(r"python -m pretraining\.", NOT, "needs the corpus, a GPU and hours; test_pretraining_data.py runs its parts"),
     Rule(r"python -c ", NOT, "of the training too"),
     Rule(r"make ", NOT, "needs a set-up of its own, or takes long; test_make_targets, which names what each runs"),
+    Rule(r"python -m pytest -q tests/unit/", NOT, "a file of these very tests"),
     # Overrides alone, in docs/quantization.md.
     Rule(r"precision=", COMPOSE, "test_quantization.py (unit) quantizes so"),
 )
