@@ -32,7 +32,7 @@ from rwkv_sweep.config.schema import AggregationConfig
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import batches
 from rwkv_sweep.hardware.devices import device_tags
-from rwkv_sweep.models.loading import MODEL
+from rwkv_sweep.models.pretrained.locate import MODEL
 from rwkv_sweep.profiling.overhead import measure_overhead
 
 AGGREGATIONS = {"mean": None, "concat": None, "max": None, "weighted": "linear"}

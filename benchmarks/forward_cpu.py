@@ -40,7 +40,7 @@ from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.hardware.devices import device_tags
-from rwkv_sweep.models.loading import MODEL
+from rwkv_sweep.models.pretrained.locate import MODEL
 from rwkv_sweep.models.pretrained.tokenizers import TOKENIZER_FILE
 from rwkv_sweep.models.rwkv6 import blocks as rwkv_blocks
 from rwkv_sweep.models.rwkv6.checkpoint import read_weights

@@ -24,9 +24,7 @@ from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.embedding.pooling import check_pooling
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.hardware.devices import resolve_device, set_threads
-from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.transformers.loading import check_hf_run
-from rwkv_sweep.models.transformers.network import HfNetwork
+from rwkv_sweep.models.loading import model_source
 
 
 class Encoder:
@@ -64,10 +62,11 @@ class Encoder:
         counted = check_fit(config, texts)
         set_threads(config.device)
         self.device: torch.device = resolve_device(config.device)
-        loaded = load_model(config.model, config.precision, self.device)
-        self.num_blocks: int = loaded.model.config.num_hidden_layers
-        if isinstance(loaded.model, HfNetwork):
-            check_hf_run(config, loaded.model.config)
+        source = model_source(config.model)
+        loaded = source.load(config.precision, self.device)
+        shape = loaded.model.config
+        self.num_blocks: int = shape.num_hidden_layers
+        source.check_use(config.pooling.name, config.max_tokens, config.precision, shape)
         self._layers = self._checked(config.layer)
         batch_tokens = tokens_per_batch(config.batch_tokens, self.device)
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, batch_tokens)

@@ -17,7 +17,6 @@ from rwkv_sweep.embedding.hidden_states_baseline import encode_batch_naive, enco
 from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder
 from rwkv_sweep.embedding.postprocessing import Postprocess
 from rwkv_sweep.embedding.prompts import Tokenized
-from rwkv_sweep.models.common.rwkv_network import RwkvModel
 from rwkv_sweep.models.quantization import needs_host
 
 
@@ -81,11 +80,9 @@ class Embedder:
         model, device = self.encoder.loaded.model, self.encoder.device
         if device.type != "cuda":
             return None
-        if not isinstance(model, RwkvModel):
-            return "a network of transformers, whose operations may need the host"
         if self.encoder.batch_tokens == 1:
             return "a graph runs both sentences at once, and batch_tokens=1 forbids that"
-        return model.no_graphs(device) or needs_host(model)
+        return model.capture_obstacle(device) or needs_host(model)
 
     @functools.cached_property
     def _captured(self) -> CapturedPairs | None:
@@ -99,8 +96,8 @@ class Embedder:
         if self.keep_layers:
             vectors_LSD = encode_batch_naive(self.encoder, batch, self.layers, self.pooling)
         else:
-            found = self.encoder.encode_batch(batch, self.layers, [self.pooling])[self.pooling]
-            vectors_LSD = torch.stack([found[layer] for layer in self.layers])
+            by_layer = self.encoder.encode_batch(batch, self.layers, [self.pooling])[self.pooling]
+            vectors_LSD = torch.stack([by_layer[layer] for layer in self.layers])
         return aggregate(vectors_LSD[:, :2], self.aggregation, self.layers)
 
     def combine(self, vectors_LSD: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.embedding.layer_encoder import Progress, RwkvEncoder
-from rwkv_sweep.models.loading import Network, load_model, running_tags
-from rwkv_sweep.models.transformers.network import HfNetwork
+from rwkv_sweep.models.common.interface import Network
+from rwkv_sweep.models.loading import load_model, model_source
 
 REFERENCE = PrecisionConfig("fp32", "float32")
 
 
-ROOM = 0.9
+MEMORY_SHARE = 0.9
 """Share of the free memory that the fp32 weights may take."""
 
 
@@ -38,8 +38,8 @@ class ReferenceEncoder(RwkvEncoder):
     @classmethod
     def beside(cls, encoder: RwkvEncoder, model: ModelConfig) -> ReferenceEncoder:
         """The reference of `encoder`, whose weights `model` names."""
-        tags = running_tags(encoder.loaded.model, REFERENCE, encoder.device)
-        values = {each.name: getattr(encoder, each.name) for each in fields(encoder)}
+        tags = model_source(model).tags(encoder.loaded.model, REFERENCE, encoder.device)
+        values = {field.name: getattr(encoder, field.name) for field in fields(encoder)}
         return cls(**{**values, "loaded": replace(encoder.loaded, kernel_tags=tags)}, model=model)
 
     def encode(
@@ -47,7 +47,7 @@ class ReferenceEncoder(RwkvEncoder):
     ) -> dict[str, Tensor]:
         """As `RwkvEncoder.encode`."""
         assert self.model is not None
-        values = {each.name: getattr(self, each.name) for each in fields(RwkvEncoder)}
+        values = {field.name: getattr(self, field.name) for field in fields(RwkvEncoder)}
         encoder = RwkvEncoder(**{**values, "loaded": load_model(self.model, REFERENCE, self.device)})
         try:
             return encoder.encode(sentences, layers, poolings, progress)
@@ -65,12 +65,8 @@ def is_reference(precision: PrecisionConfig) -> bool:
 
 def why_no_reference(model: Network, device: torch.device) -> str | None:
     """Why this model cannot be loaded in fp32 beside the one that is there; None where it can."""
-    plain: torch.nn.Module = model
-    if not isinstance(model, HfNetwork):  # which is never quantized, so that its tensors are what they were
-        with torch.device("meta"):
-            plain = model.blank()
-    needed = 4 * sum(parameter.numel() for parameter in plain.parameters())
+    needed = 4 * model.parameter_count()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed <= ROOM * free:
+    if needed <= MEMORY_SHARE * free:
         return None
     return f"fp32 weights of {needed / 2**30:.1f} GiB do not fit into the {free / 2**30:.1f} GiB that are free"

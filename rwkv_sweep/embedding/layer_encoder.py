@@ -15,7 +15,7 @@ from rwkv_sweep.embedding.pooling import POOLS, STATE, PooledTokens, idf_weights
 from rwkv_sweep.embedding.prompts import Tokenized, tokenize
 from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.hardware.devices import current_device
-from rwkv_sweep.models.loading import LoadedModel
+from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.ops.common.packing import Packed, to_device
 
 __all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"]

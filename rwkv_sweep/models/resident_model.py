@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
-from rwkv_sweep.models.loading import LoadedModel, load_model
+from rwkv_sweep.models.common.interface import LoadedModel
+from rwkv_sweep.models.loading import load_model
 
 _held: tuple[object, LoadedModel] | None = None
 

@@ -17,10 +17,9 @@ from rwkv_sweep.embedding.pooling import IDF, check_pooling
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.hardware.devices import resolve_device
-from rwkv_sweep.models.common.shape import EncoderShape, Shape
-from rwkv_sweep.models.loading import check_model
+from rwkv_sweep.models.common.shape import Shape
+from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.models.quantization import check_precision, check_selection
-from rwkv_sweep.models.transformers.loading import check_hf_run
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
 from rwkv_sweep.sweep.resume import recorded, take_over
@@ -28,9 +27,6 @@ from rwkv_sweep.sweep.run_key import baseline_key
 from rwkv_sweep.utils.console import say
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.path_values import refusals_of
-
-READ_FROM_PATH = ("local", "hf")
-"""Sources of a model that read `model.path`."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
         model = repr(run.model)
         if model not in shapes:
             with refusals_of("model.path", run.model.path):
-                shapes[model] = check_model(run.model)
+                shapes[model] = model_source(run.model).check()
         layers = resolve_layers(run.layer, shapes[model].num_hidden_layers)
         same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
@@ -133,7 +129,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
 def _require_model_path_read(runs: list[RunConfig]) -> None:
     """Raises UserError where `model.path` is given, and no run reads it: each would be of another model than asked."""
     given = [run.model for run in runs if run.model.path is not None]
-    if given and not any(model.source in READ_FROM_PATH for model in given):
+    if given and not any(model_source(model).reads_path for model in given):
         model = given[0]
         raise UserError(
             f"model.path={model.path} is not read with model={model.name}: valid is model=local model.path={model.path}"
@@ -159,8 +155,7 @@ def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[i
     check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
     check_aggregation(run.aggregation, layers)
     check_selection(run.precision, shape.num_hidden_layers, shape.lacking_kinds)
-    if isinstance(shape, EncoderShape):
-        check_hf_run(run, shape)
+    model_source(run.model).check_use(run.pooling.name, run.max_tokens, run.precision, shape)
     if device_here:
         check_precision(run.precision, resolve_device(run.device))
     return layers

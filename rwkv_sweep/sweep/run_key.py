@@ -14,7 +14,7 @@ from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
 from rwkv_sweep.hardware.devices import resolve_device
-from rwkv_sweep.models.loading import identify_model
+from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.utils.path_values import existing_file
 from rwkv_sweep.utils.source_digest import source_digest
 
@@ -50,7 +50,7 @@ def run_key(run: RunConfig) -> str:
     for tokenizer in ("tokenizer", "foreign_tokenizer"):
         asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
-    content = {"model": identify_model(run.model), "data": data_content(run), "words": word_vectors_content(run)}
+    content = {"model": model_content(run), "data": data_content(run), "words": word_vectors_content(run)}
     content["idf"] = corpus_content(run)
     return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
 
@@ -67,6 +67,11 @@ def baseline_key(name: str, run: RunConfig) -> str:
 def code_digest() -> str:
     """Digest of the sources that `DECIDING` names."""
     return source_digest(*DECIDING)
+
+
+def model_content(run: RunConfig) -> tuple[str, str]:
+    """Fingerprints of weights and tokenizer."""
+    return model_source(run.model).fingerprints()
 
 
 def data_content(run: RunConfig) -> list[str]:

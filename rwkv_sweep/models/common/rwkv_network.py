@@ -5,6 +5,7 @@ Shapes: T packed tokens, B sentences, D hidden size.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common.interface import Network, Tags
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.ops.common.packing import Packed
 
@@ -20,7 +22,7 @@ RunBlocks = Callable[..., Tensor]
 each block among `layers` it hands over what `RwkvModel.forward` says."""
 
 
-class RwkvModel(nn.Module):
+class RwkvModel(Network):
     """The blocks of an RWKV without the output head: what embeddings need.
 
     A generation names its blocks and says what runs them.
@@ -46,17 +48,7 @@ class RwkvModel(nn.Module):
         on_state: OnState | None = None,
         on_mean: OnMean | None = None,
     ) -> None:
-        """Run as deep as the deepest of `layers` and hand over each of them.
-
-        Args:
-            input_ids: [T] packed token ids.
-            packed: the sentences' lengths.
-            layers: indices as in `rwkv_sweep.config.layer_spec`.
-            on_layer: called once for each of `layers`, from the shallowest on.
-            on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
-                its on_layer. None costs nothing.
-            on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
-        """
+        """See `Network.forward`."""
         run, num_blocks = self.runner(input_ids), len(self.blocks)
         if EMBEDDING in layers:
             hand_over(EMBEDDING, self.embedded(input_ids), packed, on_layer, on_mean)
@@ -78,23 +70,29 @@ class RwkvModel(nn.Module):
         """Blocks that a forward for these layers runs."""
         return len(self.blocks) if self.full_depth else min(max(layers) + 1, len(self.blocks))
 
+    def tags(self, device: torch.device) -> Tags:
+        """See `Network.tags`."""
+        tags = self.path_tags(device)
+        if self.full_depth:
+            tags["full_depth"] = "every layer runs all blocks"
+        if self.rescale_every:
+            tags["rescale_every"] = f"the stream is handed over halved after each {self.rescale_every} blocks"
+        return tags
+
+    def parameter_count(self) -> int:
+        """See `Network.parameter_count`."""
+        make: Any = type(self)
+        with torch.device("meta"):
+            blank: RwkvModel = make(self.config)
+        return sum(parameter.numel() for parameter in blank.parameters())
+
+    @abstractmethod
     def runner(self, read: Tensor) -> RunBlocks:
         """What runs the blocks on what lies where `read` does."""
-        raise NotImplementedError
 
-    def path_tags(self, device: torch.device) -> dict[str, str]:
+    @abstractmethod
+    def path_tags(self, device: torch.device) -> Tags:
         """What runs the blocks and the WKV operator in inference on `device`, for the record."""
-        raise NotImplementedError
-
-    def no_graphs(self, device: torch.device) -> str | None:
-        """Why a forward on this GPU cannot be captured as a CUDA graph, in a few words; None where it can."""
-        raise NotImplementedError
-
-    def blank(self) -> RwkvModel:
-        """Another model of these sizes, whose parameters are not filled."""
-        make: Any = type(self)
-        blank: RwkvModel = make(self.config)
-        return blank
 
     def prepare(self, device: torch.device) -> None:
         """Lay the weights as inference on `device` likes them, once they are there in their precision."""

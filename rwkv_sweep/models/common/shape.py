@@ -37,6 +37,46 @@ class Shape(Protocol):
         """Linear layers, by their names in `precision.modules`, that it does not have."""
         ...
 
+    @property
+    def longest(self) -> int | None:
+        """Most tokens that it can read at once; None where that is not limited."""
+        ...
+
+
+class RwkvShape:
+    """What the sizes of all generations of RWKV have in common.
+
+    Attributes:
+        num_heads, head_size: of the WKV operator.
+        intermediate_size: width of the channel mix.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    head_size: int
+    intermediate_size: int
+    layer_norm_epsilon: float
+
+    @property
+    def num_heads(self) -> int:
+        return self.hidden_size // self.head_size
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in the WKV states of one layer."""
+        return self.num_heads * self.head_size**2
+
+    @property
+    def lacking_kinds(self) -> tuple[str, ...]:
+        """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
+        return ()
+
+    @property
+    def longest(self) -> None:
+        """Most tokens that it can read at once: as many as there are."""
+        return
+
 
 @dataclass(frozen=True)
 class EncoderShape:

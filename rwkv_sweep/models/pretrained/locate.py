@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.config.schema import ModelConfig, require_one_of
+from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, weight_files
 from rwkv_sweep.utils.package_paths import ASSETS
 from rwkv_sweep.utils.path_values import existing
 
 MODEL = ASSETS / "model"
-SOURCES = ("assets", "hub", "local", "random", "hf")
-"""`model.source`; of `random` there are no files, and `hf` is any encoder or decoder of `transformers`."""
 RWKV_FILES = (CONFIG_FILE, "tokenizer.json")
+RWKV_WITHOUT_HUB = (
+    f"copy its {CONFIG_FILE} and pytorch_model.bin (or model.safetensors) into a folder and run with "
+    "model=local model.path=<that folder> model.tokenizer=world"
+)
+"""What to do with an RWKV where the hub cannot be reached."""
+_CHECKPOINT = f"a folder with {CONFIG_FILE} and weights, or a .pth file"
 
 
-def located(cfg: ModelConfig, need_weights: bool) -> Path:
-    """The folder (or .pth file) of an RWKV-6; of a hub model, without `need_weights`, its config.json alone is fetched.
+def packaged_folder() -> Path:
+    """Of the model that ships with the package.
 
     Raises:
-        UserError: `model.source` is unknown, or the files are not there and cannot be had.
+        UserError: this installation has none.
     """
-    require_one_of("model.source", cfg.source, SOURCES)
-    if cfg.source == "hub":
-        return hub_folder(cfg, RWKV_FILES, need_weights)
-    if cfg.source == "local":
-        if cfg.path is None:
-            raise UserError(
-                "model.path=null must be given with model.source=local: "
-                f"a folder with {CONFIG_FILE} and weights, or a .pth file"
-            )
-        return existing("model.path", cfg.path, f"a folder with {CONFIG_FILE} and weights, or a .pth file")
     if not MODEL.is_dir():
         raise UserError(
             f"model.source=assets, but no model lies in {MODEL}: take another, such as model=local model.path=<folder "
@@ -41,11 +35,24 @@ def located(cfg: ModelConfig, need_weights: bool) -> Path:
     return MODEL
 
 
-def hub_folder(cfg: ModelConfig, wanted: Sequence[str], need_weights: bool) -> Path:
+def local_path(cfg: ModelConfig) -> Path:
+    """`model.path`, a folder or .pth file.
+
+    Raises:
+        UserError: it is not given, or not there.
+    """
+    if cfg.path is None:
+        raise UserError(f"model.path=null must be given with model.source=local: {_CHECKPOINT}")
+    return existing("model.path", cfg.path, _CHECKPOINT)
+
+
+def hub_folder(cfg: ModelConfig, wanted: Sequence[str], need_weights: bool, without_hub: str) -> Path:
     """The model's folder in the hub's local cache: what is there is used, the rest is fetched.
 
     Args:
         wanted: patterns of the files other than weights.
+        need_weights: False fetches no weights.
+        without_hub: what to do where the hub cannot be reached; ends the message.
 
     Raises:
         UserError: `model.id` is not given, or neither cache nor hub has it; it says which files to put where.
@@ -69,7 +76,7 @@ def hub_folder(cfg: ModelConfig, wanted: Sequence[str], need_weights: bool) -> P
             reason = None
             if _complete(folder, need_weights):
                 return folder
-    raise UserError(_unreachable(cfg, reason))
+    raise UserError(_unreachable(cfg, reason, without_hub))
 
 
 def _complete(folder: Path, need_weights: bool) -> bool:
@@ -82,15 +89,10 @@ def _complete(folder: Path, need_weights: bool) -> bool:
         return False
 
 
-def _unreachable(cfg: ModelConfig, reason: Exception | None) -> str:
+def _unreachable(cfg: ModelConfig, reason: Exception | None, without_hub: str) -> str:
     lines = str(reason).strip().splitlines() if reason else []
     why = f"{type(reason).__name__}: {lines[0]}" if lines else "it holds no weights that can be read"
-    what = f"copy its {CONFIG_FILE} and pytorch_model.bin (or model.safetensors) into a folder and run with"
-    how = "model=local model.path=<that folder> model.tokenizer=world"
-    if cfg.source == "hf":
-        what = f"copy its {CONFIG_FILE}, model.safetensors (or pytorch_model.bin) and tokenizer into a folder and set"
-        how = "model.path=<that folder>"
     return (
         f"model.id={cfg.id} at revision {cfg.revision or 'main'} is not in the local cache and could not be fetched "
-        f"from the Hugging Face hub ({why}). Without the hub, {what} {how}"
+        f"from the Hugging Face hub ({why}). Without the hub, {without_hub}"
     )

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.pretrained.tokenizers import TOKENIZER_FILE, Tokenizer, load_tokenizer
 
@@ -39,29 +38,29 @@ class ForeignTokenizer:
         return [[token % self._rows for token in ids] for ids in self._inner.encode(sentences)]
 
 
-def foreign_tokenizer(cfg: ModelConfig, table_size: int) -> ForeignTokenizer:
+def foreign_tokenizer(spec: str, table_size: int, gpt2_stand_in: str | None = None) -> ForeignTokenizer:
     """The tokenizer that `model.foreign_tokenizer` names.
 
-    The embedded model, which must run without a network and whose table is too small for GPT-2's ids anyway, gets World
-    ids for `gpt2`; its `tokenizer` tag says so.
+    Args:
+        spec: the key's value.
+        table_size: rows of the model's embedding table.
+        gpt2_stand_in: taken in place of `gpt2` by a model that must run without a network; its `tokenizer` tag says so.
 
     Raises:
         UserError: it is not there.
     """
-    assert cfg.foreign_tokenizer is not None
-    spec: str = cfg.foreign_tokenizer
-    if spec == GPT2 and cfg.source == "assets":
-        _tell_once()
-        spec = "world"
+    if spec == GPT2 and gpt2_stand_in is not None:
+        _log_stand_in(gpt2_stand_in)
+        spec = gpt2_stand_in
     elif spec == GPT2:
         spec = str(_gpt2())
     return ForeignTokenizer(load_tokenizer(spec, None, 2**31, "model.foreign_tokenizer"), table_size)
 
 
 @functools.cache
-def _tell_once() -> None:
-    """The run's tag tells it of each run."""
-    log.warning("model.foreign_tokenizer=gpt2: the embedded model gets ids of the World vocabulary instead")
+def _log_stand_in(name: str) -> None:
+    """Once for a process; a tag has it for each run."""
+    log.warning("model.foreign_tokenizer=gpt2: the embedded model gets ids of the %s vocabulary instead", name.title())
 
 
 def _gpt2() -> Path:

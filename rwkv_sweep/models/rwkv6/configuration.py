@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rwkv_sweep.models.common.shape import RwkvShape
+
 
 @dataclass
-class Rwkv6Config:
+class Rwkv6Config(RwkvShape):
     """Shape of an RWKV-6, with the keys that RWKV/v6-Finch-1B6-HF uses in its config.json.
 
     What is 0 follows from the hidden size, as in the published models. No class of `transformers`, whose import takes
@@ -39,13 +41,3 @@ class Rwkv6Config:
     @property
     def num_heads(self) -> int:
         return self.attention_hidden_size // self.head_size
-
-    @property
-    def state_size(self) -> int:
-        """Numbers in the WKV states of one layer."""
-        return self.num_heads * self.head_size**2
-
-    @property
-    def lacking_kinds(self) -> tuple[str, ...]:
-        """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
-        return ()

@@ -46,8 +46,8 @@ class Rwkv6Model(RwkvModel):
         """See `RwkvModel.path_tags`."""
         return forward_choice.path_tags(self._blocks, device)
 
-    def no_graphs(self, device: torch.device) -> str | None:
-        """See `RwkvModel.no_graphs`."""
+    def capture_obstacle(self, device: torch.device) -> str | None:
+        """See `Network.capture_obstacle`."""
         return forward_choice.unsupported(self._blocks, device)
 
     def prepare(self, device: torch.device) -> None:

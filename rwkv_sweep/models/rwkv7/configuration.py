@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rwkv_sweep.models.common.shape import RwkvShape
+
 AUTHOR_HEAD_EPSILON = 64e-5
 """Of the norm over a head's output in the author's code, whatever the size of the heads."""
 
 
 @dataclass(frozen=True)
-class Rwkv7Config:
+class Rwkv7Config(RwkvShape):
     """Shape of an RWKV-7. Ranks and widths are those of the tensors: published files follow no single formula.
 
     Attributes:
@@ -41,15 +43,6 @@ class Rwkv7Config:
     def __post_init__(self) -> None:
         if self.hidden_size % self.head_size:
             raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of head_size={self.head_size}")
-
-    @property
-    def num_heads(self) -> int:
-        return self.hidden_size // self.head_size
-
-    @property
-    def state_size(self) -> int:
-        """Numbers in the WKV states of one layer."""
-        return self.num_heads * self.head_size**2
 
     @property
     def lacking_kinds(self) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ class Rwkv7Model(RwkvModel):
             return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
         return {"blocks": f"PyTorch (RWKV-7 on device {device.type})", "wkv": "chunked"}
 
-    def no_graphs(self, device: torch.device) -> str | None:
-        """See `RwkvModel.no_graphs`."""
+    def capture_obstacle(self, device: torch.device) -> str | None:
+        """See `Network.capture_obstacle`."""
         return "the plain blocks of RWKV-7, whose operator asks the host how sentences are cut"
 
 

@@ -1,4 +1,4 @@
-"""Any other encoder or decoder of `transformers` behind the interface of our RWKV-6, as a row to compare with.
+"""Any other encoder or decoder of `transformers` behind the interface that RWKVs have, as a row to compare with.
 
 Layers are numbered as everywhere here: k is the raw output of block k, read by a hook on the block itself, after which
 the forward stops. The library's own `hidden_states` differ from network to network: most give the last block after the
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.interface import Network, Tags
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, sentence_means
 from rwkv_sweep.models.common.shape import EncoderShape
 from rwkv_sweep.ops.common.packing import Packed
@@ -34,7 +35,7 @@ class _DeepEnoughError(Exception):
     """Ends a forward after the deepest layer asked for."""
 
 
-class HfNetwork(nn.Module):
+class HfNetwork(Network):
     """A network of `transformers`, called with packed ids like `Rwkv6Model`.
 
     Args:
@@ -42,6 +43,8 @@ class HfNetwork(nn.Module):
         config: its sizes.
         pad_id: id put behind shorter sentences.
     """
+
+    config: EncoderShape
 
     def __init__(self, inner: nn.Module, config: EncoderShape, pad_id: int) -> None:
         super().__init__()
@@ -52,9 +55,11 @@ class HfNetwork(nn.Module):
     def layers(self) -> Sequence[nn.Module] | None:
         """The blocks in order; None where the network has no list of them (ALBERT runs one block many times)."""
         count = self.config.num_hidden_layers
-        lists = [each for each in self.inner.modules() if isinstance(each, nn.ModuleList) and len(each) == count]
-        found = max(lists, key=lambda each: sum(p.numel() for p in each.parameters()), default=None)
-        return cast(Sequence[nn.Module] | None, found)
+        lists = [
+            module for module in self.inner.modules() if isinstance(module, nn.ModuleList) and len(module) == count
+        ]
+        largest = max(lists, key=_parameters, default=None)
+        return cast(Sequence[nn.Module] | None, largest)
 
     @cached_property
     @torch.inference_mode()
@@ -62,19 +67,19 @@ class HfNetwork(nn.Module):
         """Whether a sentence's vectors stay what they are when padding stands behind it: tried, not assumed, as some
         networks ignore the mask. Where not, sentences of one length run together."""
         device = next(self.inner.parameters()).device
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         rows = [[token % self.config.vocab_size for token in row] for row in PROBE]
         width = max(map(len, rows))
         short = torch.tensor(rows[:1], device=device)
         both = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         final = [self.config.num_hidden_layers]
-        self._run(short, None, final, lambda _, h: found.update(alone=h[0].float()))
-        self._run(both, mask, final, lambda _, h: found.update(padded=h[0, : len(rows[0])].float()))
-        return bool((torch.cosine_similarity(found["alone"], found["padded"], dim=-1) > SAME).all())
+        self._run(short, None, final, lambda _, h: outputs.update(alone=h[0].float()))
+        self._run(both, mask, final, lambda _, h: outputs.update(padded=h[0, : len(rows[0])].float()))
+        return bool((torch.cosine_similarity(outputs["alone"], outputs["padded"], dim=-1) > SAME).all())
 
-    def tags(self) -> dict[str, str]:
-        """How it runs, for the record."""
+    def tags(self, device: torch.device) -> Tags:
+        """See `Network.tags`."""
         import transformers
 
         read = "each block's own output" if self.layers is not None else "hidden_states of the whole forward"
@@ -87,6 +92,14 @@ class HfNetwork(nn.Module):
         blocks = self.config.num_hidden_layers
         return blocks if self.layers is None else min(max(layers) + 1, blocks)
 
+    def capture_obstacle(self, device: torch.device) -> str | None:
+        """See `Network.capture_obstacle`."""
+        return "a network of transformers, whose operations may need the host"
+
+    def parameter_count(self) -> int:
+        """See `Network.parameter_count`; it is never quantized."""
+        return _parameters(self)
+
     def forward(
         self,
         input_ids: Tensor,
@@ -96,7 +109,7 @@ class HfNetwork(nn.Module):
         on_state: OnState | None = None,
         on_mean: OnMean | None = None,
     ) -> None:
-        """As `Rwkv6Model.forward`; `on_state` is never called, there are none."""
+        """See `Network.forward`; `on_state` is never called, there are no states."""
 
         def hand_over(layer: int, h_TD: Tensor) -> None:
             if on_mean is not None:
@@ -110,7 +123,7 @@ class HfNetwork(nn.Module):
         # Lengths take turns, so no layer is whole before the last of them: here all layers lie in memory at once.
         whole = {layer: input_ids.new_empty(0, dtype=torch.float32) for layer in layers}
         for length in sorted(set(packed.lengths)):
-            rows_B = torch.tensor([row for row, each in enumerate(packed.lengths) if each == length])
+            rows_B = torch.tensor([row for row, own in enumerate(packed.lengths) if own == length])
             starts_B = packed.starts_B[rows_B.to(input_ids.device)]
             place_BS = starts_B[:, None] + torch.arange(length, device=input_ids.device)
             put = functools.partial(_put, whole, packed, place_BS)
@@ -144,7 +157,7 @@ class HfNetwork(nn.Module):
             if layer == deepest:
                 raise _DeepEnoughError
 
-        for index in [each for each in layers if 0 <= each < len(blocks)]:
+        for index in [layer for layer in layers if 0 <= layer < len(blocks)]:
             handles.append(
                 blocks[index].register_forward_hook(lambda _, __, out, index=index: hand_over(index, _first(out)))
             )
@@ -171,6 +184,10 @@ class HfNetwork(nn.Module):
             )
         for layer in sorted(layers):
             take(layer, out.last_hidden_state if layer == blocks else out.hidden_states[layer + 1])
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _first(out: Tensor | Sequence[Tensor]) -> Tensor:

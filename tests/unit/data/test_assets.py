@@ -15,7 +15,7 @@ from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.evaluation.metrics import cosine
 from rwkv_sweep.evaluation.word_overlap import word_overlap
 from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
-from rwkv_sweep.models.loading import MODEL as MODEL
+from rwkv_sweep.models.pretrained.locate import MODEL as MODEL
 from tests.small_models import TINY, encoder_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

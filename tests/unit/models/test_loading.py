@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.loading import load_model, model_shape
+from rwkv_sweep.models.loading import load_model, model_source
 from rwkv_sweep.models.pretrained import locate
 from rwkv_sweep.models.rwkv6.checkpoint import fingerprint
 from tests.small_models import CPU, FP32, checkpoint_lm, save_folder, save_original
@@ -31,7 +31,7 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(UserError, match=r"model\.source=assets, but no model lies in .*model=local"):
         monkeypatch.setattr(locate, "MODEL", tmp_path / "none")
-        model_shape(ModelConfig(name="tiny", source="assets"))
+        model_source(ModelConfig(name="tiny", source="assets")).shape()
     monkeypatch.setattr(locate, "MODEL", save_folder(tmp_path / "assets", weights, "safetensors"))
     assert load_model(ModelConfig(name="tiny", source="assets", tokenizer="bytes"), FP32, CPU).trained
 
@@ -58,7 +58,7 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_an_incomplete_model_config_is_told(config: ModelConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model_shape(config)
+        model_source(config).shape()
 
 
 def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: 
     message = (
         r"RWKV/v6-Finch-1B6-HF at revision abc .*Name or service.*config\.json and pytorch_model\.bin.*model=local"
     )
-    for attempt in (lambda: model_shape(config), lambda: load_model(config, FP32, CPU)):
+    for attempt in (lambda: model_source(config).shape(), lambda: load_model(config, FP32, CPU)):
         with pytest.raises(UserError, match=message):
             attempt()
 
@@ -92,6 +92,6 @@ def test_the_hub_is_asked_only_for_what_the_cache_lacks(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     config = ModelConfig(name="finch", source="hub", id="a/b", revision="c", tokenizer="bytes")
-    assert model_shape(config).hidden_size == 32 and calls == [(True, "tokenizer.json")]
+    assert model_source(config).shape().hidden_size == 32 and calls == [(True, "tokenizer.json")]
     assert load_model(config, FP32, CPU).trained
     assert calls[-1] == (False, "pytorch_model*.bin*") and (False, "model*.safetensors*") in calls

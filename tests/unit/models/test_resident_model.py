@@ -13,7 +13,7 @@ import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.models import resident_model
-from rwkv_sweep.models.loading import MODEL
+from rwkv_sweep.models.pretrained.locate import MODEL
 from rwkv_sweep.models.resident_model import release_model, warm_model
 
 CPU = torch.device("cpu")

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file, save_file
 
-from rwkv_sweep.config.hydra_store import conf_dir, register_schemas
 from rwkv_sweep.config.schema import ModelConfig, PromptConfig
-from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.loading import identify_model, load_model
-from rwkv_sweep.models.transformers.loading import check_hf, check_hf_run
+from rwkv_sweep.models.loading import load_model, model_source
 from rwkv_sweep.models.transformers.network import HfNetwork
 from tests.small_models import BARE, CPU, FP32
 from tests.small_networks import SENTENCES, SPECIAL, WORDS, D, L, save_networks
@@ -29,17 +22,6 @@ from tests.small_networks import SENTENCES, SPECIAL, WORDS, D, L, save_networks
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return save_networks(tmp_path_factory.mktemp("hf"))
-
-
-@pytest.fixture
-def run_of() -> Callable[..., Any]:
-    def make(model: ModelConfig, max_tokens: int = 64, pooling: str = "mean") -> Any:
-        register_schemas()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            run = run_config(compose("config", [f"max_tokens={max_tokens}", f"pooling={pooling}"]))
-        return replace(run, model=model)
-
-    return make
 
 
 def test_special_tokens_stand_around_each_text_and_survive_truncation(folders: dict[str, Path]) -> None:
@@ -57,23 +39,23 @@ def test_special_tokens_stand_around_each_text_and_survive_truncation(folders: d
         RwkvEncoder(loaded, BARE, CPU, 2, 4096).tokenize(SENTENCES)
 
 
-def test_what_cannot_be_is_refused_before_a_run(folders: dict[str, Path], tmp_path: Path, run_of: Any) -> None:
+def test_what_cannot_be_is_refused_before_a_run(folders: dict[str, Path], tmp_path: Path) -> None:
     good = ModelConfig("hf", "hf", str(folders["bert"]))
-    shape = check_hf(good)
+    shape = model_source(good).check()
     assert (shape.num_hidden_layers, shape.hidden_size, shape.longest) == (L, D, 64)
     with pytest.raises(UserError, match=r"max_tokens=512 is more than .* reads: valid is 64 or less"):
-        check_hf_run(run_of(good, max_tokens=512), shape)
+        model_source(good).check_use("mean", 512, FP32, shape)
     with pytest.raises(UserError, match=r"pooling=state with model\.source=hf"):
-        check_hf_run(run_of(good, pooling="state"), shape)
+        model_source(good).check_use("state", 64, FP32, shape)
     for wrong, message in (
         (ModelConfig("hf", "hf"), "needs model.id=.* or model.path="),
         (ModelConfig("hf", "hf", str(tmp_path)), "holds no config.json"),
         (ModelConfig("hf", "hf", str(folders["bert"]), tokenizer="world"), "model.tokenizer=world .* brings its own"),
-        (ModelConfig("hf", "hf", str(folders["bert"]), full_depth=True), "model.full_depth=true .* RWKV-6 alone"),
+        (ModelConfig("hf", "hf", str(folders["bert"]), full_depth=True), "model.full_depth=true .* RWKV alone"),
         (ModelConfig("hf", "hf", str(folders["bert"]), rescale_every=6), "model.rescale_every=6"),
     ):
         with pytest.raises(UserError, match=message):
-            check_hf(wrong)
+            model_source(wrong).check()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
@@ -96,7 +78,7 @@ def test_shards_of_which_transformers_would_take_the_wrong_one(
     shard_of = {**dict.fromkeys(tensors, files[0]), last: files[1]}
     (folder / f"{stem}.{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shard_of}))
     model = ModelConfig("hf", "hf", str(folder))
-    for load in (lambda: check_hf(model), lambda: load_model(model, FP32, CPU)):
+    for load in (lambda: model_source(model).check(), lambda: load_model(model, FP32, CPU)):
         with pytest.raises(UserError, match="which the index places in another shard: copy all files"):
             load()
 
@@ -108,7 +90,7 @@ def test_an_unreachable_repository_says_what_to_put_where(monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     message = r"model\.id=a/b at revision main .*config\.json, model\.safetensors .*tokenizer into .*set model\.path"
     with pytest.raises(UserError, match=message):
-        check_hf(ModelConfig("hf", "hf", id="a/b"))
+        model_source(ModelConfig("hf", "hf", id="a/b")).check()
 
 
 def test_code_in_a_repository_never_runs(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -121,15 +103,16 @@ def test_code_in_a_repository_never_runs(folders: dict[str, Path], tmp_path: Pat
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(UserError, match=r"config.json is of no text model transformers knows"):
-        check_hf(ModelConfig("hf", "hf", str(folder)))
+        model_source(ModelConfig("hf", "hf", str(folder))).check()
     assert not (tmp_path / "ran").exists()
 
 
 def test_other_weights_or_another_tokenizer_are_another_model(folders: dict[str, Path], tmp_path: Path) -> None:
-    assert identify_model(ModelConfig("hf", "hf", str(folders["bert"]))) == identify_model(
-        ModelConfig("other name", "hf", str(folders["bert"]))
+    assert (
+        model_source(ModelConfig("hf", "hf", str(folders["bert"]))).fingerprints()
+        == model_source(ModelConfig("other name", "hf", str(folders["bert"]))).fingerprints()
     )
-    bert, gpt2 = (identify_model(ModelConfig("hf", "hf", str(folders[name]))) for name in ("bert", "gpt2"))
+    bert, gpt2 = (model_source(ModelConfig("hf", "hf", str(folders[name]))).fingerprints() for name in ("bert", "gpt2"))
     assert bert[0] != gpt2[0] and bert[1] != gpt2[1], "the one adds [CLS] and [SEP]"
     loaded = load_model(ModelConfig("hf", "hf", str(folders["bert"])), FP32, CPU)
     assert (loaded.fingerprint, loaded.tokenizer.fingerprint) == bert and isinstance(loaded.model, HfNetwork)

@@ -13,7 +13,7 @@ from rwkv_sweep.config.layer_spec import EMBEDDING
 from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.loading import identify_model, load_model
+from rwkv_sweep.models.loading import load_model, model_source
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import ForeignTokenizer, foreign_tokenizer
 from rwkv_sweep.models.pretrained.tokenizers import BytesTokenizer, WorldTokenizer
 from rwkv_sweep.models.rwkv6.network import Rwkv6Model
@@ -87,7 +87,7 @@ def test_foreign_ids_are_those_of_the_other_vocabulary_folded_into_the_table() -
 
 
 def test_gpt2_ids_of_the_embedded_model_and_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert foreign_tokenizer(replace(TINY, foreign_tokenizer="gpt2"), 1024).name.startswith("world (not the model's")
+    assert foreign_tokenizer("gpt2", 1024, "world").name.startswith("world (not the model's")
 
     def unreachable(*_: object, **__: object) -> str:
         raise OSError("Name or service not known\nand more")
@@ -97,7 +97,7 @@ def test_gpt2_ids_of_the_embedded_model_and_of_others(monkeypatch: pytest.Monkey
         r"gpt2 is not in the local cache .*Name or service not known\)\. .*tokenizer\.json of openai-community/gpt2"
     )
     with pytest.raises(UserError, match=message) as error:
-        foreign_tokenizer(ModelConfig("finch", "hub", foreign_tokenizer="gpt2"), 65536)
+        foreign_tokenizer("gpt2", 65536)
     assert "\n" not in str(error.value)
 
 
@@ -109,7 +109,8 @@ def test_each_mistake_is_told_and_makes_another_model_of_it() -> None:
     assert "after each 6 blocks" in wrong.kernel_tags["rescale_every"]
     # The store's key holds these tags and the tokenizer's fingerprint.
     assert wrong.tokenizer.fingerprint != load_model(TINY, FP32, CPU).tokenizer.fingerprint
-    assert identify_model(replace(TINY, foreign_tokenizer="gpt2")) == (wrong.fingerprint, wrong.tokenizer.fingerprint)
+    prints = model_source(replace(TINY, foreign_tokenizer="gpt2")).fingerprints()
+    assert prints == (wrong.fingerprint, wrong.tokenizer.fingerprint)
 
 
 def test_no_mistake_is_a_default(repo_root: Path) -> None:

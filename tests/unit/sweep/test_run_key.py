@@ -32,7 +32,7 @@ from rwkv_sweep.embedding import cache
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.loading import identify_model
+from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.sweep import run_key as run_key_module
 from rwkv_sweep.sweep.run_key import baseline_key, run_key
 from rwkv_sweep.utils import source_digest as source_digest_module
@@ -117,7 +117,7 @@ def test_all_fields_are_walked_over() -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_is_in_the_keys_of_what_it_decides(run: RunConfig, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_key_module, "resolve_device", lambda device: SimpleNamespace(type=device.type))
-    for content in ["identify_model", *(name for name in vars(run_key_module) if name.endswith("_content"))]:
+    for content in [name for name in vars(run_key_module) if name.endswith("_content")]:
         monkeypatch.setattr(run_key_module, content, lambda _: "the same content")
     other = changed(run, field)
     assert other != run
@@ -227,7 +227,8 @@ def test_a_checkpoint_is_known_by_content(run: RunConfig, tmp_path: Path) -> Non
 def test_a_tokenizer_is_known_by_content(run: RunConfig, key: str) -> None:
     model = replace(run.model, vocab_size=70_000)
     run, other = (replace(run, model=each) for each in (model, replace(model, **{key: "world"})))
-    assert run_key(other) != run_key(run) and identify_model(other.model)[0] == identify_model(run.model)[0]
+    weights, other_weights = (model_source(each.model).fingerprints()[0] for each in (run, other))
+    assert run_key(other) != run_key(run) and other_weights == weights
 
 
 def keys(run: RunConfig) -> tuple[str, str]:
@@ -236,7 +237,7 @@ def keys(run: RunConfig) -> tuple[str, str]:
 
 
 def test_what_is_in_the_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = ("identify_model", "data_content", "word_vectors_content", "corpus_content")
+    contents = ("model_content", "data_content", "word_vectors_content", "corpus_content")
     for name in contents:
         monkeypatch.setattr(run_key_module, name, lambda _, name=name: name)
     monkeypatch.setattr(run_key_module, "code_digest", lambda: "the code")

@@ -13,10 +13,10 @@ from rwkv_sweep.data.corpus import load_corpus
 from rwkv_sweep.data.splits import check_dataset
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.word_vectors import load_word_vectors
-from rwkv_sweep.models.pretrained.locate import located
+from rwkv_sweep.models.pretrained.locate import local_path
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
 from rwkv_sweep.models.pretrained.tokenizers import load_tokenizer
-from rwkv_sweep.models.transformers.loading import hf_folder
+from rwkv_sweep.models.transformers.source import TransformersModel
 from rwkv_sweep.sweep.folder_checks import check_places, check_store, named_root
 from rwkv_sweep.tracking import check_tracking
 from rwkv_sweep.utils.path_values import existing, refusals_of, require_folder_to_be, shown_path
@@ -39,12 +39,10 @@ def check_uri(path: str) -> None:
 
 READ: dict[str, Callable[[str], object]] = {
     "dataset.path": lambda path: check_dataset(DatasetConfig(name="pairs", source="file", path=path, splits=["all"])),
-    "model.path": lambda path: located(ModelConfig(name="local", source="local", path=path), True),
-    "model.path ": lambda path: hf_folder(ModelConfig(name="hf", source="hf", path=path)),
+    "model.path": lambda path: local_path(ModelConfig(name="local", source="local", path=path)),
+    "model.path ": lambda path: TransformersModel(ModelConfig(name="hf", source="hf", path=path)).folder(),
     "model.tokenizer": lambda path: load_tokenizer(path, None, 512),
-    "model.foreign_tokenizer": lambda path: foreign_tokenizer(
-        ModelConfig(name="tiny", source="assets", foreign_tokenizer=path), 512
-    ),
+    "model.foreign_tokenizer": lambda path: foreign_tokenizer(path, 512),
     "word_vectors.path": load_word_vectors,
     "pooling.corpus": lambda path: load_corpus(PoolingConfig(name="idf", corpus=path), PAIRS),
 }

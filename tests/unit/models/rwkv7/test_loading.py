@@ -16,7 +16,7 @@ from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.embedding.pooling import STATE, vector_size
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.generations import generation_of
-from rwkv_sweep.models.loading import check_model, identify_model, load_model, model_shape
+from rwkv_sweep.models.loading import load_model, model_source
 from rwkv_sweep.models.quantization import audit
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
@@ -65,9 +65,9 @@ def test_every_layout_is_recognized_and_gives_the_same_vectors(tmp_path: Path) -
     layers, found = [EMBEDDING, 0, 1, 2, 3], []
     for path in checkpoints(tmp_path):
         config = local(path)
-        shape = check_model(config)
+        shape = model_source(config).check()
         assert isinstance(shape, Rwkv7Config) and shape.num_hidden_layers == 3 and shape.decay_rank == 16
-        assert model_shape(config).hidden_size == 128 and len(identify_model(config)[0]) == 16
+        assert model_source(config).shape().hidden_size == 128 and len(model_source(config).fingerprints()[0]) == 16
         found.append(encoder_of(config).encode(SENTENCES, layers, ["mean"])["mean"])
     assert all(torch.equal(vectors, found[0]) for vectors in found[1:])
     expected = numpy_layers(author_checkpoint(SIZES), list(SENTENCES[0].encode())).mean(1)
@@ -76,12 +76,12 @@ def test_every_layout_is_recognized_and_gives_the_same_vectors(tmp_path: Path) -
 
 def test_sizes_of_a_folder_whose_weights_are_not_there_yet(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**SETTINGS, "intermediate_size": None, "v_low_rank_dim": 32}))
-    shape = model_shape(local(tmp_path))
+    shape = model_source(local(tmp_path)).shape()
     assert shape == Rwkv7Config(256, 128, 3, 64, 0, 0, 0, 32, 0)
     for key, value in (("hidden_size", None), ("num_hidden_layers", "12"), ("vocab_size", 0), ("head_dim", 63)):
         (tmp_path / "config.json").write_text(json.dumps({**SETTINGS, key: value}))
         with pytest.raises(UserError, match=r"config\.json") as raised:
-            model_shape(local(tmp_path))
+            model_source(local(tmp_path)).shape()
         assert key in str(raised.value).replace("head_size", "head_dim") and "\n" not in str(raised.value)
 
 
@@ -153,14 +153,16 @@ def test_random_weights_of_this_generation() -> None:
     config = ModelConfig(name="r", source="random", vocab_size=256, generation=7, **sizes)
     one, two = load_model(config, FP32, CPU), load_model(config, FP32, CPU)
     assert isinstance(one.model, Rwkv7Model) and not one.trained and one.fingerprint == two.fingerprint
-    assert identify_model(config)[0] == one.fingerprint and model_shape(config) == one.model.config
+    assert (
+        model_source(config).fingerprints()[0] == one.fingerprint and model_source(config).shape() == one.model.config
+    )
     assert one.model.config.num_heads == 4 and one.model.config.intermediate_size == 96
     pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
     assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
     prints = {load_model(ModelConfig(**{**vars(config), "generation": g}), FP32, CPU).fingerprint for g in (None, 6, 7)}
     assert len(prints) == 2
     with pytest.raises(UserError, match=r"model\.generation=5 is not known: valid are 6, 7"):
-        model_shape(ModelConfig(**{**vars(config), "generation": 5}))
+        model_source(ModelConfig(**{**vars(config), "generation": 5})).shape()
 
 
 def test_tags_say_what_runs(author_file: Path) -> None:

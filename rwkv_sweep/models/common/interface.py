@@ -1,0 +1,171 @@
+"""What the program asks of a model of any kind: where it comes from (`ModelSource`) and the loaded network (`Network`).
+
+Each kind implements both; nothing outside `models` asks which kind it has.
+
+Shapes: T packed tokens, B sentences, D hidden size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.hardware.devices import keep_freed_memory
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
+from rwkv_sweep.models.common.shape import Shape
+from rwkv_sweep.models.pretrained.tokenizers import Tokenizer
+from rwkv_sweep.ops.common.packing import Packed
+
+Tags = dict[str, str]
+
+
+class Network(nn.Module, ABC):
+    """A network over packed batches that hands over its layers as they come to be.
+
+    Attributes:
+        config: its sizes.
+    """
+
+    config: Shape
+
+    @abstractmethod
+    def forward(
+        self,
+        input_ids: Tensor,
+        packed: Packed,
+        layers: Collection[int],
+        on_layer: OnLayer,
+        on_state: OnState | None = None,
+        on_mean: OnMean | None = None,
+    ) -> None:
+        """Run as deep as the deepest of `layers` and hand over each of them.
+
+        Args:
+            input_ids: [T] packed token ids.
+            packed: the sentences' lengths.
+            layers: indices as in `rwkv_sweep.config.layer_spec`.
+            on_layer: called once for each of `layers`, from the shallowest on.
+            on_state: called once for each block among `layers` (not for the embedding or the final norm), just before
+                its on_layer; never where `config.state_size` is None. None costs nothing.
+            on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
+        """
+
+    @abstractmethod
+    def depth(self, layers: Sequence[int]) -> int:
+        """Blocks that a forward for these layers runs."""
+
+    @abstractmethod
+    def tags(self, device: torch.device) -> Tags:
+        """What runs its blocks in inference on `device`, for the record."""
+
+    @abstractmethod
+    def capture_obstacle(self, device: torch.device) -> str | None:
+        """Why a forward on this GPU cannot be captured as a CUDA graph, in a few words; None where it can."""
+
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """Numbers in its weights before any quantization."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        name: `model.name` of the config.
+        model: in eval mode, without gradients, on its device and in its precision.
+        tokenizer: fits the model's embedding table.
+        trained: False for random weights, whose quality means nothing.
+        fingerprint: 16 hex digits of the SHA-256 of weights and config as stored, before the precision.
+        kernel_tags: what runs, see `ModelSource.tags`.
+    """
+
+    name: str
+    model: Network
+    tokenizer: Tokenizer
+    trained: bool
+    fingerprint: str
+    kernel_tags: Tags
+
+    def depth(self, layers: Sequence[int]) -> int:
+        """Blocks that a forward for these layers runs."""
+        return self.model.depth(layers)
+
+
+class ModelSource(ABC):
+    """A model that a config names, not yet loaded.
+
+    Attributes:
+        cfg: what names it.
+        reads_path: whether it is what lies at `model.path`.
+    """
+
+    reads_path = False
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        self.cfg = cfg
+
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Its sizes, without its weights.
+
+        Raises:
+            UserError: the model is not there, cannot be reached, or is none of this kind.
+        """
+
+    @abstractmethod
+    def check(self) -> Shape:
+        """Its sizes, once everything that can be refused before a run was looked at: files, tensors, tokenizer.
+
+        Raises:
+            UserError: what is wrong with them.
+        """
+
+    def check_use(self, pooling: str, max_tokens: int, precision: PrecisionConfig, shape: Shape) -> None:
+        """Refuse what a network of this kind cannot do, on any device.
+
+        Args:
+            pooling: `pooling.name`.
+            shape: as `check` gives it.
+
+        Raises:
+            UserError: a pooling or a number of tokens.
+            UnsupportedError: a precision.
+        """
+        if shape.longest is not None and max_tokens > shape.longest:
+            raise UserError(
+                f"max_tokens={max_tokens} is more than {self.cfg.path or self.cfg.id} reads: valid is "
+                f"{shape.longest} or less"
+            )
+
+    @abstractmethod
+    def fingerprints(self) -> tuple[str, str]:
+        """Of weights (see `LoadedModel`) and tokenizer, without loading the weights.
+
+        Raises:
+            UserError: the model is not there, cannot be reached, or is none of this kind.
+        """
+
+    @abstractmethod
+    def tags(self, network: Network, precision: PrecisionConfig, device: torch.device) -> Tags:
+        """What runs this model on `device`, or would run it in another precision than `network` has, in words."""
+
+    def load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+        """Load weights and tokenizer, convert to the precision, move to the device; the cheap checks come first.
+
+        Raises:
+            UserError: as `check`; or a weight does not fit the precision.
+            UnsupportedError: this device, or this kind of network, cannot run the precision.
+        """
+        if device.type == "cpu":
+            keep_freed_memory()
+        return self._load(precision, device)
+
+    @abstractmethod
+    def _load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel: ...
