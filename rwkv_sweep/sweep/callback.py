@@ -25,13 +25,11 @@ from rwkv_sweep.sweep.current import CURRENT
 from rwkv_sweep.sweep.ending import finish
 from rwkv_sweep.sweep.folder_checks import RUN_KEY, SWEEP_KEY, named_root, require_name
 from rwkv_sweep.sweep.jobs import (
+    PlannedJobs,
     compose_jobs,
-    compose_once,
     job_overrides,
-    load_seldom,
     quoted,
     require_values,
-    run_only,
     swept_keys,
 )
 from rwkv_sweep.sweep.starting import start, typed
@@ -67,7 +65,12 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class SweepCallback(Callback):
-    """Hydra calls this around each run and multirun."""
+    """Hydra calls this around each run and multirun.
+
+    planned_jobs: those of a multirun that has begun; the sweeper runs them.
+    """
+
+    planned_jobs: PlannedJobs | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"secrets": remembered()}
@@ -88,14 +91,12 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         remember_config(config)
         swept, name = swept_keys(config), typed(config)
-        load_seldom(config)
         _make_absolute(config)
         require_values(config)
         announce(len(job_overrides(config)))
         jobs = compose_jobs(config)
         kept = start(CURRENT, config, Path(config.hydra.sweep.dir), jobs, swept, name)
-        compose_once(config, jobs)
-        run_only(config, kept)
+        self.planned_jobs = PlannedJobs.of(config, jobs, kept)
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:

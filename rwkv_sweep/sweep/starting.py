@@ -26,7 +26,7 @@ from rwkv_sweep.sweep.folder_checks import (
     check_places,
     check_root,
 )
-from rwkv_sweep.sweep.jobs import job_overrides
+from rwkv_sweep.sweep.jobs import job_overrides, takes_planned_jobs
 from rwkv_sweep.utils.console import quiet_dependencies, say
 from rwkv_sweep.utils.redaction import redact
 
@@ -73,7 +73,8 @@ def start(
     for tracking in {repr(run.tracking): run.tracking for run in [*runs, first]}.values():
         check_tracking(tracking)
     checked = check_runs(runs, runs_here(config))
-    kept = [number for number, first_number in enumerate(checked.same_as) if number == first_number]
+    same_as = checked.same_as if takes_planned_jobs(config) else list(range(len(runs)))
+    kept = [number for number, first_number in enumerate(same_as) if number == first_number]
     runs = [runs[number] for number in kept]
     names = _job_names(config, swept)
     folders = _checked_folders(
@@ -91,7 +92,7 @@ def start(
         say(ignored)
     record = _opened(record, first.tracking, root)
     current.begin(RunningSweep(root, first.tracking, record))
-    _report_repeated(names, checked.same_as)
+    _report_repeated(names, same_as)
     for prepared in checked.prepared:
         prepared.run_baselines(root, record.parent)
     return kept

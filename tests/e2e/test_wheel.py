@@ -45,7 +45,10 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("source", "target"), [("conf", "rwkv_sweep/conf"), ("rwkv_sweep", "rwkv_sweep")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("conf", "rwkv_sweep/conf"), ("rwkv_sweep", "rwkv_sweep"), ("hydra_plugins", "hydra_plugins")],
+)
 def test_wheel_carries_every_file(repo_root: Path, wheel: Path, source: str, target: str) -> None:
     expected = {f"{target}/{name}" for name in files_below(repo_root / source)}
     with ZipFile(wheel) as archive:
@@ -56,7 +59,8 @@ def test_wheel_carries_assets_and_nothing_but_the_package(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         names = archive.namelist()
     assert any(name.startswith("rwkv_sweep/assets/") for name in names)
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"rwkv_sweep"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"rwkv_sweep", "hydra_plugins"}
+    assert "hydra_plugins/__init__.py" not in names  # a namespace that other plugins share
 
 
 def test_run_from_another_folder_reads_the_wheels_conf(installed: Path, tmp_path: Path) -> None:
@@ -66,6 +70,8 @@ def test_run_from_another_folder_reads_the_wheels_conf(installed: Path, tmp_path
 
     composed = run([*module, "--cfg", "job"], tmp_path, PYTHONPATH=search_path(installed))
     assert "\nlayer:" in f"\n{composed}"
+    plugins = run([*module, "--info", "plugins"], tmp_path, PYTHONPATH=search_path(installed))
+    assert "ByModelSweeper" in plugins
 
 
 def test_console_script_reaches_the_same_main(installed: Path, tmp_path: Path) -> None:
