@@ -40,7 +40,7 @@ class Corpus:
     def record(self, splits: Sequence[PairSplit]) -> tuple[dict[str, str], dict[str, str]]:
         """Parameters and tags of a run that scores `splits`: what the weights come from, by name and by content."""
         scored = Texts.joined([split.sentences for split in splits])
-        shared, count = int(self.texts.found_in(scored).sum()), len(self.texts)
+        shared, count = int(self.texts.is_in(scored).sum()), len(self.texts)
         tags = {"idf_corpus": self.name + f": {count} texts, {shared} of them scored too"}
         tags["idf_fingerprint"] = self.fingerprint
         # A split or a file of nothing but scored sentences is no other corpus than these.

@@ -72,7 +72,7 @@ class Texts(Sequence[str]):
         """Some of the sentences, in the order of `rows`."""
         return Texts(self._column.take(pa.array(rows, pa.int64())))
 
-    def found_in(self, other: Texts) -> np.ndarray:
+    def is_in(self, other: Texts) -> np.ndarray:
         """Of each sentence whether it stands in `other` too, bool [S]."""
         return np.asarray(pc.is_in(self._column, value_set=pc.unique(other._column)))
 

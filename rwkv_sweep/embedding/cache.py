@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rwkv_sweep.errors import first_line
-from rwkv_sweep.utils.console import say, say_once
+from rwkv_sweep.utils.console import log_line, log_line_once
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
 from rwkv_sweep.utils.source_digest import source_digest
@@ -93,7 +93,7 @@ class EmbeddingStore:
                 try:
                     held.enter_context(shared_lock(self._root / f"{key}.lock"))
                 except OSError as error:
-                    say_once(f"store.path={self._root}: entries are used without locks ({_reason(error)})")
+                    log_line_once(f"store.path={self._root}: entries are used without locks ({_reason(error)})")
             yield
 
     def get(self, key: str) -> np.ndarray | None:
@@ -110,7 +110,7 @@ class EmbeddingStore:
             self._trouble.report(self._root, "read", error)
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            say(f"stored vectors {data.name} are damaged ({error}): they are computed again")
+            log_line(f"stored vectors {data.name} are damaged ({error}): they are computed again")
             self._remove(key)
             return None
         self._verified.add(key)
@@ -182,7 +182,7 @@ class EmbeddingStore:
             for path in reversed(self._paths(key)):
                 path.unlink(missing_ok=True)
         except OSError as error:
-            say_once(f"store.path={self._root}: not all entries can be removed ({_reason(error)})")
+            log_line_once(f"store.path={self._root}: not all entries can be removed ({_reason(error)})")
             return False
         return True
 
@@ -200,7 +200,7 @@ class _Trouble:
     def report(self, root: Path, what: str, error: Exception) -> None:
         self.reading_only |= what == "written"
         self.reason = self.reason or f"it cannot be {what}: {_reason(error)}"
-        say_once(f"store.path={root} cannot be {what} ({_reason(error)}): what it would hold is computed")
+        log_line_once(f"store.path={root} cannot be {what} ({_reason(error)}): what it would hold is computed")
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.cache import GIB, EmbeddingStore, content_key
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import STATE, vector_size
-from rwkv_sweep.utils.console import progress_bar, say
+from rwkv_sweep.utils.console import log_line, progress_bar
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 LARGEST_ENTRY_GIB = 1.0
@@ -91,7 +91,7 @@ class VectorSource:
         width = vector_size(pooling, config)
         large = 4 * width * sentences * len(self._layers(pooling)) > LARGEST_ENTRY_GIB * GIB
         if large and self._store is not None:
-            say(f"pooling={pooling} of all layers of {sentences} sentences is too large for the store: not kept")
+            log_line(f"pooling={pooling} of all layers of {sentences} sentences is too large for the store: not kept")
         return large
 
     def _key(self, sentences: Sequence[str], pooling: str) -> str:

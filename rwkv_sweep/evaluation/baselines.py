@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, RESULT_FILE, UNDEFINED, Result, read_scores, write_latency, write_pairs
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line_once
 
 ScorePairs = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
@@ -56,7 +55,7 @@ def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]
 
         tags = {"vectors": vectors.name, "model_fingerprint": vectors.fingerprint}
         if vectors.note:
-            _say_once(f"{run.word_vectors.path}: {vectors.note}")
+            log_line_once(f"{run.word_vectors.path}: {vectors.note}")
             tags["note.word_vectors"] = vectors.note
         found["word_vectors"] = (by_vectors, tags)
     if "word_overlap" in run.baselines:
@@ -66,12 +65,6 @@ def load_baselines(run: RunConfig) -> dict[str, tuple[ScorePairs, dict[str, str]
 
         found["word_overlap"] = (by_overlap, {"word_split": run.dataset.word_split})
     return found
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    """A sweep over data sets loads one file several times."""
-    say(message)
 
 
 def run_baseline(

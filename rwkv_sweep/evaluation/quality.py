@@ -104,7 +104,7 @@ def fitted_postprocess(
     split = load_fit_split(run.dataset, config.fit)
     scored = np.zeros(len(split.sentences), dtype=bool)
     for each in splits:
-        scored |= split.sentences.found_in(each.sentences)
+        scored |= split.sentences.is_in(each.sentences)
     if scored.all():
         raise UserError(
             f"postprocess.fit={config.fit} has no sentence that is not scored too, by dataset.splits="

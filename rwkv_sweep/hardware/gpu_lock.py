@@ -14,7 +14,7 @@ from filelock import Timeout
 
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.errors import first_line
-from rwkv_sweep.utils.console import say_once
+from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.shared_files import shared_lock
 from rwkv_sweep.utils.user_folders import lock_folder
 
@@ -55,7 +55,7 @@ def _take(count: int, first: int) -> tuple[int, contextlib.ExitStack]:
             except Timeout:
                 continue
             except OSError as error:
-                say_once(f"GPUs are taken without locks, so that jobs may share one ({first_line(error)})")
+                log_line_once(f"GPUs are taken without locks, so that jobs may share one ({first_line(error)})")
                 return first, held
             return index, held
         time.sleep(POLL_SECONDS)

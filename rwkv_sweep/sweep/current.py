@@ -11,7 +11,7 @@ from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import FolderGoneError, system_error
 from rwkv_sweep.records.results import KILLED
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 
 RESUMABLE = "; what had finished is kept, and the same command with resume=true runs the rest"
 
@@ -51,7 +51,7 @@ class RunningSweep:
             return True
 
         if tracked(self.tracking, close, retry=True) is None and is_there:
-            say(f"to track them later: rwkv-sweep import {shlex.quote(str(self.root))}")
+            log_line(f"to track them later: rwkv-sweep import {shlex.quote(str(self.root))}")
 
 
 class CurrentSweep:

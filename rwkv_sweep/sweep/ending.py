@@ -11,7 +11,7 @@ from rwkv_sweep.config.error_messages import one_line
 from rwkv_sweep.errors import SOME_FAILED, FolderGoneError
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.sweep.current import CurrentSweep
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 
 
 def finish(current: CurrentSweep, root: Path) -> None:
@@ -47,7 +47,9 @@ def finish(current: CurrentSweep, root: Path) -> None:
     print_summary(results, replace(record, tracking=asdict(sweep.tracking)), root, findings.answer)
     if missing:
         stopped = " after a failure (on_error=stop)" if (root / STOP_FILE).exists() else ""
-        say(f"{missing} of {record.jobs} jobs left no record{stopped}: the same command with resume=true runs them")
+        log_line(
+            f"{missing} of {record.jobs} jobs left no record{stopped}: the same command with resume=true runs them"
+        )
     release(root)
     current.end()
     if failed:
@@ -61,7 +63,7 @@ def _page(root: Path, findings: Any) -> list[Path]:
     try:
         return [write_page(root, findings)]
     except Exception as error:
-        say(
+        log_line(
             f"no report.html: {one_line(error)}; to try again: rwkv-sweep report {shlex.quote(str(root))}",
             error=True,
         )

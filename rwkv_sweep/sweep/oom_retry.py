@@ -10,7 +10,7 @@ import torch
 
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.out_of_memory import is_out_of_memory
 
 SMALLEST_BATCH_TOKENS = 32
@@ -40,7 +40,7 @@ def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result])
         release_memory()
         size //= 2
         run = replace(run, batch_tokens=size)
-        say(f"out of memory ({reason:.120}): again with batch_tokens={size}")
+        log_line(f"out of memory ({reason:.120}): again with batch_tokens={size}")
     if size == asked:
         return result
     note = f"out of memory with {asked} tokens a batch, measured with {size}"

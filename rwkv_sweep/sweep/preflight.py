@@ -24,7 +24,7 @@ from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
 from rwkv_sweep.sweep.resume import recorded, take_over
 from rwkv_sweep.sweep.run_key import baseline_key
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.path_values import refusals_of
 
@@ -63,7 +63,7 @@ def _say_unfinished(result: Result, on_error: str, root: Path) -> None:
     if result.status == FINISHED or result.error is None:
         return
     failed = result.status not in FINDINGS
-    say(f"{result.name} {result.status.lower()}: {result.error['message']}", error=failed)
+    log_line(f"{result.name} {result.status.lower()}: {result.error['message']}", error=failed)
     if failed and on_error == "stop":
         write_atomically(root / STOP_FILE, result.name + "\n")
 

@@ -13,7 +13,7 @@ from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.own_files import EARLIER, RUN_FILES, present
 from rwkv_sweep.records.results import REPEATABLE, RESULT_FILE, Result
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 
 
 def recorded(folder: Path, key: str) -> Result | None:
@@ -43,7 +43,7 @@ def take_over(folder: Path, root: Path, key: str, name: str, tracking: TrackingC
                 try:
                     tracker.fetch(run_id, Path(fetched))
                 except Exception as error:  # artifacts may lie where this machine does not reach
-                    say(f"the artifacts of run {run_id} cannot be had ({type(error).__name__}): it is run again")
+                    log_line(f"the artifacts of run {run_id} cannot be had ({type(error).__name__}): it is run again")
                     continue
                 result = _load(Path(fetched))
                 if result is not None and _fits(result, key):

@@ -46,7 +46,7 @@ from rwkv_sweep.sweep.preflight import check_run
 from rwkv_sweep.sweep.resume import recorded, take_over
 from rwkv_sweep.sweep.run_key import run_key
 from rwkv_sweep.sweep.subprocess_run import run_isolated
-from rwkv_sweep.utils.console import quiet_dependencies, say
+from rwkv_sweep.utils.console import log_line, quiet_dependencies
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.redaction import redact_files, remember_uri
 from rwkv_sweep.utils.signals import interrupts_wait
@@ -77,7 +77,7 @@ def run_task(cfg: DictConfig) -> float | None:
     _forget_secrets(run, place)
     if (place.root / STOP_FILE).exists():
         return None
-    say(place.name)
+    log_line(place.name)
     planned = Result(place.name, "model", FAILED, flat_params(run), started=time.time(), id=uuid.uuid4().hex)
     clock = Stopwatch()
     try:
@@ -86,7 +86,7 @@ def run_task(cfg: DictConfig) -> float | None:
         if found is None and run.resume:
             found = take_over(place.folder, place.root, planned.key, place.name, run.tracking)
         if found is not None:
-            say(f"{place.name}: finished before, not run again")
+            log_line(f"{place.name}: finished before, not run again")
             _track(found, run, place, again=True)
             return found.metrics.get("quality/spearman")
         with own_gpu(run, place.number) as settled:
@@ -229,7 +229,7 @@ def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> Non
             with interrupts_wait():
                 result.save(place.folder)
         except OSError as error:
-            say(f"{place.name}: its record cannot be written to {place.folder} ({error.strerror})", error=True)
+            log_line(f"{place.name}: its record cannot be written to {place.folder} ({error.strerror})", error=True)
             return
         _track(result, run, place)
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
@@ -256,8 +256,8 @@ def _tell(result: Result, run: RunConfig, place: Place) -> None:
     """Say what went wrong, and stop the sweep if it is to stop then."""
     message = result.error["message"] if result.error else ""
     if result.status == UNSUPPORTED:
-        say(f"{place.name} unsupported: {message}")
+        log_line(f"{place.name} unsupported: {message}")
     elif result.status != FINISHED:
-        say(f"{place.name} failed: {message}", error=True)
+        log_line(f"{place.name} failed: {message}", error=True)
         if run.on_error == "stop":
             write_atomically(place.root / STOP_FILE, place.name + "\n")

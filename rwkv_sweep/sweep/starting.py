@@ -27,7 +27,7 @@ from rwkv_sweep.sweep.folder_checks import (
     check_root,
 )
 from rwkv_sweep.sweep.jobs import job_overrides, takes_planned_jobs
-from rwkv_sweep.utils.console import quiet_dependencies, say
+from rwkv_sweep.utils.console import log_line, quiet_dependencies
 from rwkv_sweep.utils.redaction import redact
 
 
@@ -89,7 +89,7 @@ def start(
     record.save(root)
     current.begin(RunningSweep(root, first.tracking, record))
     if ignored := unused_variable(first.tracking, config.hydra.overrides.task, os.environ):
-        say(ignored)
+        log_line(ignored)
     record = _opened(record, first.tracking, root)
     current.begin(RunningSweep(root, first.tracking, record))
     _report_repeated(names, same_as)
@@ -140,7 +140,7 @@ def _report_repeated(names: list[str], same_as: list[int]) -> None:
     pairs = [(names[number], names[first]) for number, first in enumerate(same_as) if first != number]
     repeated = [f"{name} again" if name == other else f"{name} is {other}" for name, other in pairs]
     shown = ", ".join(repeated[:5]) + (", ..." if len(repeated) > 5 else "")
-    say(f"{len(repeated)} of {len(same_as)} runs are left out, as others are the same: {shown}")
+    log_line(f"{len(repeated)} of {len(same_as)} runs are left out, as others are the same: {shown}")
 
 
 def _first_record(
@@ -185,11 +185,11 @@ def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepR
     """The record with its parent run open in MLflow, after what dead sweeps left there was put in order."""
     if not tracking.enabled:
         return record
-    from rwkv_sweep.tracking import Tracker, mend, open_parent, tracked
+    from rwkv_sweep.tracking import Tracker, close_abandoned_runs, open_parent, tracked
 
     def open_sweep(tracker: Tracker) -> str | None:
-        if closed := mend(tracker):
-            say(f"{closed} run(s) that dead processes had left RUNNING were closed")
+        if closed := close_abandoned_runs(tracker):
+            log_line(f"{closed} run(s) that dead processes had left RUNNING were closed")
         return open_parent(tracker, record, root, redact(" ".join(sys.argv)))
 
     parent = tracked(tracking, open_sweep, retry=True)

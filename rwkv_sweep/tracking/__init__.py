@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rwkv_sweep.tracking.client import Tracker, hurry
     from rwkv_sweep.tracking.guarded import track_result, tracked
     from rwkv_sweep.tracking.importing import (
-        bring_in,
+        close_abandoned_runs,
         close_imported,
         end_parent,
         import_folder,
-        mend,
+        import_record,
         open_parent,
         parent_run,
     )
@@ -27,14 +27,14 @@ __all__ = [
     "MlflowClient",
     "Tracker",
     "absolute_uri",
-    "bring_in",
     "check_tracking",
+    "close_abandoned_runs",
     "close_imported",
     "end_parent",
     "hurry",
     "import_folder",
+    "import_record",
     "lasting",
-    "mend",
     "open_parent",
     "parent_run",
     "track_result",
@@ -46,7 +46,15 @@ __all__ = [
 _LOADS_MLFLOW = {
     "client": ("MlflowClient", "Tracker", "hurry"),
     "guarded": ("track_result", "tracked"),
-    "importing": ("bring_in", "close_imported", "end_parent", "import_folder", "mend", "open_parent", "parent_run"),
+    "importing": (
+        "close_abandoned_runs",
+        "close_imported",
+        "end_parent",
+        "import_folder",
+        "import_record",
+        "open_parent",
+        "parent_run",
+    ),
 }
 
 

@@ -35,7 +35,7 @@ with warnings.catch_warnings():
     from mlflow.tracking import MlflowClient as MlflowClient
 
     from rwkv_sweep.tracking import entities
-    from rwkv_sweep.tracking.database import create, lock_of, schema_explained, turns
+    from rwkv_sweep.tracking.database import create, exclusive_access, lock_of, schema_explained
     from rwkv_sweep.tracking.views import experiment_tags
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
@@ -72,7 +72,7 @@ class Tracker:
         _wait_less()
         # Two processes that create one database both fail, so even its first opening is by turns.
         self._models: dict[str, str] = {}
-        with turns(self._database or lock_of(uri)), schema_explained():
+        with exclusive_access(self._database or lock_of(uri)), schema_explained():
             if self._database is not None and not self._database.exists():
                 create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
@@ -230,7 +230,7 @@ class Tracker:
         return model_id
 
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
-        return turns(self._database) if self._database is not None else contextlib.nullcontext()
+        return exclusive_access(self._database) if self._database is not None else contextlib.nullcontext()
 
     def _experiment_id(self, config: TrackingConfig) -> str:
         found = self._client.get_experiment_by_name(config.experiment)

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from rwkv_sweep.errors import UserError, first_line
 from rwkv_sweep.tracking.uris import sqlite_uri
-from rwkv_sweep.utils.console import say_once
+from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.redaction import redact
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
 from rwkv_sweep.utils.user_folders import temporary_folder
@@ -59,7 +59,7 @@ def schema_explained() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turns(path: Path) -> Iterator[None]:
+def exclusive_access(path: Path) -> Iterator[None]:
     """Hold while one process of this machine at a time may do something with the file at `path`.
 
     Where there is no lock to be had (another user made it for himself alone) work goes on: databases have locks of
@@ -70,7 +70,7 @@ def turns(path: Path) -> Iterator[None]:
             held.enter_context(shared_lock(path.with_name(f"{path.name}.lock"), LOCK_SECONDS))
         except OSError as error:
             if os.access(path, os.W_OK):
-                say_once(f"{path.name} is written without its lock ({first_line(error)})")
+                log_line_once(f"{path.name} is written without its lock ({first_line(error)})")
         yield
 
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.tracking.client import Tracker, is_refusal, reason
-from rwkv_sweep.tracking.importing import bring_in
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.tracking.importing import import_record
+from rwkv_sweep.utils.console import log_line
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = 
         found = work(_trackers[place])
     except Exception as error:  # whatever MLflow, its database or its network come up with
         if config.uri not in _down:
-            say(f"tracking at {config.uri} failed ({reason(error)}): runs are kept on disk")
+            log_line(f"tracking at {config.uri} failed ({reason(error)}): runs are kept on disk")
         _down.add(config.uri)
         _trackers.pop(place, None)
         return None
@@ -44,12 +44,12 @@ def track_result(config: TrackingConfig, result: Result, folder: Path, parent: s
     def log_it(tracker: Tracker) -> None:
         try:
             if again:
-                bring_in(tracker, result, folder, parent)
+                import_record(tracker, result, folder, parent)
             else:
                 tracker.log_result(result, folder, parent)
         except Exception as error:
             if not is_refusal(error):
                 raise
-            say(f"{result.name} is not tracked ({reason(error)}): its record is in {folder}", error=True)
+            log_line(f"{result.name} is not tracked ({reason(error)}): its record is in {folder}", error=True)
 
     tracked(config, log_it)

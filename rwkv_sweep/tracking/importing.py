@@ -26,7 +26,7 @@ from rwkv_sweep.records.results import (
 from rwkv_sweep.records.sweep_folder import is_claimed, result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, is_refusal, mlflow_status, reason
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 
 NEW, COMPLETED, PRESENT = "new", "completed", "present"
 SWEEP = "sweep"
@@ -65,17 +65,17 @@ def import_folder(tracker: Tracker, root: Path) -> Imported:
     for folder in result_folders(root):
         try:
             result = Result.load(folder)
-            done = done.plus(bring_in(tracker, result, folder, parent, known.get(result.id)))
+            done = done.plus(import_record(tracker, result, folder, parent, known.get(result.id)))
         except Exception as error:
             if not is_refusal(error):
                 raise
             place = "" if str(folder) in str(error) else f"{folder}: "
-            say(f"left out: {place}{reason(error)}", error=True)
+            log_line(f"left out: {place}{reason(error)}", error=True)
             done = done.plus("damaged")
     return done
 
 
-def bring_in(tracker: Tracker, result: Result, folder: Path, parent: str | None, known: Run | None = None) -> str:
+def import_record(tracker: Tracker, result: Result, folder: Path, parent: str | None, known: Run | None = None) -> str:
     """See to it that MLflow has this record once and whole; returns what that took. known: its run, where at hand."""
     if known is None:
         known = next(iter(tracker.find(record=result.id)), None)
@@ -136,7 +136,7 @@ def end_parent(tracker: Tracker, parent: str, status: str, root: Path, artifacts
     tracker.end_run(parent, status, artifacts, table.read_text(encoding="utf-8") if table.exists() else "")
 
 
-def mend(tracker: Tracker) -> int:
+def close_abandoned_runs(tracker: Tracker) -> int:
     """Close what dead processes of this machine left RUNNING, importing first what their folders say had finished.
     Returns how many runs that were."""
     left = tracker.left_over()

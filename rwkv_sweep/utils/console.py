@@ -16,7 +16,7 @@ from rwkv_sweep.utils.user_folders import redirect_caches
 log = logging.getLogger(__name__)
 
 
-def say(message: str, error: bool = False) -> None:
+def log_line(message: str, error: bool = False) -> None:
     """One line on stderr, and in the run's log file; without secrets."""
     message = redact(message)
     log.info(message)
@@ -24,9 +24,9 @@ def say(message: str, error: bool = False) -> None:
 
 
 @functools.cache
-def say_once(message: str) -> None:
-    """As `say`, the first time in this process."""
-    say(message)
+def log_line_once(message: str) -> None:
+    """As `log_line`, the first time in this process: a sweep reads one file many times."""
+    log_line(message)
 
 
 @contextlib.contextmanager

@@ -99,17 +99,17 @@ def test_tracking_that_fails_keeps_runs_on_disk_and_no_secret(
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
 
-    def bring_in(*options: str) -> subprocess.CompletedProcess[str]:
+    def import_record(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "rwkv_sweep", "import", "sweep", *options]
         return subprocess.run(command, cwd=tmp_path, env=fault_environment, capture_output=True, text=True)
 
-    refused = bring_in()
+    refused = import_record()
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: --uri must be given: the password of ") and refused.stderr.count("\n") == 1
     database = "sqlite:///mlruns/mlflow.db"
-    assert bring_in("--uri", database).stdout == "sweep: 3 imported, 0 completed, 0 there already\n"
+    assert import_record("--uri", database).stdout == "sweep: 3 imported, 0 completed, 0 there already\n"
     before = tracked(tmp_path)
-    assert bring_in("--uri", database).stdout == "sweep: 0 imported, 0 completed, 3 there already\n"
+    assert import_record("--uri", database).stdout == "sweep: 0 imported, 0 completed, 3 there already\n"
     after = tracked(tmp_path)
     assert len(before) == len(after) == 4 and {run.info.status for run in after} == {"FINISHED"}
     assert ends_of(before) == ends_of(after)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError, shown
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line_once
 
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training programs keep the weights, beside an epoch or an optimizer."""
@@ -138,7 +138,7 @@ def _unnested(file: Path, loaded: Any) -> Any:
     if len(inner) > 1:
         raise UserError(f"{file} holds weights under {' and '.join(inner)}: valid is one of them, saved alone")
     (key,) = inner
-    say_once(f"{file}: the weights are those under its key {key}")
+    log_line_once(f"{file}: the weights are those under its key {key}")
     return inner[key]
 
 
@@ -155,12 +155,6 @@ def _dense(file: Path, loaded: Any) -> dict[str, Tensor]:
         if kind != "strided":
             raise UserError(f"{file}: {short(name)} is a {kind} tensor: expected plain dense ones with their values")
     return {name: tensor.detach() for name, tensor in loaded.items()}
-
-
-@lru_cache(maxsize=256)
-def say_once(message: str) -> None:
-    """As `say`, once per process: a file is read several times in a run."""
-    say(message)
 
 
 def short(name: str) -> str:

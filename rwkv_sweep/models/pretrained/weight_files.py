@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError, shown
-from rwkv_sweep.models.pretrained.pickles import read_pickle, say_once, short
+from rwkv_sweep.models.pretrained.pickles import read_pickle, short
+from rwkv_sweep.utils.console import log_line_once
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = (
@@ -51,7 +52,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
         _check_shard(file, shard_of, held)
         tensors.update((name, tensor) for name, tensor in held.items() if shard_of[name] == file.name)
         if twice := [name for name in held if shard_of[name] != file.name]:
-            say_once(f"{file} holds {few(twice)}, which the index places in another shard: read from there")
+            log_line_once(f"{file} holds {few(twice)}, which the index places in another shard: read from there")
     return tensors
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import network_of, network_of_type, unwrapped
-from rwkv_sweep.models.pretrained.pickles import say_once
 from rwkv_sweep.models.pretrained.weight_files import (
     CONFIG_FILE,
     few,
@@ -27,6 +26,7 @@ from rwkv_sweep.models.pretrained.weight_files import (
     read_tensors,
 )
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Lm
+from rwkv_sweep.utils.console import log_line_once
 
 __all__ = ["fingerprint", "read_shape", "read_weights"]
 
@@ -135,7 +135,7 @@ def _bare(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     except ValueError as error:
         raise UserError(f"{path} holds a tensor twice: {error}") from error
     if removed:
-        say_once(f"{path}: the names of its tensors are read without {' and '.join(removed)}")
+        log_line_once(f"{path}: the names of its tensors are read without {' and '.join(removed)}")
     return plain
 
 
@@ -221,7 +221,7 @@ def _fitted(path: Path, config: Rwkv6Config, tensors: dict[str, Tensor]) -> dict
             f"{config.hidden_size}: {found}"
         )
     if HEAD not in expected:
-        say_once(f"{path} has no {HEAD}, which embeddings do not need")
+        log_line_once(f"{path} has no {HEAD}, which embeddings do not need")
     return {name: tensors[name].reshape(shape) for name, shape in expected.items()}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
-from rwkv_sweep.models.pretrained.pickles import say_once, short
+from rwkv_sweep.models.pretrained.pickles import short
 from rwkv_sweep.models.pretrained.weight_files import (
     CONFIG_FILE,
     few,
@@ -28,6 +28,7 @@ from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_networ
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_settings, compare_sizes, epsilon_of
+from rwkv_sweep.utils.console import log_line_once
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 HEAD = "head.weight"
@@ -100,7 +101,7 @@ def fitted(
     except ValueError as error:
         raise UserError(f"{path} holds a tensor twice: {error}") from error
     if wrappers := [part for part in removed if part != OUTER]:
-        say_once(f"{path}: the names of its tensors are read without {' and '.join(wrappers)}")
+        log_line_once(f"{path}: the names of its tensors are read without {' and '.join(wrappers)}")
     config = _sizes(path, weights, settings)
     config = _with_norms(path, config, weights, settings)
     if config.normed_embedding:
@@ -180,7 +181,7 @@ def _with_norms(
                 "valid is a table with that norm in it, or false"
             )
         if normed:
-            say_once(f"{path}: the embedding table went through blocks.0.ln0 already, which is not applied again")
+            log_line_once(f"{path}: the embedding table went through blocks.0.ln0 already, which is not applied again")
     elif not told:
         raise UserError(
             f"{path} has no blocks.0.ln0, the norm of the embedding, nor {NORMED}=true in a {CONFIG_FILE} to say that "
@@ -216,7 +217,7 @@ def _checked(
         expected = {name: tuple(weight.shape) for name, weight in Rwkv7Model(config).state_dict().items()}
     head = {HEAD: (config.vocab_size, config.hidden_size)} if HEAD in weights else {}
     if not head:
-        say_once(f"{path} has no {HEAD}, which embeddings do not need")
+        log_line_once(f"{path} has no {HEAD}, which embeddings do not need")
     heads = {name: (config.num_heads, config.head_size) for name in expected if name.endswith(".r_k")}
     shapes = {**expected, **heads, **head}
     wrong = [

@@ -16,7 +16,7 @@ import numba
 from numba.core.caching import FunctionCache
 
 from rwkv_sweep.errors import first_line
-from rwkv_sweep.utils.console import say
+from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.user_folders import temporary_folder
 
 
@@ -73,9 +73,9 @@ def _in_numbas_places(function: Callable[..., Any]) -> FunctionCache | None:
 @functools.cache
 def _report(what: str, folder: str, why: str) -> None:
     """Once in a process."""
-    say(f"{what} {folder} ({why})")
+    log_line(f"{what} {folder} ({why})")
 
 
 @functools.cache
 def _report_compiling() -> None:
-    say("compiling the CPU's loops, which are not in their cache yet: up to half a minute, once")
+    log_line("compiling the CPU's loops, which are not in their cache yet: up to half a minute, once")

@@ -85,7 +85,7 @@ def first_rows(folder: Path, most: int | None = MOST_PAIRS) -> list[Row]:
     return [row for row in taken if row[0] == taken[0][0]]
 
 
-def most_disputed(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def largest_disagreements(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which pairs have the most different ranks.
 
     Args:
@@ -106,7 +106,7 @@ def _disputed(
 ) -> dict[str, Any]:
     rows = scored[0][1]
     scores_RP = np.array([[score for *_, score in each] for _, each in scored])
-    chosen, spread, ranks_RP = most_disputed(scores_RP, SHOWN)
+    chosen, spread, ranks_RP = largest_disagreements(scores_RP, SHOWN)
     texts, absent = _texts(results[scored[0][0]], folder, [rows[pair][1] for pair in chosen], cwd)
     items = []
     for place, pair in enumerate(chosen):

@@ -39,8 +39,8 @@ def test_columns_add_up() -> None:
 
 def test_sentences_found_in_another_column() -> None:
     column = Texts.of(SENTENCES[:3]) + Texts.of(SENTENCES[3:])
-    assert column.found_in(Texts.of(["one", "two", "one", ""])).tolist() == [True, True, False, False, False, True]
-    assert not column.found_in(Texts.of([])).any()
+    assert column.is_in(Texts.of(["one", "two", "one", ""])).tolist() == [True, True, False, False, False, True]
+    assert not column.is_in(Texts.of([])).any()
 
 
 def test_digest_tells_lists_apart() -> None:

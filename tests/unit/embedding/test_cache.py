@@ -20,7 +20,7 @@ from rwkv_sweep.config.schema import PoolingConfig, PromptConfig, RunConfig
 from rwkv_sweep.embedding import cache as store_module
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
-from rwkv_sweep.utils.console import say_once
+from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
 from tests.other_user import as_other_user, reachable_folder
 from tests.search_path import search_path
@@ -32,7 +32,7 @@ ARRAY = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 
 @pytest.fixture(autouse=True)
 def nothing_said_before() -> Iterator[None]:
-    say_once.cache_clear()
+    log_line_once.cache_clear()
     store_module._trouble.cache_clear()
     yield
     store_module._trouble.cache_clear()

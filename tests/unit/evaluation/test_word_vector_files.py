@@ -15,8 +15,8 @@ import pytest
 from gensim.models import KeyedVectors
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.evaluation import baselines
 from rwkv_sweep.evaluation.word_vectors import WordVectors, load_word_vectors
+from rwkv_sweep.utils.console import log_line_once
 
 WORDS = ["new york", "cat", ". . .", "at 1", "2", "\u4e00", "na\u00efve", "\u00a0", "a\x85b", "\u2028", "in_a_word"]
 VECTORS_ND = np.random.default_rng(0).normal(size=(len(WORDS), 7)).astype(np.float32)
@@ -131,8 +131,8 @@ def test_the_first_vector_of_a_word_counts(tmp_path: Path, form: str, capsys: py
     assert vectors.kv.index_to_key == ["a", "b", "c"]
     assert vectors.kv.vectors.tolist() == [[1, 2], [3, 4], [7, 8]]
     assert vectors.note.startswith("2 more vectors of words that have one already, such as 'a', were left out")
-    baselines._say_once(f"{path}: {vectors.note}")
-    baselines._say_once(f"{path}: {vectors.note}")
+    log_line_once(f"{path}: {vectors.note}")
+    log_line_once(f"{path}: {vectors.note}")
     assert capsys.readouterr().err.count(str(path)) == 1
 
 

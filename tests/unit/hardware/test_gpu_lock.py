@@ -14,7 +14,7 @@ import torch
 from rwkv_sweep.config.schema import DeviceConfig, RunConfig
 from rwkv_sweep.hardware import gpu_lock
 from rwkv_sweep.hardware.gpu_lock import own_gpu
-from rwkv_sweep.utils.console import say_once
+from rwkv_sweep.utils.console import log_line_once
 from tests.search_path import search_path
 
 AUTO = RunConfig(device=DeviceConfig("auto", "auto"))
@@ -97,7 +97,7 @@ def test_without_locks_each_job_takes_its_first_choice(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(gpu_lock, "lock_folder", none_to_be_had)
-    say_once.cache_clear()
+    log_line_once.cache_clear()
     with own_gpu(AUTO, 1) as one, own_gpu(AUTO, 3) as other:
         assert one.device.index == other.device.index == 1
     assert capsys.readouterr().err.count("GPUs are taken without locks") == 1

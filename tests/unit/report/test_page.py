@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from rwkv_sweep.cli.report import main
 from rwkv_sweep.records.results import LATENCY_FILE, PAGE_FILE, PAIRS_FILE, Result
-from rwkv_sweep.report.common.disagreement import most_disputed
+from rwkv_sweep.report.common.disagreement import largest_disagreements
 from rwkv_sweep.report.common.labels import varied_keys
 from rwkv_sweep.report.page.html import SCRIPTS_FOLDER, page
 from rwkv_sweep.report.sweep_page import write_page
@@ -122,7 +122,7 @@ def test_a_relative_path_starts_where_the_command_did(sweep: SweepWriter) -> Non
 
 def test_most_disputed_against_its_definition() -> None:
     scores_RP = np.random.default_rng(0).normal(size=(5, 30)).round(1)
-    chosen, spread, ranks_RP = most_disputed(scores_RP, 4)
+    chosen, spread, ranks_RP = largest_disagreements(scores_RP, 4)
     naive = [[(rankdata(row)[pair] - 1) / 29 for pair in range(30)] for row in scores_RP]
     assert np.allclose(ranks_RP, naive)
     spreads = {pair: float(np.std([row[pair] for row in naive])) for pair in range(30)}
@@ -132,7 +132,7 @@ def test_most_disputed_against_its_definition() -> None:
 
 def test_runs_that_agree_on_ranks_do_not_disagree() -> None:
     scores_P = np.arange(6.0)
-    _, spread, _ = most_disputed(np.stack([scores_P, 100 * scores_P - 7]), 6)
+    _, spread, _ = largest_disagreements(np.stack([scores_P, 100 * scores_P - 7]), 6)
     assert spread.tolist() == [0.0] * 6
 
 

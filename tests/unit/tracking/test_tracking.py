@@ -16,12 +16,12 @@ from rwkv_sweep.tracking import (
     MlflowClient,
     Tracker,
     absolute_uri,
-    bring_in,
+    close_abandoned_runs,
     close_imported,
     guarded,
     import_folder,
+    import_record,
     lasting,
-    mend,
     tracked,
     ui_command,
 )
@@ -125,8 +125,8 @@ def record(name: str, status: str = FINISHED) -> Result:
 def test_a_record_is_brought_in_once(tracker: Tracker, tmp_path: Path) -> None:
     found = record("layer=7")
     found.save(tmp_path)
-    assert bring_in(tracker, found, tmp_path, None) == "new"
-    assert bring_in(tracker, found, tmp_path, None) == "present"
+    assert import_record(tracker, found, tmp_path, None) == "new"
+    assert import_record(tracker, found, tmp_path, None) == "present"
     assert len(tracker.find(record=found.id)) == 1
 
 
@@ -135,12 +135,12 @@ def test_a_run_cut_off_while_it_was_logged_is_completed(tracker: Tracker, client
     found.save(tmp_path)
     run_id = tracker.start_run(found.name, {}, None, found.started, found.id, tmp_path)
     client.log_metric(run_id, "latency/p99_ms", 3e-7, int(found.ended * 1000), 0)
-    assert bring_in(tracker, found, tmp_path, "0" * 32) == "completed"
+    assert import_record(tracker, found, tmp_path, "0" * 32) == "completed"
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == METRICS
     assert run.data.tags["mlflow.parentRunId"] == "0" * 32
     assert len(client.get_metric_history(run_id, "latency/p99_ms")) == 1
-    assert bring_in(tracker, found, tmp_path, None) == "present"
+    assert import_record(tracker, found, tmp_path, None) == "present"
 
 
 def left_by_the_dead(tracker: Tracker, client: MlflowClient, name: str, found: Result, folder: Path) -> str:
@@ -158,11 +158,11 @@ def test_what_the_dead_left_running_is_closed_by_what_their_folders_say(
     whole = left_by_the_dead(tracker, client, "whole", found, tmp_path / "whole")
     lost = left_by_the_dead(tracker, client, "lost", record("layer=10"), tmp_path / "gone")
     other = left_by_the_dead(tracker, client, "other", record("layer=11"), tmp_path / "whole")
-    assert mend(tracker) == 3
+    assert close_abandoned_runs(tracker) == 3
     states = {run_id: client.get_run(run_id).info.status for run_id in (whole, lost, other, alive)}
     assert states == {whole: "FINISHED", lost: "KILLED", other: "KILLED", alive: "RUNNING"}
     assert client.get_run(whole).data.metrics == METRICS
-    assert mend(tracker) == 0
+    assert close_abandoned_runs(tracker) == 0
     tracker.close_run(alive, "KILLED")
 
 
