@@ -1,6 +1,6 @@
 """What all generations of RWKV share over packed batches: embedding, blocks one after another, early exit, final norm.
 
-Shapes: T packed tokens, B sentences, D hidden size.
+Shapes: T packed tokens, B sentences, D hidden size, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class RwkvModel(Network):
         `layer_norm_epsilon`. blocks: the first has `pre_ln`, the norm of the embedding, or None for it."""
         super().__init__()
         self.config = config
-        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        table_VD = torch.empty(config.vocab_size, config.hidden_size)
+        # As `nn.Embedding` draws it, but not on the meta device: there `normal_` imports torch._dynamo, for a second.
+        if not table_VD.is_meta:
+            nn.init.normal_(table_VD)
+        self.embeddings = nn.Embedding.from_pretrained(table_VD, freeze=False)
         self.blocks = nn.ModuleList(blocks)
         self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         # Two mistakes of the study, for its reproduction: see `ModelConfig`.

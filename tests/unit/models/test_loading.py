@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.generations import GENERATIONS
 from rwkv_sweep.models.loading import load_model, model_source
 from rwkv_sweep.models.pretrained import locate
 from rwkv_sweep.models.rwkv6.checkpoint import fingerprint
@@ -41,6 +42,21 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not one.trained and one.fingerprint == two.fingerprint and one.tokenizer.name == "bytes"
     pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
     assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
+
+
+@pytest.mark.parametrize("number", GENERATIONS)
+def test_a_skeleton_draws_no_numbers(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device PyTorch's `normal_` imports torch._dynamo, which would take a second of every command."""
+
+    def draw(*_: object, **__: object) -> None:
+        raise AssertionError("numbers are drawn")
+
+    sizes = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "head_size": 8, "intermediate_size": 16}
+    config = GENERATIONS[number].random_config(sizes)
+    with torch.device("meta"):
+        monkeypatch.setattr(torch.nn.init, "normal_", draw)
+        model = GENERATIONS[number].build(config)
+    assert model.embeddings.weight.shape == (8, 16) and model.embeddings.weight.requires_grad
 
 
 @pytest.mark.parametrize(
