@@ -1,0 +1,115 @@
+"""What all verbs share: secrets hidden, and one line and an exit code for each way to end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from rwkv_sweep import cli
+from rwkv_sweep.cli import report
+from rwkv_sweep.utils import closed_output, redaction
+from rwkv_sweep.utils.signals import Terminated
+from tests.made_up_sweeps import SweepWriter
+
+SECRET = "hunter two"
+RECORD_URI = "postgresql://me:hunter%20two@host/runs"
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Streams, handlers and secrets of this process as they were, after a command that has one of its own."""
+    factory = logging.getLogRecordFactory()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    monkeypatch.setattr(OmegaConf, "to_yaml", OmegaConf.to_yaml)
+    monkeypatch.setattr(closed_output, "_failures", {})
+    redaction.forget_all()
+    yield
+    redaction.forget_all()
+    logging.setLogRecordFactory(factory)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["rwkv-sweep", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """One run, and one whose record holds the secret where a name belongs."""
+    writer = SweepWriter(tmp_path / SECRET.replace(" ", "-"), jobs=2)
+    writer.run(0.4, 10.0, layer=1)
+    path = writer.run(0.3, 9.0, layer=2) / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": f"{SECRET} at {RECORD_URI}"}))
+    path = writer.root / "sweep.json"
+    tracking = {"enabled": True, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tracking": tracking}))
+    return writer.root
+
+
+@pytest.mark.parametrize("verb", ["report", "compare", "import"])
+def test_no_verb_shows_a_secret_of_its_environment(
+    process: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sweep: Path, verb: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    given = {
+        "report": [sweep],
+        "compare": [sweep, sweep, "--resamples", 20],
+        "import": [sweep, "--uri", f"sqlite:///{sweep}/mlflow.db", "--artifacts", sweep / "artifacts"],
+    }
+    code = ended(monkeypatch, verb, *given[verb])
+    out, err = capsys.readouterr()
+    assert code == (2 if verb == "import" else 0) and "is damaged: status is" in err
+    assert SECRET not in out + err and "hunter%20two" not in out + err and "***" in err
+
+
+@pytest.mark.parametrize("verb", ["report", "compare", "import", "cache"])
+def test_no_verb_shows_a_secret_of_its_arguments(
+    process: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """Here of a URI that was given for a folder."""
+    given = {"compare": [RECORD_URI, RECORD_URI], "cache": ["list", "--path", RECORD_URI]}.get(verb, [RECORD_URI])
+    code = ended(monkeypatch, verb, *given)
+    out, err = capsys.readouterr()
+    assert code == 2 and "error: " in err
+    assert SECRET not in out + err and "hunter%20two" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(signal.SIGTERM), 143, "interrupted"),
+        (Terminated(signal.SIGHUP), 129, "interrupted"),
+        (PermissionError(errno.EACCES, "Permission denied", "/of/others"), 2, "error: /of/others: Permission denied"),
+        (OSError("no number"), 2, "error: no number"),
+    ],
+)
+def test_ways_to_end(
+    process: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise raised
+
+    monkeypatch.setattr(report, "main", fail)
+    assert ended(monkeypatch, "report", "folder") == code
+    assert capsys.readouterr() == ("", f"{line}\n")
