@@ -9,7 +9,7 @@ from typing import Any
 Change = Callable[[dict[str, Any]], "str | bytes"]
 
 
-def replaced(key: str, value: Any) -> Change:
+def replaced(key: str, value: Any) -> Callable[[dict[str, Any]], str]:
     """One field, or an item of one (`metrics.x`), with another value."""
     name, _, inner = key.partition(".")
     return lambda record: json.dumps({**record, name: {**record[name], inner: value} if inner else value})
@@ -23,6 +23,11 @@ def as_text(change: Callable[[str], str | bytes]) -> Change:
     return lambda record: change(json.dumps(record))
 
 
+def written(key: str, literal: str) -> Change:
+    """One field as this JSON, which `json.dumps` may not write."""
+    return lambda record: replaced(key, "MARK")(record).replace('"MARK"', literal)
+
+
 DEEP = "[" * 100_000
 CHANGES: dict[str, Change] = {
     "empty": lambda record: "",
@@ -30,13 +35,13 @@ CHANGES: dict[str, Change] = {
     "zeros": as_text(lambda text: b"\0" * len(text)),
     "not UTF-8": as_text(lambda text: text.encode().replace(b"layer", b"\xff\xfe", 1)),
     "half a surrogate pair": replaced("name", "\ud800"),
-    "deep": as_text(lambda text: text.replace('"0123456789abcdef"', DEEP)),
+    "deep": written("id", DEEP),
     "a list": lambda record: "[]",
     "a number": lambda record: "7",
     "null": lambda record: "null",
     "a key twice": as_text(lambda text: text[:-1] + ', "name": "other"}'),
-    "an integer of 5000 digits": as_text(lambda text: text.replace("0.5", "1" * 5000)),
-    "an integer of 400 digits": as_text(lambda text: text.replace("0.5", "1" * 400)),
+    "an integer of 5000 digits": written("metrics.quality/spearman", "1" * 5000),
+    "an integer of 400 digits": written("metrics.quality/spearman", "1" * 400),
     "name a number": replaced("name", 7),
     "unknown kind": replaced("kind", "ensemble"),
     "unknown status": replaced("status", "PAUSED"),

@@ -8,6 +8,7 @@ wrote.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import runpy
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -29,13 +31,37 @@ def serve() -> None:
         print(json.dumps(carry_out(**json.loads(line))), flush=True)
 
 
-def load_everything() -> None:
-    """What a sweep imports sooner or later, but nothing that starts threads."""
+# What a run imports sooner or later, most of it where it is first needed, so that commands start quickly.
+IMPORTED = (
+    "datasets",
+    "matplotlib.figure",
+    "mlflow.store.db.utils",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "scipy.stats",
+    "sklearn.metrics",
+    "rwkv_sweep.cli.sweep",
+    "rwkv_sweep.report.summary",
+    "rwkv_sweep.sweep.run",
+    "rwkv_sweep.tracking.importing",
+)
 
-    import rwkv_sweep.cli.sweep
-    import rwkv_sweep.report.summary
-    import rwkv_sweep.sweep.run
-    import rwkv_sweep.tracking.importing  # noqa: F401
+
+def load_everything() -> None:
+    """What each command would load again, but nothing that starts threads: after a fork they would be gone."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    import torch
+
+    from rwkv_sweep.models.generations import GENERATIONS
+    from rwkv_sweep.ops.common.packing import Packed
+
+    # As small as the models of these tests: kernels for one thread are read from Numba's cache.
+    torch.set_num_threads(1)
+    sizes = {"vocab_size": 4, "hidden_size": 32, "num_hidden_layers": 1, "head_size": 8, "intermediate_size": 32}
+    model = GENERATIONS[6].draw(GENERATIONS[6].random_config(sizes), 0, torch.device("cpu")).eval()
+    with torch.inference_mode():
+        model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+    assert threading.active_count() == 1, "threads were started, which no child would have"
 
 
 def carry_out(
