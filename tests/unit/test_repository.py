@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from rwkv_sweep.version import __version__
+from tests.unit.test_layout import ORDER
 
+DOCS = Path(__file__).parents[2] / "docs"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -65,12 +67,30 @@ def test_templates_ask_for_the_command_and_link_to_files_that_exist(repo_root: P
     assert links and all((template.parent / link).exists() for link in links)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_files_and_targets_that_the_text_names_exist(repo_root: Path, name: str) -> None:
-    text = (repo_root / name).read_text(encoding="utf-8")
-    links = {link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)}
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "docs/log.md"])
+def test_files_that_the_text_names_exist(repo_root: Path, name: str) -> None:
+    """Links, and paths in backticks: from the repository, or of modules from the package. The log keeps old names."""
+    page = repo_root / name
+    text = page.read_text(encoding="utf-8")
+    links = set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text))
+    assert [link for link in sorted(links) if not (page.parent / link).exists()] == []
     paths = set(re.findall(r"`((?:rwkv_sweep|tests|conf|docs|benchmarks)/[\w./]+)`", text))
-    assert [path for path in sorted(links | paths) if not (repo_root / path).exists()] == []
+    paths |= set(re.findall(r"`([\w./]+/\w+\.py)`", text))
+    bases = (repo_root, repo_root / "rwkv_sweep")
+    assert [path for path in sorted(paths) if not any((base / path).exists() for base in bases)] == []
+
+
+def test_design_lists_the_packages_in_the_order_of_their_imports(repo_root: Path) -> None:
+    text = (repo_root / "docs" / "design.md").read_text(encoding="utf-8")
+    table, paragraphs = text.split("\n## Packages\n")[1].split("\n## Decisions\n")[0].split("\n\n**", 1)
+    assert re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE) == ORDER
+    for package in ("report", "models", "ops"):
+        subpackages = {path.parent.name for path in (repo_root / "rwkv_sweep" / package).glob("*/__init__.py")}
+        described = table if package == "ops" else paragraphs.split(f"{package}/`**")[1].split("\n\n")[0]
+        assert subpackages <= set(re.findall(r"(\w+)/`", described)), package
 
 
 def test_type_checkers_find_the_types(tmp_path: Path) -> None:
