@@ -14,8 +14,8 @@ __all__ = ["write_report"]
 def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]:
     """Write report.md, table.csv and the figures (SVG and PNG) into `root/report`; return their paths.
 
-    A sweep with failed runs, or without some of the measurements, gets a report that says so; a figure with nothing to
-    show is left out.
+    A sweep with failed runs, or without some of the measurements, gets a report that states it; a figure with nothing
+    to show is left out.
 
     Raises:
         UserError: `kind` is not a report there is.

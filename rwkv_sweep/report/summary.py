@@ -61,7 +61,7 @@ def summary_rows(results: Sequence[Result], swept: Sequence[str]) -> tuple[list[
 
 
 def print_summary(results: Sequence[Result], record: SweepRecord, root: Path, answer: Answer | None = None) -> None:
-    """One line a run, the answer, then what failed and why, where all of it lies, and how to look at it."""
+    """One line a run, the answer, then what failed and why, where all of it is stored, and how to look at it."""
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
@@ -115,7 +115,7 @@ def where_time_went(results: Sequence[Result], started: float, now: float) -> st
     """Seconds of this start of the sweep by stage, summed over the runs that it ran itself.
 
     `rest` is what no run accounts for: start, baselines, report. What an earlier start of a resumed sweep ran is not
-    in its time. Runs side by side add up to more than the time that passed; then there is no rest to tell.
+    in its time. Runs side by side add up to more than the time that passed; then there is no rest to show.
     """
     own = [result for result in results if result.started >= started]
     before = sum(result.kind == "model" and result.started < started for result in results)

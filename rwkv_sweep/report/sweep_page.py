@@ -20,7 +20,7 @@ def write_page(root: Path, findings: Findings | None = None) -> Path:
     findings: of these records, where they are known already.
 
     Raises:
-        UserError: the folder holds no sweep, or its record is damaged.
+        UserError: the folder contains no sweep, or its record is damaged.
     """
     record = SweepRecord.load(root)
     findings = findings or find(record, sweep_results(root), result_folders(root))

@@ -13,7 +13,7 @@ from rwkv_sweep.report.summary import summary_rows
 from rwkv_sweep.utils.files import write_atomically
 
 MOST_REASONS = 20
-"""Failures that are told one by one; report.html has them all."""
+"""Failures that are listed one by one; report.html has them all."""
 
 
 def write_summary_table(findings: Findings, record: SweepRecord, root: Path) -> Path:
@@ -43,8 +43,8 @@ def summary_markdown(findings: Findings, record: SweepRecord) -> str:
 
 def _where(results: Sequence[Result]) -> str:
     """On what machines, with which commit."""
-    told = []
+    parts = []
     for tag in ("device_name", "commit"):
         values = list(dict.fromkeys(result.tags[tag] for result in results if tag in result.tags))
-        told.append(", ".join(f"{tag.split('_')[0]} {escaped(value[:60])}" for value in values))
-    return "; ".join(filter(None, told))
+        parts.append(", ".join(f"{tag.split('_')[0]} {escaped(value[:60])}" for value in values))
+    return "; ".join(filter(None, parts))

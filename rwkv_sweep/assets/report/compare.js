@@ -79,7 +79,7 @@ function drawRows(host, key, name, centre, band, words) {
 
 const bands = DATA.reach
   ? "The band is noise: the largest factor by which the baselines, timed in both, differ."
-  : "No baseline was timed in both sweeps, so nothing tells how much of this is the machine's.";
+  : "No baseline was timed in both sweeps, so nothing shows how much of this is due to the machine.";
 const controls = Object.entries(DATA.control).map(([name, each]) => el("li", {}, `${name}: ${RANGE(each, 3)}`));
 const lonely = ["A", "B"]
   .filter((label) => DATA.only[label].length)

@@ -90,7 +90,7 @@ function charts() {
       chartCard(
         "overhead",
         "Overhead over final-layer inference",
-        "Both timed interleaved in one process on the same sentences. An interval that holds 1 does not show that there is " +
+        "Both timed interleaved in one process on the same sentences. An interval that contains 1 does not show that there is " +
           "no overhead: its upper bound is what can be excluded. The final layer's own ratio is the control.",
         drawOverhead,
       ),
@@ -135,7 +135,7 @@ function heatCard(keys) {
   );
 }
 
-function disputedCard() {
+function disagreementCard() {
   const host = el("div", { style: "min-height: 300px" });
   const card = el(
     "section",
@@ -182,8 +182,8 @@ function build() {
       ? el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of runs" }, TABLE.table)
       : el("p", { class: "empty" }, "There are no runs yet."),
   );
-  const disputed = DATA.pairs.length ? disputedCard() : null;
-  const sections = [answerCard(), failuresCard(), runs, ...charts(), disputed, environmentCard()].filter(Boolean);
+  const disagreement = DATA.pairs.length ? disagreementCard() : null;
+  const sections = [answerCard(), failuresCard(), runs, ...charts(), disagreement, environmentCard()].filter(Boolean);
   const main = el("main", { id: "main" }, sections);
   const links = [...main.querySelectorAll("[aria-labelledby]")].map((section) =>
     el("a", { href: `#${section.id}` }, section.querySelector("h2").textContent),

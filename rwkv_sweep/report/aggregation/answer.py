@@ -32,16 +32,16 @@ NOT_TIMED = "The overhead of aggregation was not measured (measure.overhead=true
 
 
 def aggregation_answer(results: Sequence[Result]) -> Answer:
-    """A section for each group of runs that differ in layers and aggregation alone; says what was not measured."""
-    family, found = comparisons(results), groups(results)
-    if not found:
+    """A section for each group of runs that differ in layers and aggregation alone; and what was not measured."""
+    family, run_groups = comparisons(results), groups(results)
+    if not run_groups:
         return Answer(QUESTION, [Section("", [Plain(NOTHING)])])
-    sections = [Section("", first)] if len(found) > 1 and (first := _best_of_all(found)) else []
-    timed = any(_is_timed(run) for group in found for run in group.runs)
-    if not timed and len(found) > 1:
+    sections = [Section("", first)] if len(run_groups) > 1 and (first := _best_of_all(run_groups)) else []
+    timed = any(_is_timed(run) for group in run_groups for run in group.runs)
+    if not timed and len(run_groups) > 1:
         sections.append(Section("", [Plain(NOT_TIMED)]))  # once, not in each group
-    for group in found:
-        cost = overhead(group) if timed or len(found) == 1 else []
+    for group in run_groups:
+        cost = overhead(group) if timed or len(run_groups) == 1 else []
         sections.append(Section(group.name, [*cost, *quality(group, family), *early_exit(group, family)]))
     return Answer(QUESTION, [section for section in sections if section.statements])
 
@@ -50,16 +50,16 @@ def _is_timed(run: Result) -> bool:
     return any(metric(run, regime.overhead) is not None for regime in REGIMES)
 
 
-def _best_of_all(found: Sequence[Group]) -> list[Statement]:
+def _best_of_all(run_groups: Sequence[Group]) -> list[Statement]:
     scored = [
         (own.value, group, run, own)
-        for group in found
+        for group in run_groups
         for run in group.runs
         if (own := interval(run, "quality/spearman")) is not None
     ]
     if not scored:
         return []
-    _, group, run, own = max(scored, key=lambda each: each[0])
+    _, group, run, own = max(scored, key=lambda candidate: candidate[0])
     return [BestOfAll(group.label(run), group.name, own, len(scored))]
 
 
@@ -69,15 +69,21 @@ def overhead(group: Group) -> list[Statement]:
         return [Plain("No finished run aggregates several layers, so the overhead of aggregation is not known.")]
     full = [run for run in group.aggregates if depth(run) == group.blocks]
     timed = full or group.aggregates
-    regimes = [each for regime in REGIMES if (each := _overhead(group, timed, regime)) is not None]
+    regimes = [
+        regime_overhead for regime in REGIMES if (regime_overhead := _overhead(group, timed, regime)) is not None
+    ]
     if not regimes:
         few = [run for run in timed if _is_timed(run)]
         return [Plain(f"Fewer than {LEAST_SAMPLES} rounds were timed, too few to compare." if few else NOT_TIMED)]
-    found: list[Statement] = [Overheads(regimes, group.blocks if full else None)]
-    controls = [(each.where, each.control) for each in regimes if each.control is not None]
+    statements: list[Statement] = [Overheads(regimes, group.blocks if full else None)]
+    controls = [
+        (regime_overhead.where, regime_overhead.control)
+        for regime_overhead in regimes
+        if regime_overhead.control is not None
+    ]
     if controls:
-        found.append(Control(controls))
-    return [*found, *_memory(group, timed)]
+        statements.append(Control(controls))
+    return [*statements, *_memory(group, timed)]
 
 
 def _overhead(group: Group, runs: Sequence[Result], regime: Regime) -> Overhead | None:
@@ -106,7 +112,7 @@ def _memory(group: Group, runs: Sequence[Result]) -> list[Statement]:
         for run in runs
         if (ratio := positive(run, regime.overhead.replace("overhead/", "overhead/naive_"))) is not None
     ]
-    slowest = max(naive, key=lambda each: each[2].value) if naive else None
+    slowest = max(naive, key=lambda row: row[2].value) if naive else None
     return [Memory(max(streamed), max(kept) if kept else None, slowest)]
 
 
@@ -118,7 +124,7 @@ def quality(group: Group, family: Sequence[Comparison]) -> list[Statement]:
             return []
         random = any("random" in run.tags.get("note.quality", "") for run in group.runs)
         return [Plain("Quality is absent: the weights are random." if random else "Quality was not measured.")]
-    value, best = max(scored, key=lambda each: each[0])
+    value, best = max(scored, key=lambda candidate: candidate[0])
     verdict = _against_final(best, family)
     statement = BestAggregation(
         group.label(best),
@@ -134,18 +140,20 @@ def quality(group: Group, family: Sequence[Comparison]) -> list[Statement]:
 
 
 def _cautions(group: Group) -> list[Statement]:
-    found: list[str] = []
+    cautions: list[str] = []
     pairs = [int(count) for run in group.runs if (count := metric(run, "quality/pairs"))]
     if pairs and min(pairs) < FEW_PAIRS:
-        found.append(f"Only {counted(min(pairs), 'pair')} were scored, which can tell large differences alone.")
+        cautions.append(f"Only {counted(min(pairs), 'pair')} were scored, which can show large differences alone.")
     own = interval(group.final, "quality/spearman") if group.final is not None else None
     if own is not None and own.lo <= 0 <= own.hi:
-        found.append("The final layer's own Spearman cannot be told from 0, so being above it says little.")
-    return [Plain(" ".join(found))] if found else []
+        cautions.append("The final layer's own Spearman cannot be distinguished from 0, so being above it says little.")
+    return [Plain(" ".join(cautions))] if cautions else []
 
 
 def _against_final(run: Result, family: Sequence[Comparison]) -> Comparison | None:
-    return next((each for each in family if (each.run, each.against) == (run.name, FINAL)), None)
+    return next(
+        (comparison for comparison in family if (comparison.run, comparison.against) == (run.name, FINAL)), None
+    )
 
 
 def early_exit(group: Group, family: Sequence[Comparison]) -> list[Statement]:
@@ -163,7 +171,7 @@ def early_exit(group: Group, family: Sequence[Comparison]) -> list[Statement]:
     ]
     best, survives = None, None
     if scored:
-        _, run, ratio, delta = max(scored, key=lambda each: each[0])
+        _, run, ratio, delta = max(scored, key=lambda candidate: candidate[0])
         best = (group.label(run), delta, ratio)
         verdict = _against_final(run, family)
         survives = verdict.survives if verdict else None

@@ -55,11 +55,11 @@ def write_aggregation_report(results: Sequence[Result], folder: Path) -> list[Pa
 
 
 def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
-    family, found = comparisons(results), groups(results)
+    family, run_groups = comparisons(results), groups(results)
     parts = ["# What aggregating layers costs, and what it brings", QUESTION, "## Answer"]
     parts += bullets(aggregation_answer(results))
     parts += [f"- {line}" for line in missing(results)]
-    for group in found:
+    for group in run_groups:
         suffix = f": {escaped(group.name)}" if group.name else ""
         parts += [f"## Cost{suffix}", _cost_table(group), f"## Quality{suffix}", _quality_table(group, results, family)]
     drawn = {path.stem: path.name for path in figures if path.suffix == ".svg"}
@@ -82,7 +82,7 @@ def _cost_table(group: Group) -> str:
 
 
 def _quality_table(group: Group, results: Sequence[Result], family: Sequence[Comparison]) -> str:
-    against = {(each.run, each.against): each for each in family}
+    against = {(comparison.run, comparison.against): comparison for comparison in family}
     names = _baseline_names(results)
     rows = []
     for run in group.runs:
@@ -101,12 +101,12 @@ def _quality_table(group: Group, results: Sequence[Result], family: Sequence[Com
     return table([*QUALITY, *(f"less {name} [95 %]" for name in names)], rows)
 
 
-def _p_values(found: Comparison | None) -> list[str]:
-    return ["", ""] if found is None else [f"{found.p:.3g}", f"{found.adjusted:.3g}{_mark(found)}"]
+def _p_values(comparison: Comparison | None) -> list[str]:
+    return ["", ""] if comparison is None else [f"{comparison.p:.3g}", f"{comparison.adjusted:.3g}{_mark(comparison)}"]
 
 
-def _mark(found: Comparison | None) -> str:
-    return SURVIVES if found is not None and found.survives else ""
+def _mark(comparison: Comparison | None) -> str:
+    return SURVIVES if comparison is not None and comparison.survives else ""
 
 
 def _baseline_names(results: Sequence[Result]) -> list[str]:
@@ -117,7 +117,7 @@ def _baseline_names(results: Sequence[Result]) -> list[str]:
 
 def _csv(results: Sequence[Result]) -> str:
     """A row for each run and baseline, with its p-values adjusted."""
-    adjusted = {(each.run, each.against): each.adjusted for each in comparisons(results)}
+    adjusted = {(comparison.run, comparison.against): comparison.adjusted for comparison in comparisons(results)}
     labels = {run.name: (group.label(run), group.name) for group in groups(results) for run in group.runs}
 
     def column(against: str) -> Callable[[Result], object]:

@@ -37,11 +37,11 @@ class Overhead:
     @property
     def slower(self) -> list[tuple[str, Interval]]:
         """Those measurably slower, the slowest first."""
-        found = [each for each in self.ratios if self.sign(each[1]) > 0]
-        return sorted(found, key=lambda each: -each[1].value)
+        slower = [entry for entry in self.ratios if self.sign(entry[1]) > 0]
+        return sorted(slower, key=lambda entry: -entry[1].value)
 
     @property
-    def told(self) -> str:
+    def phrase(self) -> str:
         count = counted(len(self.ratios), "aggregation")
         if not self.slower:
             bound = percent(max(1.0, *(ratio.hi for _, ratio in self.ratios)))
@@ -53,7 +53,7 @@ class Overhead:
         text = f"{self.where} {len(self.slower)} of {count} {'is' if len(self.slower) == 1 else 'are'} slower by "
         text += f"more than noise, the slowest {label} by {percent(ratio.value)}, "
         text += f"{percent(ratio.lo)} to {percent(ratio.hi)}"
-        rest = [each for _, each in self.ratios if self.sign(each) <= 0]
+        rest = [ratio for _, ratio in self.ratios if self.sign(ratio) <= 0]
         return text + (f"; the others are at most {percent(max(1.0, *(r.hi for r in rest)))} slower" if rest else "")
 
 
@@ -67,8 +67,8 @@ class Overheads:
     @property
     def text(self) -> str:
         over = f" over all {self.blocks} blocks" if self.blocks else " over fewer blocks than final-layer inference"
-        told = ". ".join(each.told[0].upper() + each.told[1:] for each in self.regimes)
-        return f"Overhead of aggregating{over}, against final-layer inference, with 95 % intervals. {told}."
+        phrases = ". ".join(regime.phrase[0].upper() + regime.phrase[1:] for regime in self.regimes)
+        return f"Overhead of aggregating{over}, against final-layer inference, with 95 % intervals. {phrases}."
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Control:
 
     @property
     def text(self) -> str:
-        told = listed([f"{ratio.lo - 1:+.1%} to {ratio.hi - 1:+.1%} {where}" for where, ratio in self.ratios])
-        text = f"Final-layer inference timed against itself in the same way differs by {told.replace('%', ' %')}"
+        phrases = listed([f"{ratio.lo - 1:+.1%} to {ratio.hi - 1:+.1%} {where}" for where, ratio in self.ratios])
+        text = f"Final-layer inference timed against itself in the same way differs by {phrases.replace('%', ' %')}"
         text += ": differences of that size mean nothing."
         off = [where for where, ratio in self.ratios if not ratio.lo <= 1 <= ratio.hi]
         return text + (f" {listed(off).capitalize()} even that leaves out 1: the timing was disturbed." if off else "")
@@ -154,8 +154,8 @@ class EarlyExit:
     @property
     def text(self) -> str:
         of = f" of {self.blocks}" if self.blocks else ""
-        told = [f"{label}, {depth}{of} blocks, takes {ratio.value:.2f} times" for label, depth, ratio in self.ends]
-        text = f"Stopping early: {listed(told)} the final layer's time for a single pair."
+        phrases = [f"{label}, {depth}{of} blocks, takes {ratio.value:.2f} times" for label, depth, ratio in self.ends]
+        text = f"Stopping early: {listed(phrases)} the final layer's time for a single pair."
         if self.best is not None:
             label, delta, ratio = self.best
             noise = {True: ", more than noise", False: ", within noise", None: ""}[self.survives]

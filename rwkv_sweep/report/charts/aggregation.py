@@ -30,9 +30,9 @@ def write_figures(results: Sequence[Result], folder: Path) -> list[Path]:
 
 def latency_figure(results: Sequence[Result]) -> Figure | None:
     """Time over that of final-layer inference: aggregations above, early exits by depth below; None without any."""
-    found = groups(results)
-    rows = [(group, run) for group in found for run in group.aggregates if _ratio(run, "latency")]
-    early = [group for group in found if sum(_ratio(run, "latency") is not None for run in group.singles) > 1]
+    run_groups = groups(results)
+    rows = [(group, run) for group in run_groups for run in group.aggregates if _ratio(run, "latency")]
+    early = [group for group in run_groups if sum(_ratio(run, "latency") is not None for run in group.singles) > 1]
     heights = [height for height in (0.7 + 0.4 * len(rows) if rows else 0, 2.2 if early else 0) if height]
     if not heights:
         return None
@@ -48,9 +48,9 @@ def latency_figure(results: Sequence[Result]) -> Figure | None:
     if rows:
         axes[0][1].tick_params(labelleft=False)
         # One scale, so that pairs and batches can be compared by eye.
-        shared = [bound for each in axes[0] for bound in each.get_xlim()]
-        for each in axes[0]:
-            each.set_xlim(min(shared), max(shared))
+        shared = [bound for panel in axes[0] for bound in panel.get_xlim()]
+        for panel in axes[0]:
+            panel.set_xlim(min(shared), max(shared))
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     if early:
         axes[-1][0].legend(loc="lower right")
@@ -59,18 +59,18 @@ def latency_figure(results: Sequence[Result]) -> Figure | None:
 
 def quality_figure(results: Sequence[Result]) -> Figure | None:
     """Spearman by layer and by aggregation, baselines as lines; None where no run has a Spearman."""
-    found = [group for group in groups(results) if any(_spearman(run) for run in group.runs)]
-    if not found:
+    run_groups = [group for group in groups(results) if any(_spearman(run) for run in group.runs)]
+    if not run_groups:
         return None
-    names = list(dict.fromkeys(group.label(run) for group in found for run in group.aggregates if _spearman(run)))
+    names = list(dict.fromkeys(group.label(run) for group in run_groups for run in group.aggregates if _spearman(run)))
     figure = Figure(figsize=(8.5, 4.2))
     ratios = [6, max(2.0, 0.8 * len(names))] if names else [1]
     left, *right = figure.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)[0]
-    _spearman_by_layer(left, found)
+    _spearman_by_layer(left, run_groups)
     if names:
-        _spearman_by_aggregation(right[0], found, names)
-    reference_lines([left, *right], results, found)
-    if len(found) > 1:
+        _spearman_by_aggregation(right[0], run_groups, names)
+    reference_lines([left, *right], results, run_groups)
+    if len(run_groups) > 1:
         figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
@@ -89,9 +89,9 @@ def _aggregation_ratios(axes: Axes, rows: Sequence[tuple[Group, Result]], kind: 
     axes.set_xlabel("time / time of final-layer inference")
 
 
-def _exit_ratios(axes: Axes, found: Sequence[Group], kind: str) -> None:
-    blocks = max(group.blocks or max(depth(run) for run in group.singles) for group in found)
-    for group, look in zip(found, _looks(found), strict=True):
+def _exit_ratios(axes: Axes, run_groups: Sequence[Group], kind: str) -> None:
+    blocks = max(group.blocks or max(depth(run) for run in group.singles) for group in run_groups)
+    for group, look in zip(run_groups, _looks(run_groups), strict=True):
         timed = [(depth(run), ratio) for run in group.singles if (ratio := _ratio(run, kind))]
         if timed:
             points(
@@ -104,11 +104,11 @@ def _exit_ratios(axes: Axes, found: Sequence[Group], kind: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _spearman_by_layer(axes: Axes, found: Sequence[Group]) -> None:
+def _spearman_by_layer(axes: Axes, run_groups: Sequence[Group]) -> None:
     ticks: dict[int, str] = {}
-    for number, (group, look) in enumerate(zip(found, _looks(found), strict=True)):
+    for number, (group, look) in enumerate(zip(run_groups, _looks(run_groups), strict=True)):
         # A little apart, so that the intervals of several groups do not cover each other.
-        shift = (number - (len(found) - 1) / 2) * 0.16
+        shift = (number - (len(run_groups) - 1) / 2) * 0.16
         scored = [(_place(group, run) + shift, value) for run in group.singles if (value := _spearman(run))]
         if scored:
             points(axes, [x for x, _ in scored], [value for _, value in scored], look, group.name or None, line="-")
@@ -120,9 +120,9 @@ def _spearman_by_layer(axes: Axes, found: Sequence[Group]) -> None:
     axes.grid(axis="x", visible=False)
 
 
-def _spearman_by_aggregation(axes: Axes, found: Sequence[Group], names: Sequence[str]) -> None:
-    for number, (group, look) in enumerate(zip(found, _looks(found), strict=True)):
-        shift = (number - (len(found) - 1) / 2) * 0.2
+def _spearman_by_aggregation(axes: Axes, run_groups: Sequence[Group], names: Sequence[str]) -> None:
+    for number, (group, look) in enumerate(zip(run_groups, _looks(run_groups), strict=True)):
+        shift = (number - (len(run_groups) - 1) / 2) * 0.2
         scored = [(names.index(group.label(run)), value) for run in group.aggregates if (value := _spearman(run))]
         if scored:
             points(axes, [place + shift for place, _ in scored], [value for _, value in scored], look)
@@ -132,15 +132,19 @@ def _spearman_by_aggregation(axes: Axes, found: Sequence[Group], names: Sequence
     axes.grid(axis="x", visible=False)
 
 
-def reference_lines(row: Sequence[Axes], results: Sequence[Result], found: Sequence[Group]) -> None:
+def reference_lines(row: Sequence[Axes], results: Sequence[Result], run_groups: Sequence[Group]) -> None:
     """Each baseline and the final layer across all panels, named at the right margin."""
-    baselines = [each for each in results if each.kind == "baseline" and each.status == FINISHED and _spearman(each)]
-    several_data = len({str(each.params.get("dataset")) for each in baselines}) > 1
+    baselines = [
+        baseline
+        for baseline in results
+        if baseline.kind == "baseline" and baseline.status == FINISHED and _spearman(baseline)
+    ]
+    several_data = len({str(baseline.params.get("dataset")) for baseline in baselines}) > 1
     lines = []
-    for number, each in enumerate(baselines):
-        name = each.name + (f", {each.params.get('dataset')}" if several_data else "")
-        lines.append((each.metrics["quality/spearman"], name, "black", DASHES[number % len(DASHES)]))
-    if len(found) == 1 and found[0].final is not None and (value := _spearman(found[0].final)):
+    for number, baseline in enumerate(baselines):
+        name = baseline.name + (f", {baseline.params.get('dataset')}" if several_data else "")
+        lines.append((baseline.metrics["quality/spearman"], name, "black", DASHES[number % len(DASHES)]))
+    if len(run_groups) == 1 and run_groups[0].final is not None and (value := _spearman(run_groups[0].final)):
         lines.append((value.value, "final layer", LOOKS[0][0], "-"))
     for height, _, colour, dash in lines:
         for axes in row:
@@ -165,8 +169,8 @@ def _place(group: Group, run: Result) -> int:
     return depth(run) if layer(run) == "final" else depth(run) - 1
 
 
-def _looks(found: Sequence[Group]) -> list[tuple[str, str]]:
-    return [LOOKS[number % len(LOOKS)] for number in range(len(found))]
+def _looks(run_groups: Sequence[Group]) -> list[tuple[str, str]]:
+    return [LOOKS[number % len(LOOKS)] for number in range(len(run_groups))]
 
 
 def _ratio(run: Result, kind: str, prefix: str = "") -> Interval | None:

@@ -1,7 +1,7 @@
 """What all figures of the reports share: colours, intervals, saving.
 
-Colours are those of Okabe and Ito (Color Universal Design, 2008), told apart with any colour vision; shape or dash says
-the same once more. Figures are made without pyplot: nothing global is touched, no display is needed.
+Colours are those of Okabe and Ito (Color Universal Design, 2008), distinguishable with any colour vision; shape or dash
+shows the same once more. Figures are made without pyplot: nothing global is touched, no display is needed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def points(
 ) -> None:
     """Values with their intervals at `places`: upright over x, or sideways along y."""
     middle = [value.value for value in values]
-    # A percentile interval need not hold its value: a bar of negative length is an error in matplotlib.
+    # A percentile interval need not contain its value: a bar of negative length is an error in matplotlib.
     reach = [[max(0.0, v.value - v.lo) for v in values], [max(0.0, v.hi - v.value) for v in values]]
     colour, marker = look
     style: dict[str, Any] = {"color": colour, "marker": marker, "markerfacecolor": fill or colour, "label": label}

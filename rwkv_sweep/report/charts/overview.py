@@ -45,19 +45,19 @@ def speed_figure(findings: Findings) -> Figure | None:
     Speed is that of packed batches, or of single pairs where no batches were timed: on one scale where runs can be
     compared, else their own figures, of which none is called the best.
     """
-    found = groups(findings.records.results)
-    runs = [run for group in found for run in group.runs]
-    regime = next((each for each in REGIMES if any(metric(run, each.raw) is not None for run in runs)), None)
+    run_groups = groups(findings.records.results)
+    runs = [run for group in run_groups for run in group.runs]
+    regime = next((regime for regime in REGIMES if any(metric(run, regime.raw) is not None for run in runs)), None)
     if regime is None:
         return None
     compared = speeds(runs, regime)
-    placed = [_placed(group, compared) for group in found]
+    placed = [_placed(group, compared) for group in run_groups]
     everywhere = [point for points_ in placed for point in points_]
     if not everywhere:
         return None
     figure = Figure(figsize=(8.5, 4.2))
     axes = figure.subplots()
-    for number, (group, points_) in enumerate(zip(found, placed, strict=True)):
+    for number, (group, points_) in enumerate(zip(run_groups, placed, strict=True)):
         if points_:
             look, name = LOOKS[number % len(LOOKS)], group.name or None
             points(axes, [x.value for x, *_ in points_], [value for _, value, *_ in points_], look, name)
@@ -68,23 +68,23 @@ def speed_figure(findings: Findings) -> Figure | None:
     axes.set_xlabel(f"speed for {regime.name} over {compared.reference}" if compared.of else alone)
     axes.set_ylabel("Spearman, 95 % interval")
     _name_unbeaten(axes, everywhere, compared, findings.ranked)
-    reference_lines([axes], findings.records.results, found)
-    if len(found) > 1:
+    reference_lines([axes], findings.records.results, run_groups)
+    if len(run_groups) > 1:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
 def _placed(group: Group, compared: Speeds) -> list[Placed]:
     """Each run that has a speed and a Spearman."""
-    found: list[Placed] = []
+    points_of_group: list[Placed] = []
     for run in group.runs:
         raw = metric(run, compared.regime.raw)
         own = Interval(raw, raw, raw) if raw else None
         speed = compared.of.get(run.name) if compared.of else own
         value = interval(run, "quality/spearman")
         if speed is not None and value is not None:
-            found.append((speed, value, group.label(run), run))
-    return found
+            points_of_group.append((speed, value, group.label(run), run))
+    return points_of_group
 
 
 def _name_unbeaten(axes: Axes, placed: list[Placed], compared: Speeds, ranked: list[Ranking]) -> None:

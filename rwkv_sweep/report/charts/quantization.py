@@ -48,10 +48,10 @@ def speed_figure(results: Sequence[Result]) -> Figure | None:
     of: dict[int, Interval] = {}
     compared = []
     for group in precision_groups(results):
-        found = batch_speeds(group)
-        if found.reference == "fp32":
+        compared_speeds = batch_speeds(group)
+        if compared_speeds.reference == "fp32":
             compared.append(group)
-            of |= {id(run): found.of[run.name] for run in group.runs if run.name in found.of}
+            of |= {id(run): compared_speeds.of[run.name] for run in group.runs if run.name in compared_speeds.of}
     name = "speed in packed batches over fp32's, 95 % interval"
     return _scatter(compared, lambda run: of.get(id(run)), fast_front, name)
 
@@ -69,13 +69,13 @@ def memory_figure(results: Sequence[Result]) -> Figure | None:
 
 def block_figure(results: Sequence[Result]) -> Figure | None:
     """What quantizing one block alone does to cosine and Spearman; None where no sweep did so."""
-    found = [group for group in precision_groups(results) if group.single_blocks()]
-    if not found:
+    run_groups = [group for group in precision_groups(results) if group.single_blocks()]
+    if not run_groups:
         return None
     figure = Figure(figsize=(8.5, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True)
     for group, colour, marker in zip(
-        found, (BLUE, ORANGE, GREEN, PURPLE) * len(found), MARKERS * len(found), strict=False
+        run_groups, (BLUE, ORANGE, GREEN, PURPLE) * len(run_groups), MARKERS * len(run_groups), strict=False
     ):
         runs = group.single_blocks()
         damage = [
@@ -87,13 +87,13 @@ def block_figure(results: Sequence[Result]) -> Figure | None:
         upper.plot(*zip(*damage, strict=True), color=colour, marker=marker, label=group.name or None)
         if differences:
             points(lower, [block for block, _ in differences], [value for _, value in differences], (colour, marker))
-    kind = next(iter(found[0].single_blocks().values())).params.get("precision.quantization")
+    kind = next(iter(run_groups[0].single_blocks().values())).params.get("precision.quantization")
     upper.set(title=f"One block at a time in {kind}", ylabel="1 - mean cosine with fp32", yscale="log")
     _plain_numbers(upper.yaxis)
     lower.set(xlabel="block quantized", ylabel="Spearman less fp32's, 95 %")
     lower.axhline(0, color=GREY, linewidth=1.0, zorder=1)
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(found) > 1:
+    if len(run_groups) > 1:
         figure.legend(loc="outside upper right", ncols=2)
     return figure
 
@@ -105,14 +105,14 @@ def _scatter(
     label: str,
     log: bool = False,
 ) -> Figure | None:
-    found = []
+    plotted = []
     for group in groups:
         runs = [run for run in group.runs if across(run) is not None and _quality(group, run) is not None]
-        found += [(group, runs)] if len(runs) > 1 else []
-    if not found:
+        plotted += [(group, runs)] if len(runs) > 1 else []
+    if not plotted:
         return None
-    figure = Figure(figsize=(8.5, 4.4 * len(found)))
-    for axes, (group, runs) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
+    figure = Figure(figsize=(8.5, 4.4 * len(plotted)))
+    for axes, (group, runs) in zip(figure.subplots(len(plotted), 1, squeeze=False)[:, 0], plotted, strict=True):
         _points_of(axes, group, runs, across)
         best = [run for run in front(group) if run in runs]
         line = [(x.value, y.value) for run in best if (x := across(run)) and (y := _quality(group, run))]

@@ -1,4 +1,4 @@
-"""The figures at the top of a sweep's page: its best runs, where the numbers can tell which those are."""
+"""The figures at the top of a sweep's page: its best runs, where the numbers show which those are."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def cards(results: Sequence[Result], ranked: Sequence[Ranking], labels: Mapping[
     """
     runs = [run for run in results if run.kind == "model" and run.status == FINISHED]
     baselines = [run for run in results if run.kind == "baseline" and run.status == FINISHED]
-    found = [
+    drawn_cards = [
         _spearman(ranked, labels),
         _baseline(baselines, labels),
         _speed(runs, PAIRS, labels, "time of a pair", "fastest for single pairs"),
         _speed(runs, BATCHES, labels, "throughput", "fastest in packed batches"),
         _weights(runs, labels),
     ]
-    return [card for card in found if card is not None]
+    return [card for card in drawn_cards if card is not None]
 
 
 def _spearman(ranked: Sequence[Ranking], labels: Mapping[str, str]) -> Card | None:
@@ -80,20 +80,20 @@ def _speed(runs: Sequence[Result], regime: Regime, labels: Mapping[str, str], on
     if len(timed) == 1:
         ((value, run),) = timed
         return Card(one, f"{value:{form}} {unit}", labels[run.name])
-    found = speeds(runs, regime)
-    if not found.of:
+    compared = speeds(runs, regime)
+    if not compared.of:
         values = [value for value, _ in timed]
         ends = f"{min(values):{form}} to {max(values):{form}} {unit}"
-        return Card(one, ends, f"not compared: {found.why_not}")
-    names = found.fastest
-    if len(names) == len(found.of):
+        return Card(one, ends, f"not compared: {compared.why_not}")
+    names = compared.fastest
+    if len(names) == len(compared.of):
         return Card(several, "a tie", f"{counted(len(names), 'run')} within noise")
     by_name = {run.name: value for value, run in timed}
     # What was timed interleaved may rank runs otherwise than their own figures do, and then counts.
-    figure = f"{by_name[names[0]]:{form}} {unit}" if found.margin else f"{found.of[names[0]].value:.2f} times"
-    others = f"; {len(names) - 1} of {len(found.of) - 1} others within noise" if len(names) > 1 else ""
-    others += f"; {found.left_out} not compared" if found.left_out else ""
-    over = "" if found.margin else f", over {found.reference}"
+    figure = f"{by_name[names[0]]:{form}} {unit}" if compared.margin else f"{compared.of[names[0]].value:.2f} times"
+    others = f"; {len(names) - 1} of {len(compared.of) - 1} others within noise" if len(names) > 1 else ""
+    others += f"; {compared.left_out} not compared" if compared.left_out else ""
+    over = "" if compared.margin else f", over {compared.reference}"
     return Card(several, figure, labels[names[0]] + over + others)
 
 

@@ -57,8 +57,8 @@ def comparisons(results: Sequence[Result]) -> list[Comparison]:
             if match and result.status == FINISHED and math.isfinite(p):
                 value = result.metrics.get(key.removesuffix("_p"), math.nan)
                 family.append(Comparison(result.name, match["against"], value, p, p, _resamples(result)))
-    adjusted = holm([each.p for each in family])
-    return [replace(each, adjusted=corrected) for each, corrected in zip(family, adjusted, strict=True)]
+    adjusted = holm([comparison.p for comparison in family])
+    return [replace(comparison, adjusted=corrected) for comparison, corrected in zip(family, adjusted, strict=True)]
 
 
 def _resamples(result: Result) -> int:
@@ -72,11 +72,11 @@ def _resamples(result: Result) -> int:
 
 def limited(family: Sequence[Comparison]) -> str:
     """One sentence where too few bootstrap resamples keep comparisons from surviving; empty where none are."""
-    kept_back = [each for each in family if each.is_limited]
+    kept_back = [comparison for comparison in family if comparison.is_limited]
     if not kept_back:
         return ""
     return (
         f"{len(kept_back)} of {len(family)} comparisons have the smallest p-value that "
-        f"{min(each.resamples for each in kept_back)} bootstrap resamples can give, which is too large for so many "
-        f"comparisons: bootstrap={math.ceil(2 / ALPHA * len(family))} or more could decide them."
+        f"{min(comparison.resamples for comparison in kept_back)} bootstrap resamples can give, which is too large for "
+        f"so many comparisons: bootstrap={math.ceil(2 / ALPHA * len(family))} or more could decide them."
     )

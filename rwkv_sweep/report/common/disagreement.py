@@ -3,8 +3,8 @@
 Cosines of different layers live on different scales, so that a pair's place among all pairs is compared: its rank in
 each run, as a share of the pairs. Disagreement is the standard deviation of that over the runs.
 
-Texts are not kept beside the scores (a sweep of 500 runs would hold 500 copies): they are read once more from where the
-run read them, and shown only if they still have the fingerprint that the run recorded.
+Texts are not kept beside the scores (a sweep of 500 runs would store 500 copies): they are read once more from where
+the run read them, and shown only if they still have the fingerprint that the run recorded.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def disagreements(
 
     Args:
         results: of the sweep. folders: of each. cwd: what relative paths of the dataset start from.
-        damaged: told of files that cannot be read; their runs are left out.
+        damaged: messages about files that cannot be read are appended; their runs are left out.
 
     Returns:
         For each: `split`, `pairs` (how many were looked at), `runs` (indices into `results`), `absent` (why there are
-        no texts, or None), and `items`, the most disputed first, with `row`, `label`, `texts`, `spread`, and by run
-        `scores` and `ranks` (0 the least alike, 1 the most).
+        no texts, or None), and `items`, the largest rank disagreement first, with `row`, `label`, `texts`, `spread`,
+        and by run `scores` and `ranks` (0 the least alike, 1 the most).
     """
-    found: dict[str, list[tuple[int, list[Row]]]] = {}
+    scored_by_data: dict[str, list[tuple[int, list[Row]]]] = {}
     for index, (result, folder) in enumerate(zip(results, folders, strict=True)):
         if result.kind != "model" or result.status != FINISHED:
             continue
@@ -58,11 +58,11 @@ def disagreements(
             continue
         if rows:
             data = f"{result.tags.get('data_fingerprint')} {rows[0][0]} {len(rows)}"
-            found.setdefault(data, []).append((index, rows))
+            scored_by_data.setdefault(data, []).append((index, rows))
     return [
-        _disputed(each, results, folders[each[0][0]], cwd)
-        for each in found.values()
-        if len(each) > 1 and len(each[0][1]) > 1
+        _entry(scored, results, folders[scored[0][0]], cwd)
+        for scored in scored_by_data.values()
+        if len(scored) > 1 and len(scored[0][1]) > 1
     ]
 
 
@@ -79,10 +79,12 @@ def first_rows(folder: Path, most: int | None = MOST_PAIRS) -> list[Row]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             next(rows, None)
-            taken = [(split, int(row), float(label), float(score)) for split, row, label, score in islice(rows, most)]
+            kept_rows = [
+                (split, int(row), float(label), float(score)) for split, row, label, score in islice(rows, most)
+            ]
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    return [row for row in taken if row[0] == taken[0][0]]
+    return [row for row in kept_rows if row[0] == kept_rows[0][0]]
 
 
 def largest_disagreements(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,7 +95,8 @@ def largest_disagreements(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray
         count: how many pairs to return.
 
     Returns:
-        Indices of the pairs [C], the most disputed first; the spread of each [C]; ranks of all [R, P], from 0 to 1.
+        Indices of the pairs [C], the largest rank disagreement first; the spread of each [C]; ranks of all [R, P], from
+        0 to 1.
     """
     ranks_RP = (rankdata(scores_RP, axis=1) - 1) / (scores_RP.shape[1] - 1)
     spread_P = ranks_RP.std(axis=0)
@@ -101,11 +104,11 @@ def largest_disagreements(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray
     return chosen, spread_P[chosen], ranks_RP
 
 
-def _disputed(
+def _entry(
     scored: Sequence[tuple[int, list[Row]]], results: Sequence[Result], folder: Path, cwd: str
 ) -> dict[str, Any]:
     rows = scored[0][1]
-    scores_RP = np.array([[score for *_, score in each] for _, each in scored])
+    scores_RP = np.array([[score for *_, score in run_rows] for _, run_rows in scored])
     chosen, spread, ranks_RP = largest_disagreements(scores_RP, SHOWN)
     texts, absent = _texts(results[scored[0][0]], folder, [rows[pair][1] for pair in chosen], cwd)
     items = []

@@ -10,7 +10,7 @@ from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.run_groups import TRANSDUCTIVE, differing, is_transductive, layer, short_layers
 
 DERIVED = ("depth", "postprocess.fit", "pooling.fit")
-"""Follow from other keys, and would say the same twice."""
+"""Follow from other keys, and would repeat them."""
 PLAIN = ("precision", "model", "dataset", "aggregation", "pooling")
 """Keys whose values need no name beside them, unless another key has the same value."""
 UNCLEAR = re.compile(r"[\d.+-]*|true|false|none|all", re.IGNORECASE)
@@ -23,9 +23,9 @@ def varied_keys(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
     """
     runs = [result for result in results if result.kind == "model" and result.params]
     common = [key for key in (runs[0].params if runs else {}) if all(key in run.params for run in runs)]
-    found = [key for key in differing(runs, DERIVED) if key in common]
+    varied = [key for key in differing(runs, DERIVED) if key in common]
     order = ["layer", "precision", *GROUPS, *swept]
-    return sorted(found, key=lambda key: order.index(key) if key in order else len(order))
+    return sorted(varied, key=lambda key: order.index(key) if key in order else len(order))
 
 
 def run_labels(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def run_labels(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]
     models = [run for run in results if run.kind == "model"]
     shown = [key for key in keys if "." not in key or key.split(".")[0] not in keys]
     labels = {run.name: _label(run, shown, models) for run in models}
-    # Where two are called alike, their whole names tell them apart.
+    # Where two are called alike, their whole names are the labels.
     twice = {label for label in labels.values() if list(labels.values()).count(label) > 1}
     labels = {name: name if label in twice else label for name, label in labels.items()}
     labels |= {run.name: labels[run.name] + f" ({TRANSDUCTIVE})" for run in models if is_transductive(run)}
@@ -44,9 +44,9 @@ def run_labels(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]
 
 
 def _label(run: Result, keys: Sequence[str], models: Sequence[Result]) -> str:
-    # The aggregation says how several layers became one vector; of one layer there is nothing to say.
-    told = [key for key in keys if key != "aggregation" or "layer" not in keys]
-    parts = [_part(run, key, keys, models) for key in told if run.params.get(key) is not None]
+    # The aggregation says how several layers became one vector; of one layer there is nothing to add.
+    named_keys = [key for key in keys if key != "aggregation" or "layer" not in keys]
+    parts = [_part(run, key, keys, models) for key in named_keys if run.params.get(key) is not None]
     return ", ".join(parts) or run.name
 
 

@@ -12,11 +12,11 @@ from rwkv_sweep.report.common.text import counted, escaped, listed, shown
 MACHINE_TAGS = ("device_name", "threads", "cuda", "wkv", "matmul", "version.torch", "version.rwkv_sweep", "commit")
 RATIO = (
     "A time ratio is that of mean times, measured interleaved in one process on the same sentences, with a percentile "
-    "bootstrap interval over rounds. An interval that holds 1 does not show that there is no overhead: its upper bound "
-    "is what can be excluded. Median of rounds: of each round's own ratio, which a few rounds slowed by something else "
-    "hardly move. Kept layers: the same layers, but with every layer's tokens held to the end and pooled then. Peak "
-    "MiB: of a full batch, less that of final-layer inference. Alone: measured one configuration after another, so "
-    "that it also shows what else the machine did meanwhile, and cannot be compared."
+    "bootstrap interval over rounds. An interval that contains 1 does not show that there is no overhead: its upper "
+    "bound is what can be excluded. Median of rounds: of each round's own ratio, which a few rounds slowed by "
+    "something else hardly move. Kept layers: the same layers, but with every layer's tokens kept to the end and "
+    "pooled then. Peak MiB: of a full batch, less that of final-layer inference. Alone: measured one configuration "
+    "after another, so that it also shows what else the machine did meanwhile, and cannot be compared."
 )
 
 
@@ -24,7 +24,7 @@ def missing(results: Sequence[Result]) -> list[str]:
     """What the answer would need and the sweep does not have."""
     runs = [result for result in results if result.kind == "model"]
     finished = [run for run in runs if run.status == FINISHED]
-    found = groups(results)
+    run_groups = groups(results)
     lines = []
     if len(finished) < len(runs):
         lines.append(f"{counted(len(runs) - len(finished), 'run')} of {len(runs)} did not finish: see Failures.")
@@ -37,7 +37,7 @@ def missing(results: Sequence[Result]) -> list[str]:
         )
     elif finished and len(without) == len(finished):
         lines.append("No run carries an overhead: measure.overhead was off.")
-    if any(group.final is None for group in found):
+    if any(group.final is None for group in run_groups):
         lines.append("Final-layer inference is not among the runs; ratios and differences are to it all the same.")
     if not any(result.kind == "baseline" for result in results):
         lines.append("No baseline was run.")
@@ -54,13 +54,13 @@ def notes(results: Sequence[Result], family: Sequence[Comparison]) -> list[str]:
             "figures of the very sentences they are scored on: not comparable with the others."
         )
     for key in ("model", "dataset", "dataset.splits", "pooling", "prompt", "precision", "postprocess"):
-        lines += values_told(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
+        lines += distinct_values(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
     for tag in MACHINE_TAGS:
-        lines += values_told(tag, [run.tags[tag] for run in runs if tag in run.tags])
+        lines += distinct_values(tag, [run.tags[tag] for run in runs if tag in run.tags])
     if len({run.tags.get("device_name") for run in runs}) > 1:
         lines.append("The runs are from several machines: compare ratios, not times.")
-    told = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
-    return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in told]
+    recorded = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
+    return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in recorded]
 
 
 def failures(results: Sequence[Result]) -> list[str]:
@@ -93,7 +93,7 @@ def _baselines(results: Sequence[Result]) -> list[str]:
 def _family(results: Sequence[Result], family: Sequence[Comparison]) -> list[str]:
     if not family:
         return []
-    surviving = sum(each.survives for each in family)
+    surviving = sum(comparison.survives for comparison in family)
     lines = [
         f"The sweep made {counted(len(family), 'comparison')} (each run against final-layer inference and each "
         f"baseline); {surviving} survive Holm's correction at 0.05, marked (s). Intervals are of one "
@@ -103,6 +103,6 @@ def _family(results: Sequence[Result], family: Sequence[Comparison]) -> list[str
     return lines
 
 
-def values_told(name: str, values: Sequence[str]) -> list[str]:
+def distinct_values(name: str, values: Sequence[str]) -> list[str]:
     distinct = list(dict.fromkeys(values))
     return [f"{escaped(name)}: {listed([escaped(value) for value in distinct])}."] if distinct else []

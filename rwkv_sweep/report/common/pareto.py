@@ -11,7 +11,7 @@ Sign = Callable[[int, int], int]
 def unbeaten(count: int, quality: Sign, cost: Sign) -> list[int]:
     """Indices of the runs that none beats: is shown to be better in one figure and not shown to be worse in the other.
 
-    Of two runs that noise does not tell apart in either figure, both stay.
+    Of two runs that noise leaves indistinguishable in either figure, both stay.
     """
 
     def beats(i: int, j: int) -> bool:

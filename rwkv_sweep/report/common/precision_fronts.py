@@ -36,14 +36,14 @@ def quality_sign(group: PrecisionGroup, a: Result, b: Result) -> int:
 
 def fast_front(group: PrecisionGroup) -> list[Result]:
     """What no precision is shown to beat in both Spearman and speed of packed batches, by rising speed."""
-    found = batch_speeds(group)
-    runs = [run for run in group.runs if run.name in found.of]
+    compared = batch_speeds(group)
+    runs = [run for run in group.runs if run.name in compared.of]
     front = unbeaten(
         len(runs),
         lambda i, j: quality_sign(group, runs[i], runs[j]),
-        lambda i, j: found.sign(runs[i].name, runs[j].name),
+        lambda i, j: compared.sign(runs[i].name, runs[j].name),
     )
-    return sorted((runs[i] for i in front), key=lambda run: found.of[run.name].value)
+    return sorted((runs[i] for i in front), key=lambda run: compared.of[run.name].value)
 
 
 def small_front(group: PrecisionGroup) -> list[Result]:

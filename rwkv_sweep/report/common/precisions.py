@@ -35,7 +35,7 @@ class PrecisionGroup:
         return next((run for run in self.runs if _base(run) == base and not is_quantized(run)), None)
 
     def base(self, run: Result) -> Result | None:
-        """The run without quantization that a quantized one must be held against; None for any other."""
+        """The run without quantization that a quantized one is compared with; None for any other."""
         return self.plain(_base(run)) if is_quantized(run) else None
 
     @property
@@ -43,41 +43,41 @@ class PrecisionGroup:
         return [run for run in self.runs if is_quantized(run)]
 
     def label(self, run: Result) -> str:
-        """`fp16`, `nf4`, `nf4, blocks 3`; keys are told where runs of one name differ in them."""
+        """`fp16`, `nf4`, `nf4, blocks 3`; keys are named where runs of one name differ in them."""
         name = str(run.params.get("precision"))
-        namesakes = [each for each in self.runs if each.params.get("precision") == run.params.get("precision")]
-        told = [
+        namesakes = [other for other in self.runs if other.params.get("precision") == run.params.get("precision")]
+        varied = [
             f"{key.replace('_', ' ')} {run.params.get(f'precision.{key}')}"
             for key in KEYS
-            if len({str(each.params.get(f"precision.{key}")) for each in namesakes}) > 1
+            if len({str(other.params.get(f"precision.{key}")) for other in namesakes}) > 1
         ]
-        return ", ".join([name, *told])
+        return ", ".join([name, *varied])
 
     def single_blocks(self) -> dict[int, Result]:
         """Runs that quantize one block alone, by its number, in order; empty unless two or more do."""
-        found = {
+        by_block = {
             int(block): run for run in self.quantized if (block := str(run.params.get("precision.blocks"))).isdigit()
         }
-        return dict(sorted(found.items())) if len(found) > 1 else {}
+        return dict(sorted(by_block.items())) if len(by_block) > 1 else {}
 
 
 def precision_groups(results: Sequence[Result]) -> list[PrecisionGroup]:
     """The finished model runs of a sweep in groups, in the order of their first runs."""
     runs = [result for result in results if result.kind == "model" and result.status == FINISHED]
     keys = differing(runs, OWN)
-    found: dict[str, PrecisionGroup] = {}
+    groups: dict[str, PrecisionGroup] = {}
     for run in runs:
         name = ", ".join(f"{key}={run.params.get(key)}" for key in keys)
-        found.setdefault(name, PrecisionGroup(name, [])).runs.append(run)
-    return list(found.values())
+        groups.setdefault(name, PrecisionGroup(name, [])).runs.append(run)
+    return list(groups.values())
 
 
 def unsupported(results: Sequence[Result]) -> dict[str, str]:
     """Precisions that this machine could not run, with the reason."""
-    told = [result for result in results if result.status == UNSUPPORTED]
+    refused = [result for result in results if result.status == UNSUPPORTED]
     return {
         str(result.params.get("precision")): (result.error or {}).get("message", "no reason was recorded")
-        for result in told
+        for result in refused
     }
 
 

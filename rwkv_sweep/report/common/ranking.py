@@ -1,6 +1,6 @@
-"""Which runs of a sweep the scored pairs can tell apart by their Spearman.
+"""Which runs of a sweep the scored pairs can distinguish by their Spearman.
 
-The difference of two runs is held against its standard error, both runs on the same bootstrap resamples of the pairs,
+The difference of two runs is compared with its standard error, both runs on the same bootstrap resamples of the pairs,
 so that what makes a pair hard cancels. Whoever asks for the best of K runs looks at K - 1 differences: a run counts as
 worse than another only where the difference exceeds noise at 0.05 / (K - 1), one-sided. What no other run is shown to
 beat is a confidence set for the best: the truly best run is in it with 95 % (Hsu, Constrained simultaneous confidence
@@ -54,7 +54,7 @@ class Ranking:
 
     @property
     def compared(self) -> bool:
-        """Whether any two runs could be held against each other at all."""
+        """Whether any two runs could be compared with each other at all."""
         return len(self.runs) < 2 or bool(np.isfinite(self.error_KK[~np.eye(len(self.runs), dtype=bool)]).any())
 
     @property
@@ -76,8 +76,8 @@ def rankings(records: Records) -> list[Ranking]:
     for run in records.results:
         if run.kind == "model" and run.status == FINISHED:
             groups.setdefault(data_of(run), []).append(run)
-    found = [(runs, split_names(runs)) for runs in groups.values()]
-    return [rank(runs, records, splits[0]) for runs, splits in found if splits]
+    with_splits = [(runs, split_names(runs)) for runs in groups.values()]
+    return [rank(runs, records, splits[0]) for runs, splits in with_splits if splits]
 
 
 def data_of(run: Result) -> tuple[str, str, str]:
@@ -90,12 +90,12 @@ def rank(runs: Sequence[Result], records: Records, split: str) -> Ranking:
 
     Args:
         runs: of one set of pairs.
-        records: where `pairs.csv` of each run lies; a run without a readable one is not shown to differ from any other.
+        records: where `pairs.csv` of each run is; a run without a readable one is not shown to differ from any other.
         split: the split's name.
     """
     key = spearman_key(split)
     scored = [(value, run) for run in runs if (value := metric(run, key)) is not None]
-    scored.sort(key=lambda each: -each[0])
+    scored.sort(key=lambda scored_run: -scored_run[0])
     order = [run for _, run in scored]
     count = max((int(metric(run, key.replace("/spearman", "/pairs")) or 0) for run in order), default=0)
     error_KK = standard_errors([pair_scores(records.folder(run), split) for run in order])
@@ -125,12 +125,12 @@ def standard_errors(scored: Sequence[tuple[np.ndarray, np.ndarray] | None], seed
     first = next((labels_P for labels_P, _ in filter(None, scored)), None)
     if first is None or len(first) < 3:
         return error_KK
-    used = [i for i, each in enumerate(scored) if each is not None and np.array_equal(each[0], first)]
+    used = [i for i, run_scores in enumerate(scored) if run_scores is not None and np.array_equal(run_scores[0], first)]
     chosen = np.arange(len(first))
     if len(first) > MOST_PAIRS:
         chosen = np.random.default_rng(seed).permutation(len(first))[:MOST_PAIRS]
     resamples = int(np.clip(MOST_ELEMENTS // (len(used) * len(chosen)), LEAST_RESAMPLES, MOST_RESAMPLES))
-    scores = [each[1][chosen] for i in used if (each := scored[i]) is not None]
+    scores = [run_scores[1][chosen] for i in used if (run_scores := scored[i]) is not None]
     resampled_KR = bootstrap_spearman(scores, first[chosen], resamples, seed)
     resampled_KR = resampled_KR[:, ~np.isnan(resampled_KR).any(axis=0)]
     if resampled_KR.shape[1] < LEAST_RESAMPLES // 2:
@@ -150,7 +150,7 @@ def pair_scores(folder: Path | None, split: str) -> tuple[np.ndarray, np.ndarray
         with (folder / PAIRS_FILE).open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             next(rows, None)
-            taken = [(float(label), float(score)) for name, _, label, score in rows if name == split]
+            pairs = [(float(label), float(score)) for name, _, label, score in rows if name == split]
     except (OSError, ValueError, csv.Error):
         return None
-    return (np.array([label for label, _ in taken]), np.array([score for _, score in taken])) if taken else None
+    return (np.array([label for label, _ in pairs]), np.array([score for _, score in pairs])) if pairs else None

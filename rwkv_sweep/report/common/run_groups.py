@@ -26,7 +26,7 @@ class Group:
     Attributes:
         name: what sets this group apart, such as `precision=int8`; empty where the sweep has one group.
         singles: runs of one layer, by depth, the final layer last. aggregates: runs of several layers.
-        normalizes: whether the sweep varies aggregation.normalize, so that labels must tell it.
+        normalizes: whether the sweep varies aggregation.normalize, so that labels must name it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Group:
 
     @property
     def blocks(self) -> int | None:
-        """Blocks of the model, known from a run that says `final` or `all`; None without one."""
+        """Blocks of the model, known from a run of `final` or `all`; None without one."""
         return next((depth(run) for run in self.runs if layer(run).split("+")[-1] in ("final", "all")), None)
 
     def label(self, run: Result) -> str:
@@ -69,14 +69,14 @@ def groups(results: Sequence[Result]) -> list[Group]:
     runs = [result for result in results if result.kind == "model" and result.status == FINISHED]
     keys = differing(runs, CONFIGURATION_KEYS)
     normalizes = len({str(run.params.get("aggregation.normalize")) for run in runs if _aggregates(run)}) > 1
-    found: dict[str, Group] = {}
+    by_name: dict[str, Group] = {}
     for run in runs:
         name = ", ".join(f"{key}={run.params.get(key)}" for key in keys)
-        group = found.setdefault(name, Group(name, normalizes=normalizes))
+        group = by_name.setdefault(name, Group(name, normalizes=normalizes))
         (group.aggregates if _aggregates(run) else group.singles).append(run)
-    for group in found.values():
+    for group in by_name.values():
         group.singles.sort(key=lambda run: (layer(run) == "final", depth(run)))
-    return list(found.values())
+    return list(by_name.values())
 
 
 def layer(run: Result) -> str:
@@ -119,8 +119,8 @@ def _aggregates(run: Result) -> bool:
 def differing(runs: Sequence[Result], own: Sequence[str]) -> list[str]:
     """Keys, other than `own`, that differ between runs; `group.key` only where `group` itself does not."""
     keys = dict.fromkeys(key for run in runs for key in run.params if key not in own)
-    found = [key for key in keys if len({str(run.params.get(key)) for run in runs}) > 1]
-    return [key for key in found if key.split(".")[0] not in found or "." not in key]
+    varied = [key for key in keys if len({str(run.params.get(key)) for run in runs}) > 1]
+    return [key for key in varied if key.split(".")[0] not in varied or "." not in key]
 
 
 def short_layers(name: str) -> str:

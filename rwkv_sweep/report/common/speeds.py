@@ -17,10 +17,10 @@ from rwkv_sweep.report.common.run_groups import CONFIGURATION_KEYS, differing, i
 from rwkv_sweep.stats.intervals import Interval
 
 LEAST_SAMPLES = 5
-"""Samples below which an interval is not trusted: a bootstrap of fewer says nothing."""
+"""Samples below which an interval is not trusted: a bootstrap of fewer shows nothing."""
 BETWEEN_JOBS = 0.03
 """Difference in speed that is no more than noise between jobs timed one after another, each beside the reference: as
-far as the rates of one job, once settled, may differ."""
+far as the rates of one job, once steady, may differ."""
 ONE = Interval(1.0, 1.0, 1.0)
 
 
@@ -130,7 +130,7 @@ def inverse(ratio: Interval) -> Interval:
 def positive(run: Result, key: str) -> Interval | None:
     """A metric with its bounds, None unless all three are there and above zero."""
     value = interval(run, key)
-    # A percentile interval need not hold its value.
+    # A percentile interval need not contain its value.
     return (
         Interval(value.value, min(value.lo, value.value), max(value.hi, value.value))
         if value and value.lo > 0
@@ -145,10 +145,10 @@ def speeds(runs: Sequence[Result], regime: Regime) -> Speeds:
         return Speeds(regime, {}, why_not="fewer than two runs were timed")
     reasons = []
     for basis in (_over_fp32, _over_final, _beside_reference):
-        found = basis(timed, regime)
-        if found.of:
-            return replace(found, left_out=len(timed) - len(found.of))
-        reasons.append(found.why_not)
+        compared = basis(timed, regime)
+        if compared.of:
+            return replace(compared, left_out=len(timed) - len(compared.of))
+        reasons.append(compared.why_not)
     return Speeds(regime, {}, why_not=next(filter(None, reasons), "they were timed one after another"))
 
 
@@ -162,8 +162,8 @@ def _over_fp32(runs: Sequence[Result], regime: Regime) -> Speeds:
     def speed(run: Result) -> Interval | None:
         return ONE if is_full(run) else positive(run, regime.over_fp32)
 
-    found = _gathered(runs, regime, speed, regime.over_fp32, "fp32")
-    return Speeds(regime, {}) if differing(runs, OWN) else found
+    compared = _gathered(runs, regime, speed, regime.over_fp32, "fp32")
+    return Speeds(regime, {}) if differing(runs, OWN) else compared
 
 
 def _over_final(runs: Sequence[Result], regime: Regime) -> Speeds:
@@ -174,8 +174,8 @@ def _over_final(runs: Sequence[Result], regime: Regime) -> Speeds:
         # Its own ratio is the control: final-layer inference against itself.
         return ONE if layer(run) == "final" else inverse(ratio) if ratio else None
 
-    found = _gathered(runs, regime, speed, regime.overhead, "final-layer inference")
-    return Speeds(regime, {}) if differing(runs, CONFIGURATION_KEYS) else found
+    compared = _gathered(runs, regime, speed, regime.overhead, "final-layer inference")
+    return Speeds(regime, {}) if differing(runs, CONFIGURATION_KEYS) else compared
 
 
 def _beside_reference(runs: Sequence[Result], regime: Regime) -> Speeds:
@@ -184,7 +184,7 @@ def _beside_reference(runs: Sequence[Result], regime: Regime) -> Speeds:
     if len(references) != 1 or None in references:
         return Speeds(regime, {})
     (reference,) = map(str, references)
-    # A matrix product is the same for every model; final-layer inference is not.
+    # A GEMM is the same for every model; final-layer inference is not.
     same = ("device_name", "data_fingerprint", *(() if reference.startswith("torch.") else ("model_fingerprint",)))
     if any(len({run.tags.get(tag) for run in runs}) > 1 for tag in same):
         return Speeds(regime, {})
@@ -193,13 +193,13 @@ def _beside_reference(runs: Sequence[Result], regime: Regime) -> Speeds:
         ratio = positive(run, regime.ratio)
         return inverse(ratio) if ratio and regime.ratio_is_time else ratio
 
-    settled = [run for run in runs if regime is not BATCHES or metric(run, "throughput/settled") != 0]
-    if len(settled) < 2:
-        return Speeds(regime, {}, why_not="the rates did not settle")
-    found = _gathered(settled, regime, speed, regime.ratio, reference)
-    if len(found.of) < len(settled):
+    steady = [run for run in runs if regime is not BATCHES or metric(run, "throughput/settled") != 0]
+    if len(steady) < 2:
+        return Speeds(regime, {}, why_not="the rates reached no steady state")
+    compared = _gathered(steady, regime, speed, regime.ratio, reference)
+    if len(compared.of) < len(steady):
         return Speeds(regime, {})
-    return Speeds(regime, found.of, found.reference, BETWEEN_JOBS, found.why_not)
+    return Speeds(regime, compared.of, compared.reference, BETWEEN_JOBS, compared.why_not)
 
 
 def _gathered(
@@ -209,8 +209,8 @@ def _gathered(
     of = {run.name: value for run in runs if (value := speed(run)) is not None}
     if len(of) < 2:
         return Speeds(regime, {})
-    param, each = regime.samples.get(key, ("", 1))
-    counts = [each * int(count) for run in runs if str(count := run.params.get(param, "")).isdecimal()]
+    param, per_round = regime.samples.get(key, ("", 1))
+    counts = [per_round * int(count) for run in runs if str(count := run.params.get(param, "")).isdecimal()]
     if counts and min(counts) < LEAST_SAMPLES:
         return Speeds(regime, {}, why_not=f"{min(counts)} rounds are too few to compare them")
     return Speeds(regime, of, reference)

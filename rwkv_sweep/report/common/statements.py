@@ -1,7 +1,7 @@
 """What a sweep found, in a few statements. Terminal, `summary.md`, page and report all show these.
 
 Each statement is a small record of the numbers it rests on and makes its sentence from these alone, so that a sentence
-cannot say what the numbers do not.
+cannot claim what the numbers do not show.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a sweep and where they lie. folders: of each result, in the same order."""
+    """The records of a sweep and where they are. folders: of each result, in the same order."""
 
     results: Sequence[Result]
     folders: Sequence[Path]

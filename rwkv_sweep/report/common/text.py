@@ -22,7 +22,7 @@ def escaped(text: object) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, all others, which hold numbers, to the right. Escapes cells."""
+    """A Markdown table: the first column to the left, all others, which are numbers, to the right. Escapes cells."""
     rule = [":--"] + ["--:"] * (len(header) - 1)
     lines = [[escaped(cell) for cell in header], rule, *([escaped(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -48,7 +48,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def listed(words: Sequence[str], between: str = ",") -> str:
-    """`a`, `a and b`, `a, b and c`; with another sign between them, for words that hold commas: `a, b; c, d`."""
+    """`a`, `a and b`, `a, b and c`; with another sign between them, for words that contain commas: `a, b; c, d`."""
     if between != ",":
         return f"{between} ".join(words)
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
@@ -61,7 +61,7 @@ def csv_text(
 ) -> str:
     """A row for each run and baseline as CSV: name, label and group, what it was, every metric, further columns.
 
-    labels: label and group by the run's name; a run without one is told by its name. columns: further ones, by name.
+    labels: label and group by the run's name; a run without one goes by its name. columns: further ones, by name.
     """
     params = list(dict.fromkeys(key for result in results for key in result.params))
     metrics = list(dict.fromkeys(key for result in results for key in result.metrics))

@@ -3,8 +3,8 @@
 Quality: paired bootstrap over the same pairs, then Holm's correction over all runs that are compared.
 
 Speed: the two sweeps ran at different times, and whatever else the machine did then is in the times. What both timed
-with the same code tells how much: the baselines. The largest factor that their intervals reach is noise either way (a
-machine that was slow for one may have been slow for the other a minute later), and only what lies beyond it counts.
+with the same code shows how much: the baselines. The largest factor that their intervals reach is noise either way (a
+machine that was slow for one may have been slow for the other a minute later), and only what is beyond it counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rwkv_sweep.stats.intervals import Difference, Interval, median_ratio_interv
 from rwkv_sweep.stats.multiple_testing import ALPHA, holm
 
 LEAST_SAMPLES = 5
-"""Timed pairs below which a ratio gets no interval: a bootstrap of fewer tells nothing."""
+"""Timed pairs below which a ratio gets no interval: a bootstrap of fewer shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """runs: all that are compared. control: what the baselines' times say of the machine, by name. reach: ratios that
+    """runs: all that are compared. control: what the baselines' times show of the machine, by name. reach: ratios that
     are noise, from 1 / f to f for the largest factor f that they reach; None without any that both timed."""
 
     runs: list[Compared]
@@ -71,7 +71,7 @@ def compare_runs(a: Sweep, b: Sweep, matching: Matching, resamples: int, seed: i
         ratio, _ = _latency(a.folder(pair.a), b.folder(pair.b), _same_data(pair), resamples, seed)
         if ratio is not None:
             control[f"{pair.name} ({pair.a.params.get('dataset')})"] = ratio
-    factor = max((max(each.hi, 1 / each.lo) for each in control.values()), default=1.0)
+    factor = max((max(ratio.hi, 1 / ratio.lo) for ratio in control.values()), default=1.0)
     reach = (1 / factor, factor) if control else None
     runs = [_compared(a, b, pair, resamples, seed) for pair in matching.matched]
     tested = [run for run in runs if run.quality is not None]
@@ -116,7 +116,7 @@ def _quality(ours: Path, theirs: Path, resamples: int, seed: int) -> tuple[Diffe
     if [row[:3] for row in a] != [row[:3] for row in b]:
         return None, "other pairs"
     scores = [np.array([score for *_, score in rows]) for rows in (a, b)]
-    values = [float(spearmanr(each, labels).statistic) for each in scores]
+    values = [float(spearmanr(scores_P, labels).statistic) for scores_P in scores]
     resampled = bootstrap_spearman(scores, labels, resamples, seed)
     difference_R = resampled[1] - resampled[0]
     try:
@@ -138,32 +138,32 @@ def _latency(ours: Path, theirs: Path, same_data: bool, resamples: int, seed: in
 
 def verdicts(run: Compared) -> list[str]:
     """What is more than noise: `better` or `worse`, `faster` or `slower`; empty where nothing is."""
-    found = []
+    words = []
     if run.quality is not None and run.quality_noise is False:
-        found.append("better" if run.quality.value > 0 else "worse")
+        words.append("better" if run.quality.value > 0 else "worse")
     if run.latency is not None and run.latency_noise is False:
-        found.append("faster" if run.latency.value < 1 else "slower")
-    return found
+        words.append("faster" if run.latency.value < 1 else "slower")
+    return words
 
 
-def conclusion(found: Comparison) -> list[str]:
+def conclusion(comparison: Comparison) -> list[str]:
     """One sentence on quality, one on speed, and what the latter rests on."""
-    tested = [run for run in found.runs if run.quality is not None]
-    timed = [run for run in found.runs if run.latency is not None]
-    told = [word for run in found.runs for word in verdicts(run)]
+    tested = [run for run in comparison.runs if run.quality is not None]
+    timed = [run for run in comparison.runs if run.latency is not None]
+    words = [word for run in comparison.runs for word in verdicts(run)]
     lines = []
     if tested:
-        counts = f"{told.count('better')} better and {told.count('worse')} worse"
+        counts = f"{words.count('better')} better and {words.count('worse')} worse"
         lines.append(f"Quality: of {counted(len(tested), 'run')} {counts} by more than noise (Holm, 0.05).")
     else:
         lines.append("Quality: nothing could be compared.")
     if not timed:
         return [*lines, "Speed: nothing could be compared."]
-    counts = f"{told.count('faster')} faster and {told.count('slower')} slower"
+    counts = f"{words.count('faster')} faster and {words.count('slower')} slower"
     lines.append(f"Speed: of {counted(len(timed), 'run')} {counts} by more than noise.")
-    if found.reach is None:
-        lines.append("Without baselines timed in both, nothing tells how much of that is the machine's.")
+    if comparison.reach is None:
+        lines.append("Without baselines timed in both, nothing shows how much of that is due to the machine.")
     else:
-        factor = f"a factor of up to {found.reach[1]:.2f}"
+        factor = f"a factor of up to {comparison.reach[1]:.2f}"
         lines.append(f"The baselines, timed in both, differ by {factor}: what is within that is noise.")
     return lines

@@ -16,7 +16,7 @@ from rwkv_sweep.report.common.run_groups import differing
 BOOKKEEPING = ("tracking.", "store.", "report", "resume", "on_error", "isolate", "timeout_s", "depth")
 """Params that say where a run's records go, or how it came to be run, not what it was."""
 OWN_TAGS = ("note.", "energy.", "quality_source", "parity", "launcher", "isolated")
-"""Tags that tell of one run, not of the environment of a sweep."""
+"""Tags about one run, not about the environment of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Sweep:
         return [result for result in self.results if result.kind == "model"]
 
     def folder(self, result: Result) -> Path:
-        return next(folder for each, folder in zip(self.results, self.folders, strict=True) if each is result)
+        return next(folder for other, folder in zip(self.results, self.folders, strict=True) if other is result)
 
 
 @dataclass(frozen=True)
 class Matched:
-    """name: what tells this pair of runs from the others; the run's own name where nothing does."""
+    """name: what sets this pair of runs apart from the others; the run's own name where nothing does."""
 
     name: str
     a: Result
@@ -71,7 +71,7 @@ def load_sweep(label: str, root: Path) -> Sweep:
     """Read a sweep's or a run's folder.
 
     Raises:
-        UserError: it is no folder, or holds no record of a run.
+        UserError: it is no folder, or contains no record of a run.
     """
     if not root.is_dir():
         raise UserError(f"{label}={root} is not a folder: valid is the folder of a sweep or of a run")
@@ -82,7 +82,7 @@ def load_sweep(label: str, root: Path) -> Sweep:
     whole = [record for record in records if not record[0].is_damaged]
     results, folders = [result for result, _ in whole], [folder for _, folder in whole]
     if not any(result.kind == "model" for result in results):
-        raise UserError(f"{label}={root} holds no result.json of a run: valid is the folder of a sweep or of a run")
+        raise UserError(f"{label}={root} contains no result.json of a run: valid is the folder of a sweep or of a run")
     return Sweep(label, root, results, folders)
 
 
@@ -100,14 +100,14 @@ def match(a: Sweep, b: Sweep) -> Matching:
     matched = [Matched(_name(run, shown), run, theirs[key]) for key, run in ours.items() if key in theirs]
     if not matched:
         raise UserError(f"no run of A={a.root} stands beside one of B={b.root}: {_apart(a, b, keys)}")
-    taken = {id(run) for pair in matched for run in (pair.a, pair.b)}
+    matched_ids = {id(run) for pair in matched for run in (pair.a, pair.b)}
     return Matching(
         matched,
         _baselines(a, b),
         _changes(a.models, b.models, lambda run: run.params, BOOKKEEPING),
         _changes(a.models, b.models, lambda run: run.tags, OWN_TAGS),
-        [_name(run, shown) for run in a.models if id(run) not in taken],
-        [_name(run, shown) for run in b.models if id(run) not in taken],
+        [_name(run, shown) for run in a.models if id(run) not in matched_ids],
+        [_name(run, shown) for run in b.models if id(run) not in matched_ids],
     )
 
 
@@ -125,10 +125,10 @@ def _varied(a: Sweep, b: Sweep) -> list[str]:
 
 def _by_identity(runs: Sequence[Result], keys: Sequence[str]) -> dict[tuple[str, ...], Result]:
     """The first run of each identity: repetitions of one are the same run measured again."""
-    found: dict[tuple[str, ...], Result] = {}
+    by_identity: dict[tuple[str, ...], Result] = {}
     for run in runs:
-        found.setdefault(tuple(str(run.params.get(key)) for key in keys), run)
-    return found
+        by_identity.setdefault(tuple(str(run.params.get(key)) for key in keys), run)
+    return by_identity
 
 
 def _name(run: Result, keys: Sequence[str]) -> str:
@@ -142,10 +142,10 @@ def _apart(a: Sweep, b: Sweep, keys: Sequence[str]) -> str:
         return list(dict.fromkeys(str(run.params.get(key)) for run in sweep.models))
 
     disjoint = [key for key in keys if not set(values(a, key)) & set(values(b, key))] or list(keys)
-    told = (
+    reasons = (
         f"{key} is {' '.join(values(a, key)[:5])} in A, {' '.join(values(b, key)[:5])} in B" for key in disjoint[:3]
     )
-    return "; ".join(told)
+    return "; ".join(reasons)
 
 
 def _baselines(a: Sweep, b: Sweep) -> list[Matched]:
@@ -163,9 +163,9 @@ def _changes(
     of: Callable[[Result], Mapping[str, Any]],
     left_out: tuple[str, ...],
 ) -> list[Change]:
-    found = []
+    changes = []
     for key in dict.fromkeys(key for run in [*a, *b] for key in of(run)):
         values = [{str(of(run).get(key, "absent")) for run in runs if of(run)} for runs in (a, b)]
-        if not key.startswith(left_out) and all(len(each) == 1 for each in values) and values[0] != values[1]:
-            found.append(Change(key, values[0].pop(), values[1].pop()))
-    return sorted(found, key=lambda change: change.key)
+        if not key.startswith(left_out) and all(len(distinct) == 1 for distinct in values) and values[0] != values[1]:
+            changes.append(Change(key, values[0].pop(), values[1].pop()))
+    return sorted(changes, key=lambda change: change.key)

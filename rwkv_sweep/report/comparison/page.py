@@ -17,7 +17,7 @@ SCRIPTS = ("dom", "sorting", "plot", "cards", "compare_runs", "compare")
 METRICS = ("quality/spearman", "latency/mean_ms", "throughput/tokens_per_s", "memory/weights_mib")
 
 
-def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, found: Comparison) -> Path:
+def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, comparison: Comparison) -> Path:
     """Write the page to `path`, and return it. Raises OSError where that is not possible."""
     data = {
         "a": str(a.root),
@@ -25,10 +25,10 @@ def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, found
         "params": [asdict(change) for change in matching.params],
         "tags": [asdict(change) for change in matching.tags],
         "only": {"A": matching.only_a, "B": matching.only_b},
-        "control": {name: _bounds(ratio) for name, ratio in found.control.items()},
-        "reach": found.reach,
-        "conclusion": conclusion(found),
-        "runs": [_run(run) for run in found.runs],
+        "control": {name: _bounds(ratio) for name, ratio in comparison.control.items()},
+        "reach": comparison.reach,
+        "conclusion": conclusion(comparison),
+        "runs": [_run(run) for run in comparison.runs],
     }
     write_atomically(path, page(f"{a.root.name} and {b.root.name}", data, SCRIPTS))
     return path

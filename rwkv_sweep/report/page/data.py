@@ -27,8 +27,8 @@ SHOWN = (
     *("quality/", "baseline/", "final/", "latency/", "throughput/"),
     *("memory/", "overhead/", "parity/", "speedup/", "energy/"),
 )
-VALUES_TOLD = 6
-"""Distinct values of a key that are told one by one."""
+VALUES_LISTED = 6
+"""Distinct values of a key that are listed one by one."""
 
 
 def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
@@ -59,26 +59,26 @@ def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
         "runs": runs,
         "family": _family(results),
         "pairs": pairs,
-        "configuration": told(models, lambda run: run.params),
-        "environment": told([run for run in models or results if run.tags], _environment),
+        "configuration": values_by_key(models, lambda run: run.params),
+        "environment": values_by_key([run for run in models or results if run.tags], _environment),
         "notes": [*_notes(models), *damaged],
     }
 
 
-def told(runs: Sequence[Result], of: Callable[[Result], dict[str, Any]]) -> list[dict[str, Any]]:
+def values_by_key(runs: Sequence[Result], of: Callable[[Result], dict[str, Any]]) -> list[dict[str, Any]]:
     """Each key with its distinct values and how many runs have each; `shared` where all have the same."""
-    found: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {}
     for run in runs:
         for key, value in of(run).items():
-            found.setdefault(key, Counter())[str(value)] += 1
+            counts.setdefault(key, Counter())[str(value)] += 1
     return [
         {
             "key": key,
             "shared": len(values) == 1 and sum(values.values()) == len(runs),
-            "values": [[value, count] for value, count in values.most_common(VALUES_TOLD)],
-            "more": max(0, len(values) - VALUES_TOLD),
+            "values": [[value, count] for value, count in values.most_common(VALUES_LISTED)],
+            "more": max(0, len(values) - VALUES_LISTED),
         }
-        for key, values in sorted(found.items())
+        for key, values in sorted(counts.items())
     ]
 
 
@@ -129,11 +129,11 @@ def _family(results: Sequence[Result]) -> dict[str, Any]:
     """The sweep's comparisons after Holm's correction: how many, and p-values by run and reference."""
     family = comparisons(results)
     adjusted: dict[str, dict[str, float]] = {}
-    for each in family:
-        adjusted.setdefault(each.run, {})[each.against] = float(f"{each.adjusted:.3g}")
+    for comparison in family:
+        adjusted.setdefault(comparison.run, {})[comparison.against] = float(f"{comparison.adjusted:.3g}")
     return {
         "count": len(family),
-        "surviving": sum(each.survives for each in family),
+        "surviving": sum(comparison.survives for comparison in family),
         "adjusted": adjusted,
         "final": FINAL,
         "limited": limited(family),
@@ -145,12 +145,12 @@ def _environment(run: Result) -> dict[str, Any]:
 
 
 def _notes(runs: Iterable[Result]) -> list[str]:
-    """What runs say of themselves, each once."""
-    told = [
+    """The notes that runs recorded, each once."""
+    lines = [
         f"{tag.removeprefix('note.')}: {text}"
         for run in runs
         if run.status == FINISHED
         for tag, text in run.tags.items()
         if tag.startswith("note.")
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(lines))

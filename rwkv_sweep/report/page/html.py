@@ -36,7 +36,7 @@ def page(title: str, data: Any, scripts: Sequence[str]) -> str:
         ValueError: NaN or infinity in the data, which JSON does not know.
     """
     code = "\n".join((SCRIPTS_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in scripts)
-    # A closing tag within the data would end the script that holds it; no other character can.
+    # A closing tag within the data would end the script that contains it; no other character can.
     values = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         "title": html.escape(title.encode("utf-8", "replace").decode()),

@@ -10,7 +10,7 @@ from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.speeds import REGIMES, speeds
 
 MOST_COMPARED = 200
-"""Runs of which the page holds which are shown to be better than which: a digit for each two."""
+"""Most runs for which the page stores which is shown to be better than which: a digit for each two."""
 
 
 def page_rankings(findings: Findings) -> list[dict[str, Any]]:
@@ -18,12 +18,12 @@ def page_rankings(findings: Findings) -> list[dict[str, Any]]:
     of 0 and 1: 1 where it is shown to be better than the run of that column; no rows where there are more runs than
     `MOST_COMPARED`."""
     places = {id(run): index for index, run in enumerate(findings.records.results)}
-    found = []
+    shown = []
     for ranking in findings.ranked:
-        rows = ["".join("01"[int(each)] for each in row) for row in ranking.better_KK]
+        rows = ["".join("01"[int(better)] for better in row) for row in ranking.better_KK]
         runs = [places[id(run)] for run in ranking.runs]
-        found.append({"runs": runs, "better": rows if len(runs) <= MOST_COMPARED else []})
-    return found
+        shown.append({"runs": runs, "better": rows if len(runs) <= MOST_COMPARED else []})
+    return shown
 
 
 def page_speeds(results: Sequence[Result]) -> dict[str, Any]:
@@ -31,18 +31,18 @@ def page_speeds(results: Sequence[Result]) -> dict[str, Any]:
     run over that of the reference with its bounds, by the index of the run; empty where runs cannot be compared."""
     runs = [run for run in results if run.kind == "model" and run.status == FINISHED]
     places = {run.name: index for index, run in enumerate(results)}
-    found = {}
+    by_regime = {}
     for regime in REGIMES:
         compared = speeds(runs, regime)
         of = {
-            places[name]: [float(f"{bound:.6g}") for bound in (each.value, each.lo, each.hi)]
-            for name, each in compared.of.items()
+            places[name]: [float(f"{bound:.6g}") for bound in (speed.value, speed.lo, speed.hi)]
+            for name, speed in compared.of.items()
         }
-        found[regime.raw] = {
+        by_regime[regime.raw] = {
             "regime": regime.name,
             "reference": compared.reference,
             "margin": compared.margin,
             "why_not": compared.why_not,
             "of": of,
         }
-    return found
+    return by_regime

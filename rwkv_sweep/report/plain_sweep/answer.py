@@ -1,4 +1,4 @@
-"""The answer of any sweep: which run is best, whether the pairs can tell, what it beats, and what is cheaper."""
+"""The answer of any sweep: which run is best, whether the pairs can show it, what it beats, and what is cheaper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Records,
 from rwkv_sweep.report.plain_sweep.statements import Against, Baselines, Best, Caution, Cheapest, Cost, OtherSplit
 from rwkv_sweep.stats.intervals import Interval
 
-QUESTION = "Which run is best, can the pairs tell, and what does it cost?"
+QUESTION = "Which run is best, can the pairs show it, and what does it cost?"
 RESAMPLES, SEED = 2000, 0
 
 
@@ -52,14 +52,14 @@ def _statements(
     inductive = [run for run in ranking.runs if not is_transductive(run)]
     compared = ranking.among(inductive) if inductive else ranking
     best, splits = compared.runs[0], split_names(ranking.runs)
-    found: list[Statement] = [best_statement(compared, labels, len(ranking.runs) - len(compared.runs))]
+    statements: list[Statement] = [best_statement(compared, labels, len(ranking.runs) - len(compared.runs))]
     if against := _against(best, baselines, family):
-        found.append(Baselines(labels[best.name], splits[0], against, len(family)))
-    found += _costs(compared.within_noise, best, labels)
+        statements.append(Baselines(labels[best.name], splits[0], against, len(family)))
+    statements += _costs(compared.within_noise, best, labels)
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
-    found += [each for each in others if each is not None]
+    statements += [other for other in others if other is not None]
     caution = Caution(compared.pairs, len(compared.runs), _no_signal(compared), len(splits) > 1, _more(family))
-    return [*found, caution] if caution.text else found
+    return [*statements, caution] if caution.text else statements
 
 
 def best_statement(ranking: Ranking, labels: Mapping[str, str], left_out: int = 0) -> Best:
@@ -73,7 +73,7 @@ def best_statement(ranking: Ranking, labels: Mapping[str, str], left_out: int = 
 def _no_signal(ranking: Ranking) -> bool:
     """Whether no run's own interval leaves out 0."""
     own = [interval(run, spearman_key(ranking.split)) for run in ranking.runs]
-    return all(each is not None and each.lo <= 0 <= each.hi for each in own)
+    return all(interval_of_run is not None and interval_of_run.lo <= 0 <= interval_of_run.hi for interval_of_run in own)
 
 
 def _more(family: Sequence[Comparison]) -> list[str]:
@@ -87,14 +87,14 @@ def _no_quality(runs: Sequence[Result]) -> str:
 
 def _against(best: Result, baselines: Sequence[Result], family: Sequence[Comparison]) -> list[Against]:
     """The best run against each baseline, on the first split."""
-    verdicts = {each.against: each.survives for each in family if each.run == best.name}
-    found = []
+    verdicts = {comparison.against: comparison.survives for comparison in family if comparison.run == best.name}
+    statements = []
     for baseline in baselines:
         delta = interval(best, f"baseline/{baseline.name}/delta")
         if delta is not None:
             own = interval(baseline, "quality/spearman")
-            found.append(Against(baseline.name.replace("_", " "), own, delta, verdicts.get(baseline.name)))
-    return found
+            statements.append(Against(baseline.name.replace("_", " "), own, delta, verdicts.get(baseline.name)))
+    return statements
 
 
 def _costs(runs: Sequence[Result], best: Result, labels: Mapping[str, str]) -> list[Statement]:
@@ -103,22 +103,29 @@ def _costs(runs: Sequence[Result], best: Result, labels: Mapping[str, str]) -> l
         return []
     regimes, not_compared = [], []
     for regime in REGIMES:
-        found = speeds(runs, regime)
-        if best.name in found.of:
-            regimes.append(_cheapest(found, best, labels))
+        compared = speeds(runs, regime)
+        if best.name in compared.of:
+            regimes.append(_cheapest(compared, best, labels))
         elif sum(metric(run, regime.raw) is not None for run in runs) > 1:
-            not_compared.append((regime.where, found.why_not or f"{labels[best.name]} was not timed with the others"))
+            not_compared.append(
+                (regime.where, compared.why_not or f"{labels[best.name]} was not timed with the others")
+            )
     deepest, fewest = max(map(depth, runs)), min(map(depth, runs))
     shallow = [labels[run.name] for run in runs if depth(run) == fewest]
     cost = Cost(regimes, shallow, fewest, deepest if fewest else 0, not_compared)
     return [cost] if cost.text else []
 
 
-def _cheapest(found: Speeds, best: Result, labels: Mapping[str, str]) -> Cheapest:
-    fastest = found.fastest
-    ratio = None if best.name in fastest else found.ratio(fastest[0], best.name)
+def _cheapest(compared: Speeds, best: Result, labels: Mapping[str, str]) -> Cheapest:
+    fastest = compared.fastest
+    ratio = None if best.name in fastest else compared.ratio(fastest[0], best.name)
     return Cheapest(
-        found.regime.where, [labels[name] for name in fastest], labels[best.name], ratio, len(found.of), found.left_out
+        compared.regime.where,
+        [labels[name] for name in fastest],
+        labels[best.name],
+        ratio,
+        len(compared.of),
+        compared.left_out,
     )
 
 
@@ -148,7 +155,7 @@ def difference(ours: Path | None, theirs: Path | None, split: str) -> Interval |
     if a is None or b is None or a[0].tolist() != b[0].tolist():
         return None
     try:
-        found = paired_difference(a[1], b[1], a[0], RESAMPLES, SEED)
+        paired = paired_difference(a[1], b[1], a[0], RESAMPLES, SEED)
     except NonFiniteError:
         return None
-    return Interval(found.value, found.lo, found.hi)
+    return Interval(paired.value, paired.lo, paired.hi)

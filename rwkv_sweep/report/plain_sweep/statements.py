@@ -13,13 +13,13 @@ FEW_PAIRS = 100
 
 @dataclass(frozen=True)
 class Best:
-    """The run with the highest Spearman, and which others the pairs cannot tell from it.
+    """The run with the highest Spearman, and which others the pairs cannot distinguish from it.
 
     Attributes:
         label, spearman: of that run. split: on which. runs: how many were scored.
         alike: labels of the others that are not shown to be worse.
         left_out: runs that were fitted on what they are scored on, and are not compared.
-        compared: whether the runs' scores could be held against each other.
+        compared: whether the runs' scores could be compared with each other.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Best:
             worse = {1: "the other run is", 2: "both other runs are"}.get(others, f"all {others} other runs are")
             text = f"Best by more than noise: {own}; {worse} shown to be worse."
         elif len(self.alike) == others:
-            text = f"The pairs cannot tell the {self.runs} runs apart. Highest: {own}."
+            text = f"The pairs cannot distinguish the {self.runs} runs. Highest: {own}."
         else:
             text = f"Highest: {own}. Noise could explain its lead over {len(self.alike)} of the other {others} runs: "
             text += f"{few(self.alike)}."
@@ -62,14 +62,14 @@ class Against:
     survives: bool | None
 
     @property
-    def told(self) -> str:
+    def phrase(self) -> str:
         side = "above" if self.delta.value >= 0 else "below"
         noise = {True: "more than noise", False: "within noise", None: "not tested"}[self.survives]
         return f"{abs(self.delta.value):.3f} {side} {self.name}, {noise}"
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the reference's own Spearman cannot be told from 0."""
+        """Whether the reference's own Spearman cannot be distinguished from 0."""
         return self.own is not None and self.own.lo <= 0 <= self.own.hi
 
 
@@ -84,18 +84,19 @@ class Baselines:
 
     @property
     def text(self) -> str:
-        text = f"Against the baselines, {self.label} is {listed([each.told for each in self.against], ';')}."
-        if self.family > 1 and any(each.survives is not None for each in self.against):
+        text = f"Against the baselines, {self.label} is {listed([baseline.phrase for baseline in self.against], ';')}."
+        if self.family > 1 and any(baseline.survives is not None for baseline in self.against):
             text += f" Noise is judged for all {self.family} comparisons of the sweep together, by Holm's correction."
-        nothing = [each.name for each in self.against if each.is_nothing]
+        nothing = [baseline.name for baseline in self.against if baseline.is_nothing]
         if nothing:
-            text += f" The Spearman of {listed(nothing)} cannot itself be told from 0, so being above it says little."
+            text += f" The Spearman of {listed(nothing)} cannot itself be distinguished from 0, so being above it"
+            text += " says little."
         return text
 
 
 @dataclass(frozen=True)
 class Cheapest:
-    """In one regime, the fastest of the runs that the pairs cannot tell from the best.
+    """In one regime, the fastest of the runs that the pairs cannot distinguish from the best.
 
     Attributes:
         where: `in packed batches`, `for single pairs`. labels: the fastest, and those as fast.
@@ -112,7 +113,7 @@ class Cheapest:
     left_out: int = 0
 
     @property
-    def told(self) -> str:
+    def phrase(self) -> str:
         return self._fastest + (f", of the {self.among} that were timed on one scale" if self.left_out else "")
 
     @property
@@ -142,8 +143,8 @@ class Cost:
     def text(self) -> str:
         parts = []
         if self.regimes:
-            told = listed([each.told for each in self.regimes], ";")
-            parts.append(f"Fastest of the runs that are not shown to be worse than the best: {told}.")
+            phrases = listed([regime.phrase for regime in self.regimes], ";")
+            parts.append(f"Fastest of the runs that are not shown to be worse than the best: {phrases}.")
         elif self.blocks < self.of_blocks:
             runs = "runs" if len(self.fewest) == 1 else "run"
             parts.append(
@@ -168,18 +169,19 @@ class OtherSplit:
     def text(self) -> str:
         text = f"On split {self.split}, {self.label}, chosen on {self.chosen_on}, has a Spearman of "
         text += f"{self.spearman.value:.3f}, {between(self.spearman)}"
-        told = [
-            f"{abs(each.delta.value):.3f} {'above' if each.delta.value >= 0 else 'below'} {each.name}, "
-            f"{between(each.delta, '+.3f')}"
-            for each in self.against
+        phrases = [
+            f"{abs(other.delta.value):.3f} {'above' if other.delta.value >= 0 else 'below'} {other.name}, "
+            f"{between(other.delta, '+.3f')}"
+            for other in self.against
         ]
-        return text + (f": {listed(told, ';')}." if told else ".")
+        return text + (f": {listed(phrases, ';')}." if phrases else ".")
 
 
 @dataclass(frozen=True)
 class Caution:
     """What weakens the statements. pairs: scored. runs: chosen from. unsure: labels of runs, or of the final layer,
-    whose own Spearman cannot be told from 0. held_out: whether another split shows the chosen run. more: sentences."""
+    whose own Spearman cannot be distinguished from 0. held_out: whether another split shows the chosen run. more:
+    sentences."""
 
     pairs: int
     runs: int
@@ -191,9 +193,9 @@ class Caution:
     def text(self) -> str:
         parts = []
         if self.pairs < FEW_PAIRS:
-            parts.append(f"Only {counted(self.pairs, 'pair')} were scored, which can tell large differences alone.")
+            parts.append(f"Only {counted(self.pairs, 'pair')} were scored, which can show large differences alone.")
         if self.no_signal:
-            parts.append("No run's Spearman can be told from 0.")
+            parts.append("No run's Spearman can be distinguished from 0.")
         if self.runs > 1 and not self.held_out:
             parts.append(
                 f"The best was chosen after looking at {self.runs} runs, so that its own number is optimistic; "

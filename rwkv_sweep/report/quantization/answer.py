@@ -41,15 +41,15 @@ def quantization_answer(results: Sequence[Result]) -> Answer:
 def _statements(group: PrecisionGroup) -> list[Statement]:
     losses = losses_of(group)
     compared = [speeds(group.runs, regime) for regime in REGIMES]
-    found: list[Statement | None] = [
+    statements: list[Statement | None] = [
         _verdict(group, compared, losses),
-        *(_over_base(group, each) for each in compared),
+        *(_over_base(group, speeds_of_regime) for speeds_of_regime in compared),
         _without_base(group),
         _losses(group, losses),
         _sizes(group),
         _blocks(group),
     ]
-    return [statement for statement in found if statement is not None]
+    return [statement for statement in statements if statement is not None]
 
 
 def losses_of(group: PrecisionGroup) -> dict[str, Loss]:
@@ -58,12 +58,12 @@ def losses_of(group: PrecisionGroup) -> dict[str, Loss]:
     # Records without a p-value cannot show that a difference is more than noise.
     p_values = [metric(run, "parity/spearman_delta_p") for run in compared]
     adjusted = holm([1.0 if p is None else min(1.0, max(0.0, p)) for p in p_values])
-    found = {}
+    losses = {}
     for run, p in zip(compared, adjusted, strict=True):
         delta = interval(run, "parity/spearman_delta")
         assert delta is not None
-        found[run.name] = Loss(group.label(run), delta, p <= ALPHA)
-    return found
+        losses[run.name] = Loss(group.label(run), delta, p <= ALPHA)
+    return losses
 
 
 def _verdict(group: PrecisionGroup, compared: Sequence[Speeds], losses: dict[str, Loss]) -> Statement:
@@ -71,35 +71,37 @@ def _verdict(group: PrecisionGroup, compared: Sequence[Speeds], losses: dict[str
     if group.full is None:
         return Plain("fp32 is not among the runs, so speed is not compared with it (precision=fp32,... adds it).")
     fastest, not_compared = [], []
-    for found in compared:
-        if group.full.name not in found.of:
-            not_compared.append((found.regime.where, found.why_not or "it was not timed against fp32"))
+    for compared_speeds in compared:
+        if group.full.name not in compared_speeds.of:
+            not_compared.append(
+                (compared_speeds.regime.where, compared_speeds.why_not or "it was not timed against fp32")
+            )
             continue
-        names = found.fastest
+        names = compared_speeds.fastest
         full = group.full.name
-        ratio = None if full in names else found.ratio(names[0], full)
+        ratio = None if full in names else compared_speeds.ratio(names[0], full)
         labels = {run.name: group.label(run) for run in group.runs}
         others = [labels[name] for name in names if name != full]
         cost = [losses[name] for name in names if name in losses and losses[name].is_shown]
-        fastest.append(Fastest(found.regime.where, others, ratio, cost))
+        fastest.append(Fastest(compared_speeds.regime.where, others, ratio, cost))
     if not fastest:
-        why = next(each.why_not for each in compared)
+        why = next(compared_speeds.why_not for compared_speeds in compared)
         return Plain(f"No precision is called the fastest: {why} (measure.speedup_rounds=8 times them interleaved).")
     return Verdict(fastest, not losses, not_compared)
 
 
-def _over_base(group: PrecisionGroup, found: Speeds) -> OverBase | None:
+def _over_base(group: PrecisionGroup, compared: Speeds) -> OverBase | None:
     """Each quantization against the same dtype without it."""
     sorts: dict[int, list[tuple[str, str, float]]] = {1: [], 0: [], -1: []}
     for run in group.quantized:
         base = group.base(run)
-        if base is None or run.name not in found.of or base.name not in found.of:
+        if base is None or run.name not in compared.of or base.name not in compared.of:
             continue
-        ratio = found.ratio(run.name, base.name)
-        sorts[found.sign(run.name, base.name)].append((group.label(run), group.label(base), ratio.value))
+        ratio = compared.ratio(run.name, base.name)
+        sorts[compared.sign(run.name, base.name)].append((group.label(run), group.label(base), ratio.value))
     if not any(sorts.values()):
         return None
-    return OverBase(found.regime.where, sorts[1], sorts[-1], sorts[0])
+    return OverBase(compared.regime.where, sorts[1], sorts[-1], sorts[0])
 
 
 def _without_base(group: PrecisionGroup) -> Statement | None:
@@ -113,7 +115,7 @@ def _losses(group: PrecisionGroup, losses: dict[str, Loss]) -> Statement:
     cosines = [(value, run) for run in group.runs if (value := metric(run, "parity/cosine_mean")) is not None]
     if not cosines:
         return Plain("Quality was not compared with fp32 (measure.parity=true compares it).")
-    worst, run = min(cosines, key=lambda each: each[0])
+    worst, run = min(cosines, key=lambda entry: entry[0])
     return Plain(
         f"No Spearman was scored; the mean cosine with fp32's vectors is {worst:.4f} or more, lowest with "
         f"{group.label(run)}."

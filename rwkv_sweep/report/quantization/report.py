@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result
 from rwkv_sweep.report.charts.quantization import write_quantization_figures
-from rwkv_sweep.report.common.notes import MACHINE_TAGS, failures, values_told
+from rwkv_sweep.report.common.notes import MACHINE_TAGS, distinct_values, failures
 from rwkv_sweep.report.common.precision_fronts import fast_front
 from rwkv_sweep.report.common.precisions import (
     MIB,
@@ -130,13 +130,13 @@ def _cost_table(group: PrecisionGroup) -> str:
     return table(COST, rows)
 
 
-def _ratios(group: PrecisionGroup, run: Result, found: Speeds) -> list[str]:
+def _ratios(group: PrecisionGroup, run: Result, compared: Speeds) -> list[str]:
     """Speed over fp32's and over that of the run's base."""
 
     def over(other: Result | None) -> str:
-        if other is None or run.name not in found.of or other.name not in found.of:
+        if other is None or run.name not in compared.of or other.name not in compared.of:
             return ABSENT
-        return shown(found.ratio(run.name, other.name), ".2f")
+        return shown(compared.ratio(run.name, other.name), ".2f")
 
     return ["reference" if run is group.full else over(group.full), over(group.base(run)) if group.base(run) else ""]
 
@@ -177,10 +177,10 @@ def _notes(results: Sequence[Result]) -> list[str]:
     runs = [run for group in precision_groups(results) for run in group.runs]
     lines = list(NOTES)
     for key in RUN_KEYS:
-        lines += values_told(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
+        lines += distinct_values(key, [str(run.params.get(key)) for run in runs if run.params.get(key) is not None])
     for tag in (*MACHINE_TAGS, "blocks", "version.bitsandbytes", "energy.sm_clock_mhz", "energy.throttle_reasons"):
         if tag not in PRECISION_TAGS:
-            lines += values_told(tag, [run.tags[tag] for run in runs if tag in run.tags])
+            lines += distinct_values(tag, [run.tags[tag] for run in runs if tag in run.tags])
     lines += [f"Unsupported: {escaped(name)}, as {escaped(reason)}." for name, reason in unsupported(results).items()]
-    told = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
-    return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in told]
+    recorded = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
+    return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in recorded]

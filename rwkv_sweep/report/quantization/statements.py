@@ -19,7 +19,7 @@ class Loss:
     is_shown: bool
 
     @property
-    def told(self) -> str:
+    def phrase(self) -> str:
         return f"{self.label} by {self.delta.value:+.3f}, {between(self.delta, '+.3f')}"
 
 
@@ -40,7 +40,7 @@ class Fastest:
     cost: list[Loss]
 
     @property
-    def told(self) -> str:
+    def phrase(self) -> str:
         if self.ratio is None:
             alike = f", {few(self.labels)} as fast" if self.labels else ""
             return f"{self.where} nothing is faster than fp32{alike}"
@@ -58,16 +58,16 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        text = f"Fastest: {listed([each.told for each in self.fastest], ';')}."
+        text = f"Fastest: {listed([regime.phrase for regime in self.fastest], ';')}."
         for where, why_not in self.not_compared:
             text += f" No precision is called the fastest {where}: {why_not}."
-        gains = [each for each in self.fastest if each.ratio is not None]
+        gains = [regime for regime in self.fastest if regime.ratio is not None]
         if not gains or self.unknown:
             return text
-        cost = {loss.label: loss for each in gains for loss in each.cost}
+        cost = {loss.label: loss for regime in gains for loss in regime.cost}
         if not cost:
             return f"{text} That costs no Spearman that noise could not explain."
-        changes = listed([loss.told for loss in cost.values()], ";")
+        changes = listed([loss.phrase for loss in cost.values()], ";")
         return f"{text} That changes Spearman by more than noise: {changes}."
 
 
@@ -118,14 +118,16 @@ class Losses:
         if shown:
             rest = len(self.losses) - len(shown)
             text = f"Spearman differs from fp32's by more than noise in {len(shown)} of {precisions}: "
-            text += few([loss.told for loss in shown]) if len(shown) == 1 else listed([x.told for x in shown[:4]], ";")
+            text += (
+                few([loss.phrase for loss in shown]) if len(shown) == 1 else listed([x.phrase for x in shown[:4]], ";")
+            )
             text += f"; and {len(shown) - 4} more" if len(shown) > 4 else ""
             return text + ("." if not rest else f". The other {rest}: within noise.")
         if abs(largest.delta.value) < 0.0005:
             return f"Spearman is that of fp32 to within 0.0005 in {precisions}."
         return (
             f"Spearman differs from fp32's by no more than noise in {precisions}; the largest change is that of "
-            f"{largest.told}."
+            f"{largest.phrase}."
         )
 
 

@@ -29,12 +29,12 @@ def paper_answer(results: Sequence[Result]) -> list[str]:
     layers, baselines = model_rows(results), baseline_rows(results)
     if not any(row.run is not None for row in layers):
         return ["No run of a model has finished, so there is nothing to compare."]
-    found = [_inside(layers, split) for split in (TRAIN, VALIDATION)]
-    found += [_trend(layers, split) for split in (TRAIN, VALIDATION)]
-    found += [_cost(layers), *(_glove(baselines, split) for split in (TRAIN, VALIDATION))]
-    found += [_overlap(layers, results, split) for split in (TRAIN, VALIDATION)]
-    told = [sentence for sentence in found if sentence]
-    return told or ["Nothing that the study reports was measured: it scores train[:1000] and validation of MRPC."]
+    sentences = [_inside(layers, split) for split in (TRAIN, VALIDATION)]
+    sentences += [_trend(layers, split) for split in (TRAIN, VALIDATION)]
+    sentences += [_cost(layers), *(_glove(baselines, split) for split in (TRAIN, VALIDATION))]
+    sentences += [_overlap(layers, results, split) for split in (TRAIN, VALIDATION)]
+    known = [sentence for sentence in sentences if sentence]
+    return known or ["Nothing that the study reports was measured: it scores train[:1000] and validation of MRPC."]
 
 
 def _markdown(results: Sequence[Result]) -> str:
@@ -103,21 +103,21 @@ def _setting_table(results: Sequence[Result]) -> str:
 
 def _notes(results: Sequence[Result]) -> list[str]:
     models = [result for result in results if result.kind == "model"]
-    found = [
+    lines = [
         "The study gives no intervals. Measured ones are 95 % percentile bootstrap intervals over pairs.",
         "Published times and memory were taken on another machine: their course over the layers can be compared, "
         "their size cannot.",
     ]
     if any(run.params.get("model.id") != MODEL_ID for run in models):
-        found.append(f"Not every run names {MODEL_ID}: differences are then differences between models too.")
+        lines.append(f"Not every run names {MODEL_ID}: differences are then differences between models too.")
     if any(run.params.get("dataset") not in DATASETS for run in models):
-        found.append("Not every run is on MRPC: such runs have no published figure beside them.")
+        lines.append("Not every run is on MRPC: such runs have no published figure beside them.")
     if not any(is_glove(run) for run in results):
-        found.append(
+        lines.append(
             "GloVe was not run: word_vectors.path=<glove.6B.50d.txt> gives the study's row to four decimals. The "
             "packaged word vectors stand in a row of their own."
         )
-    return found
+    return lines
 
 
 def _inside(rows: Sequence[Row], split: str) -> str | None:
@@ -125,14 +125,14 @@ def _inside(rows: Sequence[Row], split: str) -> str | None:
     if not known:
         return None
     return (
-        f"On {split}, Spearman as published lies inside the measured 95 % interval for {sum(map(bool, known))} of "
+        f"On {split}, Spearman as published is inside the measured 95 % interval for {sum(map(bool, known))} of "
         f"{counted(len(known), 'layer')}."
     )
 
 
 def _trend(rows: Sequence[Row], split: str) -> str | None:
     """How Spearman goes from the shallowest to the deepest of the study's layers, of each group."""
-    told = []
+    sentences = []
     for group in dict.fromkeys(row.group for row in rows):
         both = [row for row in rows if row.group == group and row.difference(split) is not None]
         if len(both) < 2:
@@ -141,11 +141,11 @@ def _trend(rows: Sequence[Row], split: str) -> str | None:
         assert first is not None and last is not None
         theirs = both[-1].published.spearman[split] - both[0].published.spearman[split]
         suffix = f" ({group})" if group else ""
-        told.append(
+        sentences.append(
             f"On {split}, Spearman changes by {theirs:+.4f} from {both[0].label} to {both[-1].label} in the study, and "
             f"by {last.value - first.value:+.4f} here{suffix}."
         )
-    return " ".join(told) or None
+    return " ".join(sentences) or None
 
 
 def _cost(rows: Sequence[Row]) -> str | None:
@@ -174,18 +174,18 @@ def _glove(rows: Sequence[Row], split: str) -> str | None:
 
 def _overlap(rows: Sequence[Row], results: Sequence[Result], split: str) -> str | None:
     """Plain word overlap, which the study lacks, against its layers and ours."""
-    run = next((each for each in results if each.name == "word_overlap"), None)
+    run = next((result for result in results if result.name == "word_overlap"), None)
     ours = Row("", LAYERS[1], run).spearman(split)
     if ours is None:
         return None
-    theirs = [each.spearman[split] for each in LAYERS.values()]
-    told = f"Plain word overlap reaches {ours.value:.4f} on {split}, above {_below(ours.value, theirs)} of the study"
-    measured = [found.value for row in rows if (found := row.spearman(split)) is not None]
-    return told + (f" and above {_below(ours.value, measured)} measured here." if measured else ".")
+    theirs = [result.spearman[split] for result in LAYERS.values()]
+    text = f"Plain word overlap reaches {ours.value:.4f} on {split}, above {_below(ours.value, theirs)} of the study"
+    measured = [value.value for row in rows if (value := row.spearman(split)) is not None]
+    return text + (f" and above {_below(ours.value, measured)} measured here." if measured else ".")
 
 
 def _below(value: float, others: Sequence[float]) -> str:
-    return f"{sum(value > each for each in others)} of {counted(len(others), 'layer')}"
+    return f"{sum(value > other for other in others)} of {counted(len(others), 'layer')}"
 
 
 def _label(row: Row) -> str:
@@ -200,8 +200,8 @@ def _csv(results: Sequence[Result]) -> str:
         start = [row.label, row.group, row.run.name if row.run is not None else ""]
         for split in splits(results):
             ours = row.spearman(split)
-            found = ["", "", ""] if ours is None else [ours.value, ours.lo, ours.hi]
-            rows.append([*start, f"spearman {split}", row.published.spearman.get(split, ""), *found])
+            bounds = ["", "", ""] if ours is None else [ours.value, ours.lo, ours.hi]
+            rows.append([*start, f"spearman {split}", row.published.spearman.get(split, ""), *bounds])
         for name, theirs, key, factor in (
             ("seconds per pair", row.published.seconds, "latency/mean_ms", 1e-3),
             ("megabytes", row.published.megabytes, "memory/peak_allocated_mib", 2**20 / 1e6),

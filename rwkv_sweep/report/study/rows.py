@@ -34,7 +34,7 @@ class Row:
         return None if ours is None or theirs is None else ours.value - theirs
 
     def inside(self, split: str) -> bool | None:
-        """Whether the published figure lies in the measured interval."""
+        """Whether the published figure is in the measured interval."""
         ours, theirs = self.spearman(split), self.published.spearman.get(split)
         return None if ours is None or theirs is None else ours.lo <= theirs <= ours.hi
 
@@ -44,12 +44,12 @@ class Row:
 
 def model_rows(results: Sequence[Result]) -> list[Row]:
     """A row for each run of a layer, by group and depth, and one for each of the study's layers that no run has."""
-    found: list[Row] = []
+    all_rows: list[Row] = []
     for group in groups(results):
         rows = [Row(group.label(run), _published(run), run, group.name) for run in group.singles]
         rows += [Row(group.label(run), NOTHING, run, group.name) for run in group.aggregates]
-        found += sorted([*rows, *_missing(group)], key=_depth)
-    return found
+        all_rows += sorted([*rows, *_missing(group)], key=_depth)
+    return all_rows
 
 
 def baseline_rows(results: Sequence[Result]) -> list[Row]:
@@ -60,13 +60,13 @@ def baseline_rows(results: Sequence[Result]) -> list[Row]:
     rows = [Row("GloVe 6B 50d", known[run.params.get("dataset") in DATASETS], run) for run in glove] or [
         Row("GloVe 6B 50d", GLOVE, None)
     ]
-    return rows + [Row(_told(run), NOTHING, run) for run in runs if run not in glove]
+    return rows + [Row(_baseline_name(run), NOTHING, run) for run in runs if run not in glove]
 
 
 def splits(results: Sequence[Result]) -> list[str]:
     """The study's, then what else was scored."""
     scored = [str(run.params.get("dataset.splits", "")) for run in results if run.kind == "model"]
-    own = [split for each in scored for split in each.strip("[]").split(",") if split and "[" not in split]
+    own = [split for names in scored for split in names.strip("[]").split(",") if split and "[" not in split]
     return list(dict.fromkeys([*STUDY_SPLITS, *own]))
 
 
@@ -97,6 +97,6 @@ def _depth(row: Row) -> tuple[bool, int]:
     return not name.isdigit(), int(name) if name.isdigit() else 0
 
 
-def _told(run: Result) -> str:
+def _baseline_name(run: Result) -> str:
     vectors = run.tags.get("vectors")
     return f"{run.name.replace('_', ' ')} ({vectors})" if vectors else run.name.replace("_", " ")

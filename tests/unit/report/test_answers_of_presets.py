@@ -152,8 +152,8 @@ def check_overheads(told: Overheads, records: list[Raw]) -> None:
         assert {label.split()[0] for label, _ in regime.slower} == slower
         if not slower:
             bound = (max(1.0, *(hi for *_, hi in ratios.values())) - 1) * 100
-            assert "none was measured" in regime.told
-            assert f"at most {bound:.0f} %" in regime.told or f"at most {bound:.1f} %" in regime.told
+            assert "none was measured" in regime.phrase
+            assert f"at most {bound:.0f} %" in regime.phrase or f"at most {bound:.1f} %" in regime.phrase
         assert regime.control is not None and (regime.control.lo, regime.control.hi) == (low, high)
 
 

@@ -88,7 +88,10 @@ def test_without_a_control(tmp_path: Path) -> None:
         sweep.run(0.3, ms)
     found = compared(*sweeps)
     assert found.reach is None and verdicts(found.runs[0]) == ["slower"]
-    assert conclusion(found)[-1] == "Without baselines timed in both, nothing tells how much of that is the machine's."
+    assert (
+        conclusion(found)[-1]
+        == "Without baselines timed in both, nothing shows how much of that is due to the machine."
+    )
 
 
 def test_what_changed_between_them(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["nowhere", "nowhere"], "error: A=nowhere is not a folder: valid is the folder of a sweep or of a run\n"),
         (
             ["{a}", "{empty}"],
-            "error: B={empty} holds no result.json of a run: valid is the folder of a sweep or of a run\n",
+            "error: B={empty} contains no result.json of a run: valid is the folder of a sweep or of a run\n",
         ),
         (["{a}", "{a}", "--resamples", "0"], "error: --resamples=0 is too few: valid is 1 or more\n"),
         (["{a}", "{a}", "--html", "{empty}"], "error: --html={empty} cannot be written: Is a directory\n"),

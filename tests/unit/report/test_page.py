@@ -67,7 +67,7 @@ def test_runs_baselines_and_what_is_missing(sweep: SweepWriter) -> None:
     ]
     assert data["missing"] == 2
     assert data["keys"] == ["layer"]
-    assert data["answer"]["sections"][0]["sentences"][0].startswith("The pairs cannot tell the 2 runs apart.")
+    assert data["answer"]["sections"][0]["sentences"][0].startswith("The pairs cannot distinguish the 2 runs.")
     assert len(data["runs"][0]["latency"]) == 21
     assert data["family"]["count"] == 2
 
@@ -88,7 +88,7 @@ def test_damaged_samples_are_told(sweep: SweepWriter, name: str) -> None:
     assert any(name in note and "is damaged" in note for note in data["notes"])
 
 
-def test_disputed_pairs_have_their_texts(sweep: SweepWriter) -> None:
+def test_pairs_with_the_largest_disagreement_have_their_texts(sweep: SweepWriter) -> None:
     (found,) = data_of(write_page(sweep.root))["pairs"]
     assert found["runs"] == [0, 1] and found["pairs"] == 12 and found["absent"] is None
     spreads = [item["spread"] for item in found["items"]]
@@ -120,7 +120,7 @@ def test_a_relative_path_starts_where_the_command_did(sweep: SweepWriter) -> Non
     assert found["absent"] is None
 
 
-def test_most_disputed_against_its_definition() -> None:
+def test_largest_disagreements_against_the_definition() -> None:
     scores_RP = np.random.default_rng(0).normal(size=(5, 30)).round(1)
     chosen, spread, ranks_RP = largest_disagreements(scores_RP, 4)
     naive = [[(rankdata(row)[pair] - 1) / 29 for pair in range(30)] for row in scores_RP]

@@ -112,7 +112,7 @@ def test_a_rate_that_did_not_settle_is_not_ranked() -> None:
     found = speeds(runs, BATCHES)
     assert found.fastest == ["1"] and found.left_out == 1
     runs[0].metrics["throughput/settled"] = 0.0
-    assert speeds(runs, BATCHES).why_not == "the rates did not settle"
+    assert speeds(runs, BATCHES).why_not == "the rates reached no steady state"
 
 
 def test_latency_beside_a_reference_is_a_time() -> None:

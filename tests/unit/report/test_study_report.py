@@ -80,8 +80,8 @@ def test_every_published_figure_stands_beside_what_was_measured(tmp_path: Path) 
 
 def test_the_answer_is_computed() -> None:
     answer = paper_answer([*RUNS, *BASELINES])
-    assert "On train[:1000], Spearman as published lies inside the measured 95 % interval for 1 of 2 layers." in answer
-    assert "On validation, Spearman as published lies inside the measured 95 % interval for 2 of 2 layers." in answer
+    assert "On train[:1000], Spearman as published is inside the measured 95 % interval for 1 of 2 layers." in answer
+    assert "On validation, Spearman as published is inside the measured 95 % interval for 2 of 2 layers." in answer
     assert (
         "On train[:1000], Spearman changes by -0.0634 from layer 1 to layer 11 in the study, and by +0.1000 here."
     ) in answer
