@@ -19,7 +19,7 @@ class Generation:
     """One generation of RWKV.
 
     Attributes:
-        number: 6 or 7.
+        number: of the generation.
         model_types: `model_type` in a config.json of this generation.
         recognizes: whether tensors of these names are of this generation, in any layout it is stored in.
         read_shape: sizes of the checkpoint at a path; of a folder without weights, from config.json alone.

@@ -96,16 +96,15 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """The feed-forward half of a block: squared ReLU behind a token shift, gated by a receptance."""
+    """The feed-forward half of a block of RWKV-4, 5 and 6: squared ReLU behind a token shift, gated by a receptance."""
 
-    def __init__(self, config: Rwkv6Config) -> None:
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        hidden = config.hidden_size
-        self.time_maa_k = nn.Parameter(torch.empty(1, 1, hidden))
-        self.time_maa_r = nn.Parameter(torch.empty(1, 1, hidden))
-        self.key = nn.Linear(hidden, config.intermediate_size, bias=False)
-        self.receptance = nn.Linear(hidden, hidden, bias=False)
-        self.value = nn.Linear(config.intermediate_size, hidden, bias=False)
+        self.time_maa_k = nn.Parameter(torch.empty(1, 1, hidden_size))
+        self.time_maa_r = nn.Parameter(torch.empty(1, 1, hidden_size))
+        self.key = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.receptance = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value = nn.Linear(intermediate_size, hidden_size, bias=False)
         self.matmul_dtype = torch.float32
 
     def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
@@ -128,7 +127,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(hidden, eps)
         self.ln2 = nn.LayerNorm(hidden, eps)
         self.attention = TimeMix(config)
-        self.feed_forward = ChannelMix(config)
+        self.feed_forward = ChannelMix(hidden, config.intermediate_size)
 
     def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""

@@ -6,7 +6,9 @@ fp32, products in the dtype of their weights.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,22 @@ LITTLE = 100_000_000
 at the end of every product and loop, some twenty a block."""
 
 
+@dataclass(frozen=True)
+class TimeMixing:
+    """What sets the time mix of one generation apart.
+
+    Attributes:
+        mixes: of a time mix, the shares of the token before that its inputs take.
+        run: (time mix, its inputs, packed, whether states are wanted) to what it adds to the stream [T, D], and the
+            states [B, H, K, V] or None.
+        keep_norm: whether `run` needs the norm of the stream too.
+    """
+
+    mixes: Callable[[Any], Sequence[Tensor]]
+    run: Callable[[Any, Normed, Packed, bool], tuple[Tensor, Tensor | None]]
+    keep_norm: bool
+
+
 def run_blocks(
     blocks: Sequence[Block],
     h_TD: Tensor,
@@ -37,14 +55,33 @@ def run_blocks(
 
     A pair of sentences in a small model takes one thread, whatever PyTorch has.
     """
+    receivers = (on_layer, on_state, on_mean)
+    return run_gated_blocks(blocks, h_TD, packed, layers, receivers, TimeMixing(_mixes, _time_mix, keep_norm=True))
+
+
+def run_gated_blocks(
+    blocks: Sequence[Any],
+    h_TD: Tensor,
+    packed: Packed,
+    layers: Collection[int],
+    receivers: tuple[OnLayer, OnState | None, OnMean | None],
+    mixing: TimeMixing,
+) -> Tensor:
+    """The residual stream [T, D] through blocks of RWKV-4, 5 or 6, which share all but the time mix.
+
+    Args:
+        layers: as `RwkvModel.forward`, and so are the three receivers.
+        mixing: the time mix of this generation.
+    """
     with _one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
-        return _run_blocks(blocks, h_TD, packed, layers, on_layer, on_state, on_mean)
+        return _run_blocks(blocks, h_TD, packed, layers, *receivers, mixing)
 
 
-def _multiplications(block: Block) -> int:
+def _multiplications(block: Any) -> int:
     """Of the linear layers, a token."""
     mix, wide = block.attention, block.feed_forward
-    layers = [mix.receptance, mix.key, mix.value, mix.gate, mix.output, wide.receptance, wide.key, wide.value]
+    layers = [mix.receptance, mix.key, mix.value, mix.output, wide.receptance, wide.key, wide.value]
+    layers += [mix.gate] if hasattr(mix, "gate") else []
     return sum(layer.in_features * layer.out_features for layer in layers)
 
 
@@ -62,22 +99,23 @@ def _one_thread_where(little: bool) -> Iterator[None]:
 
 
 def _run_blocks(
-    blocks: Sequence[Block],
+    blocks: Sequence[Any],
     h_TD: Tensor,
     packed: Packed,
     layers: Collection[int],
     on_layer: OnLayer,
     on_state: OnState | None,
     on_mean: OnMean | None,
+    mixing: TimeMixing,
 ) -> Tensor:
     value_TD = gate_TD = None
     for index, block in enumerate(blocks):
         mix, wide = block.attention, block.feed_forward
-        normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, [mix.time_maa_x], packed, keep_norm=True)
+        normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm)
         before_TD = normed.h_TD
         if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
             hand_over(index - 1, before_TD, packed, on_layer, on_mean)
-        added_TD, state_BHKV = _time_mix(mix, normed, packed, on_state is not None and index in layers)
+        added_TD, state_BHKV = mixing.run(mix, normed, packed, on_state is not None and index in layers)
         maa = [wide.time_maa_k, wide.time_maa_r]
         normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
         if on_state is not None and state_BHKV is not None:
@@ -91,28 +129,32 @@ def _run_blocks(
     return h_TD
 
 
+def _mixes(mix: TimeMix) -> Sequence[Tensor]:
+    return [mix.time_maa_x]
+
+
 def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
     """What the half-block adds to the stream [T, D], and the states where asked for."""
     dtype = mix.time_maa_w1.dtype
     low_5TR = matmul(normed.mixed_MTD[0], mix.time_maa_w1).tanh_().unflatten(-1, (5, -1)).transpose(0, 1)
-    moved_5TD = _whole(matmul(low_5TR, mix.time_maa_w2))
+    moved_5TD = whole(matmul(low_5TR, mix.time_maa_w2))
     fixed = (mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g)
     fixed_5D = torch.stack([maa.flatten().float() for maa in fixed])
     xw, xk, xv, xr, xg = five_mixes_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
-    decay_TD = _whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
+    decay_TD = whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
     y_TD, state_BHKV = time_mix(
-        _whole(mix.receptance(xr)),
-        _whole(mix.key(xk)),
-        _whole(mix.value(xv)),
-        _whole(mix.gate(xg)),
+        whole(mix.receptance(xr)),
+        whole(mix.key(xk)),
+        whole(mix.value(xv)),
+        whole(mix.gate(xg)),
         decay_TD,
-        _whole(mix.time_decay.flatten()),
-        _whole(mix.time_faaaa),
+        whole(mix.time_decay.flatten()),
+        whole(mix.time_faaaa),
         mix.ln_x,
         packed,
         states,
     )
-    return _whole(mix.output(y_TD.to(dtype))), state_BHKV
+    return whole(mix.output(y_TD.to(dtype))), state_BHKV
 
 
 def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
@@ -121,12 +163,12 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
     xk_TD, xr_TD = normed.mixed_MTD.to(dtype)
     k_TF = mix.key(xk_TD)
     if dtype == torch.float32:
-        return _whole(mix.value(relu_square_(_whole(k_TF)))), _whole(mix.receptance(xr_TD))
+        return whole(mix.value(relu_square_(whole(k_TF)))), whole(mix.receptance(xr_TD))
     scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
     value_TD = mix.value((torch.relu(k_TF).div_(scale) ** 2).to(dtype)).float() * scale**2
-    return value_TD.contiguous(), _whole(mix.receptance(xr_TD))
+    return value_TD.contiguous(), whole(mix.receptance(xr_TD))
 
 
-def _whole(x: Tensor) -> Tensor:
+def whole(x: Tensor) -> Tensor:
     """In fp32 and without gaps, as the loops read it."""
     return x.float().contiguous()

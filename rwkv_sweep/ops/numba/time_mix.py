@@ -1,4 +1,5 @@
-"""The WKV-6 operator with everything about it: decays before, group norm and gate behind, while a row is in registers.
+"""The WKV operator of RWKV-5 and RWKV-6 with everything about it: decays before, group norm and gate behind, while a
+row is in registers.
 
 A state of K x K numbers stays in the first-level cache while its head reads a sentence, so the operator costs little
 beside the matrix products around it; no chunking pays here.
@@ -23,7 +24,7 @@ def time_mix(
     k_TD: Tensor,
     v_TD: Tensor,
     gate_TD: Tensor,
-    decay_TD: Tensor,
+    decay_TD: Tensor | None,
     decay_D: Tensor,
     u_HK: Tensor,
     norm: nn.GroupNorm,
@@ -34,7 +35,8 @@ def time_mix(
 
     Args:
         r_TD, k_TD, v_TD, gate_TD: the four projections, fp32.
-        decay_TD, decay_D: the data-dependent and the fixed part of the logarithm of minus the logarithm of the decay.
+        decay_TD, decay_D: the data-dependent and the fixed part of the logarithm of minus the logarithm of the decay;
+            where the first is None, as in RWKV-5, a channel has one decay for all tokens.
         u_HK: the bonus of the current token.
         norm: over the channels of each head.
         packed: the sentences.
@@ -45,7 +47,7 @@ def time_mix(
     state_BHKV = torch.empty(len(packed.lengths) if states else 0, heads, channels, channels)
     if packed.lengths:
         vectors = (decay_D, u_HK.flatten(), norm.weight, norm.bias)
-        rows = (r_TD, k_TD, v_TD, gate_TD, decay_TD)
+        rows = (r_TD, k_TD, v_TD, gate_TD, r_TD.new_empty(0, 0) if decay_TD is None else decay_TD)
         call(_scan(channels), *rows, *vectors, norm.eps, packed.cu_seqlens_B1, y_TD, state_BHKV)
     return y_TD, state_BHKV if states else None
 
@@ -89,11 +91,17 @@ def _scan(channels: int) -> Loop:
             r_L, k_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             v_L, w_L = np.zeros(together, np.float32), np.zeros(together, np.float32)
             y_L = np.zeros(together, np.float32)
+            if len(decay_TD) == 0:
+                for i in range(lanes):
+                    w_L[i] = exp32(-exp32(decay_D[first + i]))
             for t in range(cu_seqlens_B1[b], cu_seqlens_B1[b + 1]):
                 for i in range(lanes):
                     at = first + i
                     r_L[i], k_L[i], v_L[i], y_L[i] = r_TD[t, at], k_TD[t, at], v_TD[t, at], ZERO
-                    w_L[i] = exp32(-exp32(decay_TD[t, at] + decay_D[at]))
+                if len(decay_TD) > 0:
+                    for i in range(lanes):
+                        at = first + i
+                        w_L[i] = exp32(-exp32(decay_TD[t, at] + decay_D[at]))
                 for head in range(heads):
                     here = head * size
                     for row in range(size):

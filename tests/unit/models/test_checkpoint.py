@@ -231,7 +231,7 @@ def test_parameters_are_read_as_plain_tensors(tmp_path: Path, weights: dict[str,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type=gpt2, which is no RWKV-6 or 7: .*model=hf"),
+        ({"model_type": "gpt2"}, "model_type=gpt2, which is no RWKV-5, 6 or 7: .*model=hf"),
         ({"model_type": "rwkv6"}, "lacks vocab_size, hidden_size, num_hidden_layers"),
         ({"model_type": "rwkv6", **SIZES, "head_size": 5}, "attention_hidden_size=32, which head_size=5 does not"),
         ({"model_type": "rwkv6", **SIZES, "hidden_size": "big"}, "hidden_size=big: valid is a whole number"),
@@ -427,8 +427,8 @@ def test_no_head_is_needed(
 OTHERS = {
     "blocks.0.att.r_k": "an RWKV-7, .*an RWKV-6 is expected",
     "module.blocks.0.att.r_k": "an RWKV-7, .*an RWKV-6 is expected",
-    "blocks.0.att.time_mix_g": "an RWKV-5, .*does not read it yet",
-    "blocks.0.att.ln_x.weight": "an RWKV-5, .*does not read it yet",
+    "blocks.0.att.time_mix_g": "an RWKV-5, .*an RWKV-6 is expected",
+    "blocks.0.att.ln_x.weight": "an RWKV-5, .*an RWKV-6 is expected",
     "blocks.0.att.time_first": "an RWKV-4, .*does not read it yet; from its folder on the hub, model=hf",
     "bert.embeddings.word_embeddings.weight": "a BERT .*model=hf",
     "transformer.wte.weight": "a GPT-2 .*model=hf",

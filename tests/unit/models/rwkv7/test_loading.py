@@ -161,8 +161,8 @@ def test_random_weights_of_this_generation() -> None:
     assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
     prints = {load_model(ModelConfig(**{**vars(config), "generation": g}), FP32, CPU).fingerprint for g in (None, 6, 7)}
     assert len(prints) == 2
-    with pytest.raises(UserError, match=r"model\.generation=5 is not known: valid are 6, 7"):
-        model_source(ModelConfig(**{**vars(config), "generation": 5})).shape()
+    with pytest.raises(UserError, match=r"model\.generation=3 is not known: valid are "):
+        model_source(ModelConfig(**{**vars(config), "generation": 3})).shape()
 
 
 def test_tags_say_what_runs(author_file: Path) -> None:

@@ -1,0 +1,72 @@
+"""Seeded random RWKV-5 weights in any shape: for speed and memory without a download."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rwkv_sweep.models.rwkv5.blocks import Block, TimeMix
+from rwkv_sweep.models.rwkv5.network import Rwkv5Model
+from rwkv_sweep.models.rwkv6.blocks import ChannelMix
+
+
+@torch.no_grad()
+def initialize(model: Rwkv5Model, seed: int) -> None:
+    """Fill all parameters in place.
+
+    Mixes, decays and bonuses start as in RWKV-LM's RWKV-5 (ramps over channels that depend on depth); matrices are
+    normal with variance 1 / inputs, so that every part of a block does something.
+
+    Args:
+        model: on any device, where the weights are drawn; another kind of device draws others.
+        seed: of the generator.
+    """
+    random = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    fill_matrices(model, random)
+    blocks = [cast(Block, block) for block in model.blocks]
+    for index, block in enumerate(blocks):
+        depth, remaining = index / max(1, len(blocks) - 1), 1 - index / len(blocks)
+        _time_mix(block.attention, depth, remaining)
+        ramp_shares(block.feed_forward, remaining)
+
+
+def fill_matrices(model: nn.Module, random: torch.Generator) -> None:
+    """Norms as they start, linear layers with variance 1 / inputs, and a small embedding."""
+    for module in model.modules():
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            _normal(module.weight, module.in_features**-0.5, random)
+        elif isinstance(module, nn.Embedding):
+            _normal(module.weight, 1e-2, random)
+
+
+def ramp_shares(mix: ChannelMix, remaining: float) -> None:
+    """Shares of the token before in a channel mix, from 0 up to 1 over the channels.
+
+    Args:
+        remaining: from 1 in the first block towards 0.
+    """
+    hidden = mix.time_maa_k.numel()
+    for maa in (mix.time_maa_k, mix.time_maa_r):
+        maa.copy_((1 - (torch.arange(hidden) / hidden) ** remaining).view(1, 1, -1))
+
+
+def _time_mix(mix: TimeMix, depth: float, remaining: float) -> None:
+    hidden, inner = mix.time_maa_k.numel(), mix.time_decay.numel()
+    ramp, channel = torch.arange(hidden) / hidden, torch.arange(inner) / max(1, inner - 1)
+    for name, share in (("k", 1 - ramp**remaining), ("v", 1 - ramp**remaining - 0.3 * depth)):
+        mix.get_parameter(f"time_maa_{name}").copy_(share.view(1, 1, -1))
+    for name in ("r", "g"):
+        mix.get_parameter(f"time_maa_{name}").copy_((1 - ramp ** (0.5 * remaining)).view(1, 1, -1))
+    mix.time_decay.copy_((-6 + 5 * channel ** (0.7 + 1.3 * depth)).view(1, 1, -1))
+    zigzag = ((torch.arange(inner) + 1) % 3 - 1) * 0.1
+    mix.time_faaaa.copy_((depth * (1 - channel) + zigzag).view_as(mix.time_faaaa))
+    mix.key.weight.mul_(0.1)
+
+
+def _normal(weight: Tensor, std: float, random: torch.Generator) -> None:
+    weight.copy_(torch.randn(weight.shape, generator=random, device=weight.device).mul_(std))
