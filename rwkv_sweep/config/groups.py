@@ -17,7 +17,7 @@ class ModelConfig:
     by default, and told in the run's tags.
 
     name: the option that was chosen.
-    source: of an RWKV-6 `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or
+    source: of an RWKV `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or
     decoder of `transformers`, from `path` where that is given, else from the hub.
     path: a folder with config.json and weights, or (`local`) an original .pth file.
     id: repository on the hub.
