@@ -16,7 +16,7 @@ from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import IDF, vector_size
 from rwkv_sweep.embedding.postprocessing import Postprocess, fit
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.evaluation.quality import fitted_postprocess, sentence_vectors
+from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, sentence_vectors
 
 
 def given_corpus(corpus: Iterable[str] | None) -> Texts | None:
@@ -92,12 +92,12 @@ class Fitted:
         config = self._config.postprocess
         if config.name == "none":
             return None
-        source = VectorSource(self.encoder, self._config, [], store=None)
+        source = VectorSource(self.encoder, self._config.precision, [], store=None)
         if self.corpus is not None:
             return fit(config.name, sentence_vectors(source, plain, self.corpus), config.components)
         # As in a run of this config: without the sentences that it scores.
         splits = load_splits(self._config.dataset)
-        return fitted_postprocess(source, plain, self._config, splits, raw=())[0]
+        return fitted_postprocess(source, plain, PostprocessFit(config, self._config.dataset), splits, raw=())[0]
 
 
 def dimension(embedder: Embedder) -> int:

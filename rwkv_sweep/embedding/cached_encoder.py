@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.cache import GIB, EmbeddingStore, content_key
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
@@ -33,16 +33,31 @@ class VectorSource:
     def __init__(
         self,
         encoder: RwkvEncoder,
-        run: RunConfig,
+        precision: PrecisionConfig,
         poolings: Sequence[str],
         store: EmbeddingStore | None,
         clock: Stopwatch | None = None,
     ) -> None:
-        """poolings: those of the whole sweep. store: None to compute just what is asked for, each time. clock: told of
-        the time spent in forwards."""
-        self._encoder, self._run, self._poolings, self._store = encoder, run, poolings, store
+        """
+        Args:
+            encoder: computes what is not stored.
+            precision: the encoder's.
+            poolings: those of the whole sweep.
+            store: None to compute just what is asked for, each time.
+            clock: counts the time spent in forwards.
+        """
+        self._encoder, self._precision, self._poolings, self._store = encoder, precision, poolings, store
         self._clock = clock or Stopwatch()
         self.forwards = 0
+
+    def with_encoder(self, encoder: RwkvEncoder, precision: PrecisionConfig) -> VectorSource:
+        """The same store and poolings for another precision."""
+        return VectorSource(encoder, precision, self._poolings, self._store, self._clock)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store was not used as it should be, if so."""
+        return None if self._store is None else self._store.failure
 
     def of(self, sentences: Sequence[str], pooling: str, layers: Sequence[int]) -> Tensor:
         """[layers, S, D] fp32 on the CPU, as `RwkvEncoder.encode` gives them.
@@ -66,20 +81,20 @@ class VectorSource:
         """One forward pass for this pooling and the others of the sweep that the store does not have; all go there, and
         those of this one, [all layers, S, D], are returned."""
         assert self._store is not None
-        others = [each for each in self._poolings if each != pooling and not self._too_large(each, len(sentences))]
-        missing = [pooling, *(each for each in others if self._store.get(self._key(sentences, each)) is None)]
+        others = [name for name in self._poolings if name != pooling and not self._too_large(name, len(sentences))]
+        missing = [pooling, *(name for name in others if self._store.get(self._key(sentences, name)) is None)]
         # `state` has no embedding and no final layer, so it needs a pass of its own.
-        together = [STATE] if pooling == STATE else [each for each in missing if each != STATE]
+        together = [STATE] if pooling == STATE else [name for name in missing if name != STATE]
         computed = self._forward(sentences, self._layers(pooling), together)
         for name, vectors_LSD in computed.items():
-            about = {"model": self._run.model.name, "precision": self._run.precision.name, "pooling": name}
-            about |= {"prompt": self._run.prompt.name, "shape": "x".join(map(str, vectors_LSD.shape))}
+            about = {"model": self._encoder.loaded.name, "precision": self._precision.name, "pooling": name}
+            about |= {"prompt": self._encoder.prompt.name, "shape": "x".join(map(str, vectors_LSD.shape))}
             self._store.put(self._key(sentences, name), vectors_LSD.numpy(), about)
         return computed[pooling].numpy()
 
     def _forward(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
         self.forwards += 1
-        with self._clock.stage("forward"), progress_bar(len(sentences), self._run.model.name) as advance:
+        with self._clock.stage("forward"), progress_bar(len(sentences), self._encoder.loaded.name) as advance:
             return self._encoder.encode(sentences, layers, poolings, advance)
 
     def _layers(self, pooling: str) -> list[int]:
@@ -99,11 +114,11 @@ class VectorSource:
         return content_key(
             model=loaded.fingerprint,
             tokenizer=loaded.tokenizer.fingerprint,
-            precision=asdict(self._run.precision),
+            precision=asdict(self._precision),
             kernels=loaded.kernel_tags,
             device=self._encoder.device.type,
-            prompt=asdict(self._run.prompt),
-            max_tokens=self._run.max_tokens,
+            prompt=asdict(self._encoder.prompt),
+            max_tokens=self._encoder.max_tokens,
             # LLM.int8 chooses its outlier columns over a whole batch.
             batch_tokens=self._encoder.batch_tokens,
             pooling=pooling,

@@ -16,7 +16,7 @@ from rwkv_sweep.evaluation.metrics import cosine, paired_difference
 
 
 @dataclass(frozen=True)
-class Found:
+class Embedded:
     """What one precision gave for a split: pooled vectors of each layer, sentence vectors, scores of the pairs."""
 
     layers_LSD: np.ndarray
@@ -25,8 +25,8 @@ class Found:
 
 
 def parity_metrics(
-    ours: Found,
-    reference: Found,
+    ours: Embedded,
+    reference: Embedded,
     labels_P: np.ndarray | None,
     layers: Sequence[int],
     num_blocks: int,
@@ -45,19 +45,19 @@ def parity_metrics(
         NonFiniteError: NaN or infinity in vectors or scores.
         ValueError: shapes that differ.
     """
-    found = _cosines("parity", ours.sentences_SD, reference.sentences_SD)
+    metrics = _cosines("parity", ours.sentences_SD, reference.sentences_SD)
     for index, layer in enumerate(layers):
         prefix = f"parity/layer/{layer_name(layer, num_blocks)}"
-        found |= _cosines(prefix, ours.layers_LSD[index], reference.layers_LSD[index])
+        metrics |= _cosines(prefix, ours.layers_LSD[index], reference.layers_LSD[index])
     if min(np.ptp(ours.scores_P), np.ptp(reference.scores_P)) > 0:
         from scipy.stats import spearmanr  # takes a second, and is needed late
 
-        found["parity/rank_agreement"] = float(spearmanr(ours.scores_P, reference.scores_P).statistic)
+        metrics["parity/rank_agreement"] = float(spearmanr(ours.scores_P, reference.scores_P).statistic)
     if labels_P is not None:
         delta = paired_difference(ours.scores_P, reference.scores_P, labels_P, resamples, seed)
         values = {"": delta.value, "_lo": delta.lo, "_hi": delta.hi, "_p": delta.p}
-        found |= {f"parity/spearman_delta{suffix}": value for suffix, value in values.items()}
-    return found
+        metrics |= {f"parity/spearman_delta{suffix}": value for suffix, value in values.items()}
+    return metrics
 
 
 def _cosines(prefix: str, ours_SD: np.ndarray, reference_SD: np.ndarray) -> dict[str, float]:

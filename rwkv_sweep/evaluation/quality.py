@@ -8,31 +8,58 @@ from pathlib import Path
 
 import numpy as np
 
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import DatasetConfig, PostprocessConfig
 from rwkv_sweep.data.corpus import TRANSDUCTIVE
 from rwkv_sweep.data.splits import PairSplit, load_fit_split
 from rwkv_sweep.embedding.aggregation import aggregate
-from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.pooling import STATE
 from rwkv_sweep.embedding.postprocessing import Postprocess, fit
 from rwkv_sweep.errors import UndefinedError, UserError
-from rwkv_sweep.evaluation.baselines import baseline_scores, pair_rows
+from rwkv_sweep.evaluation.baselines import pair_rows
 from rwkv_sweep.evaluation.metric_names import quality_metrics
 from rwkv_sweep.evaluation.metrics import cosine, paired_differences
 from rwkv_sweep.records.results import write_pairs
 from rwkv_sweep.stats.bootstrap import resamples_for
 from rwkv_sweep.stats.intervals import Difference
 from rwkv_sweep.stats.multiple_testing import ALPHA, FINAL
-from rwkv_sweep.utils.stage_timer import Stopwatch
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals and p-values are drawn.
+
+    Attributes:
+        bootstrap: resamples of an interval.
+        seed: of the bootstrap.
+        jobs: of the sweep; its comparisons are corrected together, so that many need smaller p-values.
+    """
+
+    bootstrap: int
+    seed: int
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class PostprocessFit:
+    """Post-processing and what it is fitted on: `config.fit`, a split of `dataset`, or the scored sentences."""
+
+    config: PostprocessConfig
+    dataset: DatasetConfig
 
 
 @dataclass(frozen=True)
 class QualityPass:
-    """metrics: quality and differences. embedder: with its post-processing fitted. fitted_on: the split that was, or
-    `transductive`; None without post-processing. source: `store`, or `forward` where this run had to compute.
-    notes: tags that say why a difference is missing, or that the store was not used as it should be."""
+    """What a quality pass gives.
+
+    Attributes:
+        metrics: quality, and differences to baselines and final-layer inference.
+        embedder: with its post-processing fitted.
+        fitted_on: the split that was, or `transductive`; None without post-processing.
+        source: `store`, or `forward` where this run had to compute.
+        notes: tags that say why a difference is missing, or that the store was not used as it should be.
+    """
 
     metrics: dict[str, float]
     embedder: Embedder
@@ -43,41 +70,40 @@ class QualityPass:
 
 def measure_quality(
     embedder: Embedder,
-    run: RunConfig,
+    source: VectorSource,
     splits: Sequence[PairSplit],
+    fitting: PostprocessFit,
+    baselines: Mapping[str, np.ndarray],
+    resampling: Resampling,
     folder: Path,
-    root: Path,
-    poolings: Sequence[str],
-    clock: Stopwatch,
-    jobs: int = 1,
 ) -> QualityPass:
     """Score every split.
 
     Args:
         embedder: without post-processing; the result's has it, fitted.
+        source: of the embedder's vectors.
+        splits: all that are scored.
+        fitting: the post-processing.
+        baselines: scores of the first split's pairs by each baseline that has a Spearman, see `baseline_scores`.
+        resampling: of the first split's differences.
         folder: the run's; `pairs.csv` goes there.
-        root: the sweep's, where the baselines' scores lie.
-        poolings: those the sweep will want, taken along in one pass.
-        clock: told of the time spent in forwards.
-        jobs: of the sweep; its comparisons are corrected together, so that many need smaller p-values.
 
     Raises:
         UserError: the split to fit on holds scored sentences alone.
         NonFiniteError: NaN or infinity in vectors or scores.
     """
-    store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if run.store.enabled else None
-    source = VectorSource(embedder.encoder, run, poolings, store, clock)
     raw = [sentence_vectors(source, embedder, split.sentences) for split in splits]
-    post, fitted_on = fitted_postprocess(source, embedder, run, splits, raw)
+    post, fitted_on = fitted_postprocess(source, embedder, fitting, splits, raw)
     embedder = replace(embedder, postprocess=post)
-    scores = [pair_scores(post.apply(each) if post else each) for each in raw]
+    scores = [pair_scores(post.apply(vectors_SD) if post else vectors_SD) for vectors_SD in raw]
     write_pairs(folder, pair_rows(splits, scores))
-    metrics = quality_metrics(splits, scores, run.bootstrap, run.seed)
-    final = _final_scores(source, embedder, splits[0])
-    deltas, notes = baseline_differences(run, splits[0], scores[0], root, final, jobs)
+    metrics = quality_metrics(splits, scores, resampling.bootstrap, resampling.seed)
+    references = {f"baseline/{name}": theirs for name, theirs in baselines.items()}
+    references |= _final_scores(source, embedder, splits[0])
+    deltas, notes = score_differences(references, splits[0], scores[0], resampling)
     metrics |= deltas
-    if store is not None and store.failure is not None:
-        notes["note.store"] = store.failure
+    if source.failure is not None:
+        notes["note.store"] = source.failure
     return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
 
 
@@ -94,50 +120,61 @@ def pair_scores(vectors_SD: np.ndarray) -> np.ndarray:
 
 
 def fitted_postprocess(
-    source: VectorSource, embedder: Embedder, run: RunConfig, splits: Sequence[PairSplit], raw: Sequence[np.ndarray]
+    source: VectorSource,
+    embedder: Embedder,
+    fitting: PostprocessFit,
+    splits: Sequence[PairSplit],
+    raw: Sequence[np.ndarray],
 ) -> tuple[Postprocess | None, str | None]:
-    config = run.postprocess
+    """The fitted post-processing, None where none is asked for, and what it was fitted on, in words.
+
+    Args:
+        splits, raw: the scored ones, and the vectors [S, D'] of each.
+
+    Raises:
+        UserError: the split to fit on holds scored sentences alone.
+    """
+    config = fitting.config
     if config.name == "none":
         return None, None
     if config.fit is None:
         return fit(config.name, np.concatenate(raw), config.components), TRANSDUCTIVE
-    split = load_fit_split(run.dataset, config.fit)
+    split = load_fit_split(fitting.dataset, config.fit)
     scored = np.zeros(len(split.sentences), dtype=bool)
-    for each in splits:
-        scored |= split.sentences.is_in(each.sentences)
+    for scored_split in splits:
+        scored |= split.sentences.is_in(scored_split.sentences)
     if scored.all():
         raise UserError(
             f"postprocess.fit={config.fit} has no sentence that is not scored too, by dataset.splits="
-            f"[{','.join(run.dataset.splits)}]: valid is another split; null fits a run on the scored sentences, which "
-            "labels it transductive; an Encoder takes any texts as its argument corpus"
+            f"[{','.join(fitting.dataset.splits)}]: valid is another split; null fits a run on the scored sentences, "
+            "which labels it transductive; an Encoder takes any texts as its argument corpus"
         )
     fitting_SD = sentence_vectors(source, embedder, split.sentences)[~scored]
     left_out = f" without the {scored.sum()} sentences that are scored too" if scored.any() else ""
     return fit(config.name, fitting_SD, config.components), config.fit + left_out
 
 
-def baseline_differences(
-    run: RunConfig,
-    split: PairSplit,
-    scores: np.ndarray,
-    root: Path,
-    more: Mapping[str, np.ndarray] | None = None,
-    jobs: int = 1,
+def score_differences(
+    references: Mapping[str, np.ndarray], split: PairSplit, scores: np.ndarray, resampling: Resampling
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Spearman less that of each baseline, and of each of the references `more` (scores [P] by name).
+    """Spearman less that of each reference.
+
+    Args:
+        references: scores [P] of the split's pairs, by what begins the metric's name, such as `baseline/word_overlap`.
+        split: its labels.
+        scores: [P], the run's own.
+        resampling: as for its other figures.
 
     Returns:
         Metrics `<reference>/delta`, and `comparisons/resamples`: how many the smallest of these p-values come from.
         Tags that say why a difference is missing.
     """
-    references = {f"baseline/{name}": theirs for name, theirs in baseline_scores(run, split, root).items()}
-    references |= more or {}
     if not references:
         return {}, {}
-    p_resamples = resamples_for(jobs * len(references), len(split.labels), run.bootstrap, ALPHA)
+    p_resamples = resamples_for(resampling.jobs * len(references), len(split.labels), resampling.bootstrap, ALPHA)
 
     def less(others: Sequence[np.ndarray]) -> list[Difference]:
-        return paired_differences(scores, others, split.labels, run.bootstrap, run.seed, p_resamples)
+        return paired_differences(scores, others, split.labels, resampling.bootstrap, resampling.seed, p_resamples)
 
     notes: dict[str, str] = {}
     try:

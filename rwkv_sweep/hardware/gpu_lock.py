@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from filelock import Timeout
 
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import DeviceConfig
 from rwkv_sweep.errors import first_line
 from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.shared_files import shared_lock
@@ -20,44 +20,48 @@ from rwkv_sweep.utils.user_folders import lock_folder
 
 POLL_SECONDS = 0.2
 
-_last: int | None = None
-"""The GPU that this process used last; its warm model lies there."""
 
+class GpuChoice:
+    """The GPUs that the jobs of one process take."""
 
-@contextlib.contextmanager
-def own_gpu(run: RunConfig, job: int) -> Iterator[RunConfig]:
-    """The run with its GPU chosen, which no other job of this user on this host has until the end of the block.
+    def __init__(self) -> None:
+        self._last: int | None = None
 
-    The first choice is the GPU this process used last, then the job's number modulo the number of GPUs, then the next
-    free one. A run on the CPU, or one whose `device.index` is given (which may thus share a GPU), stays as it is.
+    @contextlib.contextmanager
+    def own(self, device: DeviceConfig, job: int) -> Iterator[DeviceConfig]:
+        """The device with its GPU chosen, which no other job of this user on this host has until the end of the block.
 
-    Args:
-        job: the job's number within its sweep.
-    """
-    global _last
-    count = torch.cuda.device_count() if run.device.type != "cpu" and torch.cuda.is_available() else 0
-    if count == 0 or run.device.index is not None:
-        yield run
-        return
-    index, lock = _take(count, _last if _last is not None and _last < count else job % count)
-    _last = index
-    with lock:
-        yield replace(run, device=replace(run.device, index=index))
+        The first choice is the GPU this process used last, where its resident model lies, then the job's number modulo
+        the number of GPUs, then the next free one. A CPU, or a device whose `index` is given (which may thus be
+        shared), stays as it is.
+
+        Args:
+            job: the job's number within its sweep.
+        """
+        count = torch.cuda.device_count() if device.type != "cpu" and torch.cuda.is_available() else 0
+        if count == 0 or device.index is not None:
+            yield device
+            return
+        first = job % count if self._last is None or self._last >= count else self._last
+        index, lock = _take(count, first)
+        self._last = index
+        with lock:
+            yield replace(device, index=index)
 
 
 def _take(count: int, first: int) -> tuple[int, contextlib.ExitStack]:
     """A GPU, and what lets go of it; without locks to be had the first choice, which other jobs may have too."""
     while True:
         for index in [(first + offset) % count for offset in range(count)]:
-            held = contextlib.ExitStack()
+            lock = contextlib.ExitStack()
             try:
-                held.enter_context(shared_lock(_lock_path(index), timeout=0))
+                lock.enter_context(shared_lock(_lock_path(index), timeout=0))
             except Timeout:
                 continue
             except OSError as error:
                 log_line_once(f"GPUs are taken without locks, so that jobs may share one ({first_line(error)})")
-                return first, held
-            return index, held
+                return first, lock
+            return index, lock
         time.sleep(POLL_SECONDS)
 
 

@@ -11,32 +11,36 @@ from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.loading import load_model
 
-_held: tuple[object, LoadedModel] | None = None
 
+class ResidentModel:
+    """The last model that was loaded, kept for the next job."""
 
-def warm_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
-    """As `load_model`; the last model is handed out again where nothing about it has changed.
+    def __init__(self) -> None:
+        self._kept: tuple[object, LoadedModel] | None = None
 
-    Another one is let go before the next is loaded, so that two never lie in memory together.
-    """
-    global _held
-    key = (repr(cfg), repr(precision), str(device), _stamp(cfg))
-    if _held is None or _held[0] != key:
-        release_model()
-        _held = (key, load_model(cfg, precision, device))
-    return _held[1]
+    def load(self, cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+        """As `load_model`; the last model is handed out again where nothing about it has changed.
 
+        Another one is let go before the next is loaded, so that two never lie in memory together.
 
-def release_model() -> None:
-    """Let the held model go, and what the device keeps of its memory."""
-    global _held
-    if _held is None:
-        return
-    device = next(_held[1].model.parameters()).device
-    _held = None
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+        Raises:
+            UserError, UnsupportedError: see `ModelSource.load`.
+        """
+        key = (repr(cfg), repr(precision), str(device), _stamp(cfg))
+        if self._kept is None or self._kept[0] != key:
+            self.release()
+            self._kept = (key, load_model(cfg, precision, device))
+        return self._kept[1]
+
+    def release(self) -> None:
+        """Let the model go, and what the device keeps of its memory."""
+        if self._kept is None:
+            return
+        device = next(self._kept[1].model.parameters()).device
+        self._kept = None
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _stamp(cfg: ModelConfig) -> object:

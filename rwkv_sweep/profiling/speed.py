@@ -9,19 +9,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from rwkv_sweep.config.schema import AggregationConfig, RunConfig
+from rwkv_sweep.config.schema import AggregationConfig, MeasureConfig
 from rwkv_sweep.data.splits import PairSplit
-from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, batches
+from rwkv_sweep.embedding.layer_encoder import batches
 from rwkv_sweep.embedding.pooling import STATE
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.profiling.energy import measure_energy
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.overhead import measure_overhead
+from rwkv_sweep.profiling.split_tokens import SplitTokens
 from rwkv_sweep.profiling.throughput import measure_throughput
 from rwkv_sweep.profiling.timing import MachineReference
 from rwkv_sweep.records.results import write_latency, write_overhead, write_throughput
@@ -34,46 +32,54 @@ CPU_FLOP = 5e10
 second's, and the same number for every layer, so that layers compare."""
 LEAST_TOKENS = 512
 """... but so many at least: below, the matrix products are no longer those of a batch."""
-HELD_SENTENCES = 16_384
-"""Token ids are kept of this many sentences; of a larger split of a random choice, while all are counted."""
-
 MetricsAndTags = tuple[dict[str, float], dict[str, str]]
 
 
 def measure_speed(
-    embedder: Embedder, run: RunConfig, split: PairSplit, folder: Path, memory: MemoryWatch
+    embedder: Embedder,
+    measure: MeasureConfig,
+    split: PairSplit,
+    read: SplitTokens,
+    folder: Path,
+    memory: MemoryWatch,
+    seed: int,
 ) -> MetricsAndTags:
     """Time the first split; writes the samples into `folder`. Nothing here comes from the cache of vectors.
 
     Args:
+        measure: what is timed, and for how long.
+        split, read: its pairs and its tokens.
+        folder: the run's.
+        seed: of the bootstrap, and of the order in which configurations are timed.
         memory: of this run; restarted and stopped around a pass that is not timed.
 
     Returns:
         Metrics, and tags that say how single pairs ran, what the machine's reference is, whether the rate settled, and
         in what state the device was while its energy was counted.
     """
-    tokenized, tokens, truncated = _read(embedder, split, run.seed)
-    metrics: dict[str, float] = {"data/tokens": tokens, "data/truncated": truncated}
+    metrics: dict[str, float] = {"data/tokens": read.tokens, "data/truncated": read.truncated}
     tags: dict[str, str] = {}
-    pairs = split.first_pairs(max(run.measure.latency_pairs, run.measure.warmup_pairs, run.measure.overhead_pairs))
-    timed = pairs[: run.measure.latency_pairs]
-    parts = _timed_batches(embedder, tokenized) if run.measure.throughput else []
+    pairs = split.first_pairs(max(measure.latency_pairs, measure.warmup_pairs, measure.overhead_pairs))
+    timed = pairs[: measure.latency_pairs]
+    parts = _timed_batches(embedder, read.sample) if measure.throughput else []
     _warm_up(embedder, parts, timed, memory)
     if parts or timed:
         device = embedder.encoder.device
         reference = MachineReference(device)
         tags["speed.reference"] = reference.name
-        batch_pass = partial(_time_batches, embedder, run, parts, tokens / len(split.labels), reference, folder)
-        pair_pass = partial(_time_pairs, embedder, timed, pairs[: run.measure.warmup_pairs], reference, folder)
+        batch_pass = partial(
+            _time_batches, embedder, measure, parts, read.tokens / len(split.labels), reference, folder
+        )
+        pair_pass = partial(_time_pairs, embedder, timed, pairs[: measure.warmup_pairs], reference, folder)
         # Batches bring a GPU's clock up for the pairs.
         for timed_pass in (batch_pass, pair_pass) if device.type == "cuda" else (pair_pass, batch_pass):
             values, notes = timed_pass()
             metrics, tags = metrics | values, tags | notes
-    if run.measure.overhead:
-        compared = [pairs[index % len(pairs)] for index in range(run.measure.overhead_pairs)]
-        batch = _full_batch(tokenized, embedder.encoder.batch_tokens)
+    if measure.overhead:
+        compared = [pairs[index % len(pairs)] for index in range(measure.overhead_pairs)]
+        batch = read.full_batch(embedder.encoder.batch_tokens)
         ratios, samples_ms = measure_overhead(
-            _configurations(embedder), compared, batch, run.measure.overhead_batches, run.seed
+            _configurations(embedder), compared, batch, measure.overhead_batches, seed
         )
         metrics |= ratios
         write_overhead(folder, samples_ms)
@@ -105,7 +111,7 @@ def _warm_up(
 
 def _time_batches(
     embedder: Embedder,
-    run: RunConfig,
+    measure: MeasureConfig,
     parts: Sequence[Tokenized],
     per_pair: float,
     reference: MachineReference,
@@ -116,13 +122,13 @@ def _time_batches(
         return {}, {}
     device = embedder.encoder.device
     work = [(partial(embedder.embed_tokens, part), part.tokens) for part in parts]
-    throughput = measure_throughput(work, run.measure.throughput_seconds, device, reference)
+    throughput = measure_throughput(work, measure.throughput_seconds, device, reference)
     write_throughput(folder, throughput.rates, throughput.reference)
     metrics, tags = throughput.metrics(), throughput.tags()
     metrics["throughput/pairs_per_s"] = metrics["throughput/tokens_per_s"] / per_pair
     metrics["throughput/tokens_per_batch"] = sum(part.tokens for part in parts) / len(parts)
-    if run.measure.energy_seconds > 0:
-        joules, states = measure_energy(work, per_pair, run.measure.energy_seconds, device)
+    if measure.energy_seconds > 0:
+        joules, states = measure_energy(work, per_pair, measure.energy_seconds, device)
         metrics, tags = metrics | joules, tags | states
     return metrics, tags
 
@@ -140,44 +146,6 @@ def _time_pairs(
     latency = measure_latency(embedder.score_pair, timed, warm_up, embedder.encoder.device, reference)
     write_latency(folder, latency.samples_ms)
     return latency.metrics(), {"pairs": embedder.pair_path}
-
-
-def speed_sample(embedder: Embedder, run: RunConfig, split: PairSplit) -> tuple[Tokenized, list[tuple[str, str]]]:
-    """A full packed batch of a split, and pairs of it, for timing two models against each other."""
-    tokenized, _, _ = _read(embedder, split, run.seed)
-    return _full_batch(tokenized, embedder.encoder.batch_tokens), split.first_pairs(
-        run.measure.latency_pairs or len(split)
-    )
-
-
-_last_read: tuple[object, tuple[Tokenized, int, int]] | None = None
-
-
-def _read(embedder: Embedder, split: PairSplit, seed: int) -> tuple[Tokenized, int, int]:
-    """Tokens of (at most `HELD_SENTENCES` of) the sentences, and of all how many tokens and how many cut sentences.
-
-    The last answer is kept: the jobs of a sweep mostly read the same, and no timing is of this.
-    """
-    global _last_read
-    encoder = embedder.encoder
-    tokenizer = encoder.loaded.tokenizer
-    key = (tokenizer.name, tokenizer.fingerprint, repr(encoder.prompt), encoder.max_tokens, split.fingerprint, seed)
-    if _last_read is None or _last_read[0] != key:
-        _last_read = (key, _tokens_of(encoder, split.sentences, seed))
-    return _last_read[1]
-
-
-def _tokens_of(encoder: RwkvEncoder, sentences: Texts, seed: int) -> tuple[Tokenized, int, int]:
-    count = len(sentences)
-    if count <= HELD_SENTENCES:
-        held = encoder.tokenize(sentences)
-        return held, held.tokens, held.truncated
-    held = encoder.tokenize(sentences.take(np.random.default_rng(seed).permutation(count)[:HELD_SENTENCES]))
-    tokens = truncated = 0
-    for first in range(0, count, HELD_SENTENCES):
-        part = encoder.tokenize(sentences[first : first + HELD_SENTENCES])
-        tokens, truncated = tokens + part.tokens, truncated + part.truncated
-    return held, tokens, truncated
 
 
 def _configurations(embedder: Embedder) -> dict[str, Embedder]:
@@ -212,10 +180,3 @@ def _cpu_tokens(embedder: Embedder) -> int:
     shape = embedder.encoder.loaded.model.config
     tokens = CPU_FLOP / (2 * 13 * shape.hidden_size**2 * shape.num_hidden_layers)
     return max(LEAST_TOKENS, 1 << max(0, int(tokens).bit_length() - 1))
-
-
-def _full_batch(tokenized: Tokenized, batch_tokens: int) -> Tokenized:
-    """The fullest packed batch of these sentences."""
-    lengths = [len(ids) for ids in tokenized.ids]
-    fullest = max(batches(lengths, batch_tokens), key=lambda batch: sum(lengths[index] for index in batch))
-    return tokenized.select(fullest)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.fp32_reference import REFERENCE, why_no_reference
 from rwkv_sweep.embedding.prompts import Tokenized
@@ -27,15 +27,22 @@ PAIRS_PER_ROUND = 4
 
 
 def measure_speedup(
-    embedder: Embedder, run: RunConfig, pairs: Sequence[tuple[str, str]], batch: Tokenized
+    embedder: Embedder,
+    model: ModelConfig,
+    pairs: Sequence[tuple[str, str]],
+    batch: Tokenized,
+    rounds: int,
+    seed: int,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Time of fp32 over that of this precision, for the batch and for single pairs: above 1 this precision is faster.
 
     Args:
         embedder: of this precision.
-        run: `measure.speedup_rounds` rounds of the batch.
+        model: the one it has loaded.
         pairs: timed one by one, as many as there are rounds for, from the first on again where they are fewer.
         batch: tokenized sentences of one packed batch.
+        rounds: of the batch; of the pairs `PAIRS_PER_ROUND` times as many.
+        seed: of the bootstrap and of the order within a round.
 
     Returns:
         Metrics `speedup/*` (ratios of mean times with 95 % bootstrap intervals over rounds), and a tag that says why
@@ -45,10 +52,9 @@ def measure_speedup(
     reason = why_no_reference(encoder.loaded.model, encoder.device)
     if reason is not None:
         return {}, {"note.speedup": f"absent: {reason}"}
-    loaded = load_model(run.model, REFERENCE, encoder.device)
+    loaded = load_model(model, REFERENCE, encoder.device)
     embedders = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
-    number = run.measure.speedup_rounds
-    timed = [pairs[index % len(pairs)] for index in range(number * PAIRS_PER_ROUND)]
+    timed = [pairs[index % len(pairs)] for index in range(rounds * PAIRS_PER_ROUND)]
     for compared in embedders.values():
         compared.prepare_pairs(timed)
     whole: dict[str, Work] = {
@@ -59,10 +65,10 @@ def measure_speedup(
         {name: lambda compared=compared, pair=pair: compared.score_pair(*pair) for name, compared in embedders.items()}  # type: ignore[misc]
         for pair in timed
     ]
-    random = np.random.default_rng(run.seed)
+    random = np.random.default_rng(seed)
     try:
-        samples = {"": [whole] * number, "pair_": single}
-        taken = {kind: interleaved(rounds, encoder.device, random) for kind, rounds in samples.items()}
+        samples = {"": [whole] * rounds, "pair_": single}
+        taken = {kind: interleaved(works, encoder.device, random) for kind, works in samples.items()}
     finally:
         del embedders, compared, loaded, whole, single
         gc.collect()
@@ -70,7 +76,7 @@ def measure_speedup(
             torch.cuda.empty_cache()
     metrics: dict[str, float] = {}
     for kind, times in taken.items():
-        ratio = ratio_interval(np.array(times["fp32"]), np.array(times["this"]), RESAMPLES, run.seed)
+        ratio = ratio_interval(np.array(times["fp32"]), np.array(times["this"]), RESAMPLES, seed)
         name = f"speedup/{kind}over_fp32"
         metrics |= ratio.metrics(name)
     return metrics, {}

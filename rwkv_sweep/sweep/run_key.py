@@ -28,7 +28,7 @@ DECIDING = (
     "ops",
     "profiling",
     "stats",
-    "sweep/run.py",
+    "sweep/measuring.py",
 )
 """Sources that decide results; a change of any of them makes every finished run one of another program."""
 
@@ -36,9 +36,30 @@ _HOW_IT_IS_RUN = ("tracking", "store", "report", "resume", "isolate", "timeout_s
 """Keys of a run that leave its numbers alone."""
 
 
-def run_key(run: RunConfig) -> str:
+class SplitFingerprints:
+    """Fingerprints of splits by config and by the sizes and times of their files, so that no job reads them again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, object], tuple[str, ...]] = {}
+
+    def of(self, cfg: DatasetConfig) -> tuple[str, ...]:
+        """Of all splits that `cfg` names.
+
+        Raises:
+            UserError: the data are not there or cannot be read.
+        """
+        key = (repr(cfg), _stamp(cfg.path))
+        if key not in self._known:
+            self._known[key] = tuple(split.fingerprint for split in load_splits(cfg, scored=False))
+        return self._known[key]
+
+
+def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
     """32 hex digits over the config (without paths and what merely says how it is run), the content of model, tokenizer
     and data, the kind of device and the code.
+
+    Args:
+        known: what this process has read before; None reads all data.
 
     Raises:
         UserError: model, data or device are not there.
@@ -50,17 +71,18 @@ def run_key(run: RunConfig) -> str:
     for tokenizer in ("tokenizer", "foreign_tokenizer"):
         asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
-    content = {"model": model_content(run), "data": data_content(run), "words": word_vectors_content(run)}
-    content["idf"] = corpus_content(run)
+    known = known or SplitFingerprints()
+    content = {"model": model_content(run), "data": data_content(run, known), "words": word_vectors_content(run)}
+    content["idf"] = corpus_content(run, known)
     return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
 
 
-def baseline_key(name: str, run: RunConfig) -> str:
+def baseline_key(name: str, run: RunConfig, known: SplitFingerprints | None = None) -> str:
     """As `run_key`, of a baseline."""
     dataset = {key: value for key, value in asdict(run.dataset).items() if key != "path"}
     asked = {"name": name, "dataset": dataset, "bootstrap": run.bootstrap, "seed": run.seed}
     asked["measure"] = asdict(run.measure)
-    content = {"data": data_content(run), "words": word_vectors_content(run)}
+    content = {"data": data_content(run, known or SplitFingerprints()), "words": word_vectors_content(run)}
     return _digest({"kind": "baseline", "asked": asked, "content": content, "code": code_digest()})
 
 
@@ -74,25 +96,23 @@ def model_content(run: RunConfig) -> tuple[str, str]:
     return model_source(run.model).fingerprints()
 
 
-def data_content(run: RunConfig) -> list[str]:
+def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
     """Fingerprints of the scored splits, and of the one that post-processing is fitted on."""
-    found = list(_split_prints(repr(run.dataset), _stamp(run.dataset.path), run.dataset))
+    fingerprints = list(known.of(run.dataset))
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
-        fitted = replace(run.dataset, splits=[run.postprocess.fit])
-        found += _split_prints(repr(fitted), _stamp(fitted.path), fitted)
-    return found
+        fingerprints += known.of(replace(run.dataset, splits=[run.postprocess.fit]))
+    return fingerprints
 
 
-def corpus_content(run: RunConfig) -> list[str]:
+def corpus_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
     """Fingerprints of the split or the file in which the run's `pooling=idf` counts tokens; none without one."""
-    found: list[str] = []
+    fingerprints: list[str] = []
     if run.pooling.name == IDF and run.pooling.fit is not None:
-        counted = replace(run.dataset, splits=[run.pooling.fit])
-        found += _split_prints(repr(counted), _stamp(counted.path), counted)
+        fingerprints += known.of(replace(run.dataset, splits=[run.pooling.fit]))
     if run.pooling.name == IDF and run.pooling.corpus is not None:
         path = existing_file("pooling.corpus", run.pooling.corpus, "a text file with one text a line")
-        found.append(_file_digest(path, _stamp(str(path))))
-    return found
+        fingerprints.append(_file_digest(path, _stamp(str(path))))
+    return fingerprints
 
 
 def word_vectors_content(run: RunConfig) -> str | None:
@@ -101,16 +121,6 @@ def word_vectors_content(run: RunConfig) -> str | None:
         return None
     path = existing_file("word_vectors.path", run.word_vectors.path or WORD_VECTORS, "a file of word vectors")
     return _file_digest(path, _stamp(str(path)))
-
-
-def _split_prints(text: str, stamp: object, cfg: DatasetConfig) -> tuple[str, ...]:
-    if (text, stamp) not in _prints:
-        _prints[text, stamp] = tuple(split.fingerprint for split in load_splits(cfg, scored=False))
-    return _prints[text, stamp]
-
-
-_prints: dict[tuple[str, object], tuple[str, ...]] = {}
-"""Fingerprints of splits by config and by the sizes and times of their files: jobs of one process read them once."""
 
 
 @functools.lru_cache(maxsize=16)

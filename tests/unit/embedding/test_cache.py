@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from rwkv_sweep.cli.cache import main as cache_command
-from rwkv_sweep.config.schema import PoolingConfig, PromptConfig, RunConfig
 from rwkv_sweep.embedding import cache as store_module
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
@@ -293,10 +292,7 @@ def test_the_command_lists_and_prunes(
 
 def sources(tmp_path: Path, store: EmbeddingStore | None) -> VectorSource:
     model = random_config(hidden_size=16, num_blocks=3, intermediate_size=32)
-    run = RunConfig(
-        model=model, precision=FP32, prompt=PromptConfig("none"), pooling=PoolingConfig("mean"), batch_tokens=64
-    )
-    return VectorSource(encoder_of(model, batch_tokens=64), run, ["mean", "last"], store)
+    return VectorSource(encoder_of(model, batch_tokens=64), FP32, ["mean", "last"], store)
 
 
 def full(*_: Any, **__: Any) -> str:

@@ -22,11 +22,11 @@ from rwkv_sweep.config.schema import (
     RunConfig,
     TrackingConfig,
 )
-from rwkv_sweep.data.splits import load_splits
+from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.errors import UndefinedError
 from rwkv_sweep.evaluation import quality
-from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
-from rwkv_sweep.evaluation.quality import baseline_differences
+from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, baseline_scores, load_baselines, run_baseline
+from rwkv_sweep.evaluation.quality import Resampling, score_differences
 from rwkv_sweep.records.results import FAILED, FINISHED, UNDEFINED, Result
 from rwkv_sweep.sweep import preflight
 from rwkv_sweep.sweep.preflight import Prepared
@@ -69,6 +69,13 @@ def scored(run: RunConfig, root: Path, *splits: str) -> Result:
     return result
 
 
+def differences(
+    run: RunConfig, split: PairSplit, scores: np.ndarray, root: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    references = {f"baseline/{name}": theirs for name, theirs in baseline_scores(run, split, root).items()}
+    return score_differences(references, split, scores, Resampling(run.bootstrap, run.seed))
+
+
 def test_undefined_is_a_record_with_its_reason(run: RunConfig, tmp_path: Path) -> None:
     result = scored(run, tmp_path, "none")
     assert result.status == UNDEFINED and result.error is not None and result.error["kind"] == "Undefined"
@@ -94,7 +101,7 @@ def test_splits_that_are_defined_keep_their_figures(
     assert ("quality/spearman" in result.metrics) == bare
     run.dataset.splits = list(splits)
     first = load_splits(run.dataset)
-    deltas, notes = baseline_differences(run, first[0], np.arange(len(first[0]), dtype=float), tmp_path)
+    deltas, notes = differences(run, first[0], np.arange(len(first[0]), dtype=float), tmp_path)
     assert ("baseline/word_overlap/delta" in deltas) == bare and notes == {}
 
 
@@ -107,7 +114,7 @@ def test_whatever_else_goes_wrong_is_a_failure_with_its_reason(
     assert type(error).__name__ in result.error["message"] and "\n" not in result.error["message"]
     assert "Traceback" in result.error["traceback"]
     splits = load_splits(run.dataset)
-    assert baseline_differences(run, splits[0], np.arange(4.0), tmp_path) == ({}, {})
+    assert differences(run, splits[0], np.arange(4.0), tmp_path) == ({}, {})
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -168,7 +175,7 @@ def test_a_difference_without_a_resample_is_left_out_and_noted(
         raise UndefinedError("none of 30 resamples has a value")
 
     monkeypatch.setattr(quality, "paired_differences", undefined)
-    deltas, notes = baseline_differences(run, splits[0], np.arange(4.0), tmp_path)
+    deltas, notes = differences(run, splits[0], np.arange(4.0), tmp_path)
     assert deltas == {}
     assert notes == {"note.baseline/word_overlap/delta": "undefined: none of 30 resamples has a value"}
 

@@ -11,15 +11,15 @@ from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.embedding import fp32_reference
 from rwkv_sweep.embedding.fp32_reference import ReferenceEncoder, is_reference, why_no_reference
 from rwkv_sweep.errors import NonFiniteError
-from rwkv_sweep.evaluation.parity import Found, parity_metrics
+from rwkv_sweep.evaluation.parity import Embedded, parity_metrics
 from tests.small_models import CPU, FP32, TINY, encoder_of, small_model
 
 
-def found(noise: float) -> Found:
+def found(noise: float) -> Embedded:
     random = np.random.default_rng(0)
     layers_LSD = random.normal(size=(2, 40, 8))
     layers_LSD[1] += noise * np.random.default_rng(1).normal(size=(40, 8))
-    return Found(layers_LSD, layers_LSD[1], (layers_LSD[1, :20] * layers_LSD[1, 20:]).sum(-1))
+    return Embedded(layers_LSD, layers_LSD[1], (layers_LSD[1, :20] * layers_LSD[1, 20:]).sum(-1))
 
 
 def test_metrics() -> None:

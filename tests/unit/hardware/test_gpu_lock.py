@@ -11,41 +11,38 @@ from pathlib import Path
 import pytest
 import torch
 
-from rwkv_sweep.config.schema import DeviceConfig, RunConfig
+from rwkv_sweep.config.schema import DeviceConfig
 from rwkv_sweep.hardware import gpu_lock
-from rwkv_sweep.hardware.gpu_lock import own_gpu
+from rwkv_sweep.hardware.gpu_lock import GpuChoice
 from rwkv_sweep.utils.console import log_line_once
 from tests.search_path import search_path
 
-AUTO = RunConfig(device=DeviceConfig("auto", "auto"))
+AUTO = DeviceConfig("auto", "auto")
 
 
 @pytest.fixture(autouse=True)
 def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(gpu_lock, "_last", None)
     monkeypatch.setattr(gpu_lock, "lock_folder", lambda: tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.mark.parametrize("job", [0, 1, 2, 3])
 def test_the_jobs_number_chooses(job: int) -> None:
-    with own_gpu(AUTO, job) as run:
-        assert run.device.index == job % 2 and run.device.type == "auto"
+    with GpuChoice().own(AUTO, job) as device:
+        assert device.index == job % 2 and device.type == "auto"
 
 
-def test_a_taken_gpu_is_passed_over_and_two_are_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    with own_gpu(AUTO, 0) as first:
-        monkeypatch.setattr(gpu_lock, "_last", None)
-        with own_gpu(AUTO, 2) as second:
-            assert (first.device.index, second.device.index) == (0, 1)
-            monkeypatch.setattr(gpu_lock, "_last", None)
+def test_a_taken_gpu_is_passed_over_and_two_are_all() -> None:
+    with GpuChoice().own(AUTO, 0) as first:
+        with GpuChoice().own(AUTO, 2) as second:
+            assert (first.index, second.index) == (0, 1)
             got: list[int | None] = []
 
             def third() -> None:
-                with own_gpu(AUTO, 4) as run:
-                    got.append(run.device.index)
+                with GpuChoice().own(AUTO, 4) as device:
+                    got.append(device.index)
 
             waiting = threading.Thread(target=third)
             waiting.start()
@@ -56,22 +53,22 @@ def test_a_taken_gpu_is_passed_over_and_two_are_all(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_process_stays_with_its_gpu() -> None:
-    with own_gpu(AUTO, 1) as run:
-        assert run.device.index == 1
-    with own_gpu(AUTO, 2) as run:
-        assert run.device.index == 1
+    gpus = GpuChoice()
+    for job in (1, 2):
+        with gpus.own(AUTO, job) as device:
+            assert device.index == 1
 
 
 def test_a_gpu_of_ones_own_choice_may_be_shared() -> None:
-    chosen = RunConfig(device=DeviceConfig("cuda", "cuda", index=1))
-    with own_gpu(chosen, 0) as one, own_gpu(chosen, 1) as other:
+    chosen = DeviceConfig("cuda", "cuda", index=1)
+    with GpuChoice().own(chosen, 0) as one, GpuChoice().own(chosen, 1) as other:
         assert one is chosen and other is chosen
 
 
 def test_the_cpu_needs_none() -> None:
-    cpu = RunConfig(device=DeviceConfig("cpu", "cpu"))
-    with own_gpu(cpu, 3) as run:
-        assert run is cpu
+    cpu = DeviceConfig("cpu", "cpu")
+    with GpuChoice().own(cpu, 3) as device:
+        assert device is cpu
 
 
 def test_a_dead_process_holds_no_gpu(tmp_path: Path, repo_root: Path) -> None:
@@ -81,8 +78,8 @@ def test_a_dead_process_holds_no_gpu(tmp_path: Path, repo_root: Path) -> None:
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": search_path(repo_root)}, check=False
     )
     assert lock.exists()
-    with own_gpu(AUTO, 0) as run:
-        assert run.device.index == 0
+    with GpuChoice().own(AUTO, 0) as device:
+        assert device.index == 0
 
 
 def test_gpus_are_named_as_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +95,14 @@ def test_without_locks_each_job_takes_its_first_choice(
 
     monkeypatch.setattr(gpu_lock, "lock_folder", none_to_be_had)
     log_line_once.cache_clear()
-    with own_gpu(AUTO, 1) as one, own_gpu(AUTO, 3) as other:
-        assert one.device.index == other.device.index == 1
+    with GpuChoice().own(AUTO, 1) as one, GpuChoice().own(AUTO, 3) as other:
+        assert one.index == other.index == 1
     assert capsys.readouterr().err.count("GPUs are taken without locks") == 1
 
 
 def test_another_users_lock_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opened for writing it would be refused, as a folder is to everyone."""
     gpu_lock._lock_path(0).mkdir()
-    with own_gpu(AUTO, 0) as run:
-        assert run.device.index == 0
+    with GpuChoice().own(AUTO, 0) as device:
+        assert device.index == 0
     assert gpu_lock._lock_path(0).is_dir()

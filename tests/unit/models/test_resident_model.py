@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,11 @@ import torch
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.models import resident_model
 from rwkv_sweep.models.pretrained.locate import MODEL
-from rwkv_sweep.models.resident_model import release_model, warm_model
+from rwkv_sweep.models.resident_model import ResidentModel
 
 CPU = torch.device("cpu")
 FP32 = PrecisionConfig(name="fp32", base="float32")
 FP16 = PrecisionConfig(name="fp16", base="float16")
-
-
-@pytest.fixture(autouse=True)
-def nothing_held() -> Iterator[None]:
-    release_model()
-    yield
-    release_model()
 
 
 def local(folder: Path) -> ModelConfig:
@@ -34,8 +26,9 @@ def local(folder: Path) -> ModelConfig:
 
 def test_the_same_model_is_loaded_once(tmp_path: Path) -> None:
     shutil.copytree(MODEL, tmp_path / "model")
-    first = warm_model(local(tmp_path / "model"), FP32, CPU)
-    assert warm_model(local(tmp_path / "model"), FP32, CPU) is first
+    resident = ResidentModel()
+    first = resident.load(local(tmp_path / "model"), FP32, CPU)
+    assert resident.load(local(tmp_path / "model"), FP32, CPU) is first
 
 
 def test_another_precision_or_file_is_loaded_and_the_old_model_is_gone_before(
@@ -53,8 +46,9 @@ def test_another_precision_or_file_is_loaded_and_the_old_model_is_gone_before(
 
     seen: list[weakref.ref[torch.nn.Module]] = []
     monkeypatch.setattr(resident_model, "load_model", load)
-    warm_model(cfg, FP32, CPU)
-    assert warm_model(cfg, FP16, CPU).kernel_tags["precision"] == "fp16"
+    resident = ResidentModel()
+    resident.load(cfg, FP32, CPU)
+    assert resident.load(cfg, FP16, CPU).kernel_tags["precision"] == "fp16"
     (tmp_path / "model" / "config.json").touch()
-    warm_model(cfg, FP16, CPU)
+    resident.load(cfg, FP16, CPU)
     assert alive == [0, 0, 0]

@@ -34,7 +34,7 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.sweep import run_key as run_key_module
-from rwkv_sweep.sweep.run_key import baseline_key, run_key
+from rwkv_sweep.sweep.run_key import SplitFingerprints, baseline_key, run_key
 from rwkv_sweep.utils import source_digest as source_digest_module
 from rwkv_sweep.utils.source_digest import source_digest
 from tests.small_models import encoder_of, random_config, small_lm
@@ -118,7 +118,7 @@ def test_all_fields_are_walked_over() -> None:
 def test_a_field_is_in_the_keys_of_what_it_decides(run: RunConfig, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_key_module, "resolve_device", lambda device: SimpleNamespace(type=device.type))
     for content in [name for name in vars(run_key_module) if name.endswith("_content")]:
-        monkeypatch.setattr(run_key_module, content, lambda _: "the same content")
+        monkeypatch.setattr(run_key_module, content, lambda *_: "the same content")
     other = changed(run, field)
     assert other != run
     assert (run_key(other) == run_key(run)) == is_among(field, NOT_DECIDING_A_RUN)
@@ -164,8 +164,9 @@ def test_a_split_to_fit_on_is_known_by_content(run: RunConfig, tmp_path: Path, w
 
 def test_each_split_has_a_content_of_its_own(run: RunConfig) -> None:
     """In one process, which reads each file once."""
+    known = SplitFingerprints()
     contents = [
-        run_key_module.data_content(replace(run, dataset=replace(run.dataset, splits=splits)))
+        run_key_module.data_content(replace(run, dataset=replace(run.dataset, splits=splits)), known)
         for splits in (["all"], ["all[:2]"], ["all[1:]"], ["all[:2]", "all"])
     ]
     assert [len(content) for content in contents] == [1, 1, 1, 2]
@@ -239,7 +240,7 @@ def keys(run: RunConfig) -> tuple[str, str]:
 def test_what_is_in_the_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = ("model_content", "data_content", "word_vectors_content", "corpus_content")
     for name in contents:
-        monkeypatch.setattr(run_key_module, name, lambda _, name=name: name)
+        monkeypatch.setattr(run_key_module, name, lambda *_, name=name: name)
     monkeypatch.setattr(run_key_module, "code_digest", lambda: "the code")
     monkeypatch.setattr(run_key_module, "_digest", lambda parts: parts)
     parts: Any = run_key(run)
@@ -288,8 +289,8 @@ class Vectors:
     def computes(
         self, run: RunConfig, sentences: Sequence[str] = SENTENCES, pooling: str = "mean", **encoder: Any
     ) -> bool:
-        encoder.setdefault("batch_tokens", run.batch_tokens)
-        source = VectorSource(encoder_of(encoder.pop("model", run.model), **encoder), run, [pooling], self.store)
+        used = {"prompt": run.prompt, "max_tokens": run.max_tokens, "batch_tokens": run.batch_tokens, **encoder}
+        source = VectorSource(encoder_of(used.pop("model", run.model), **used), run.precision, [pooling], self.store)
         source.of(sentences, pooling, [0])
         return source.forwards > 0
 
@@ -366,7 +367,7 @@ DECIDING_RUNS = [
     "evaluation/metrics.py",
     "stats/bootstrap.py",
     "data/splits.py",
-    "sweep/run.py",
+    "sweep/measuring.py",
     "embedding/pooling.py",
     "models/rwkv6/network.py",
     "models/quantization/selection.py",

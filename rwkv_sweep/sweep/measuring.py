@@ -1,0 +1,227 @@
+"""The measuring of one run, in order: data, model, quality, parity, speed, memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from rwkv_sweep.config.layer_spec import layers_name
+from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.data.corpus import load_corpus, scored_corpus
+from rwkv_sweep.data.splits import PairSplit, load_splits
+from rwkv_sweep.embedding.cache import EmbeddingStore
+from rwkv_sweep.embedding.cached_encoder import VectorSource
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.fp32_reference import is_reference
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
+from rwkv_sweep.embedding.pooling import IDF
+from rwkv_sweep.errors import UnsupportedError, ends_the_program
+from rwkv_sweep.evaluation.baselines import baseline_scores
+from rwkv_sweep.evaluation.parity_pass import measure_parity
+from rwkv_sweep.evaluation.quality import PostprocessFit, Resampling, measure_quality
+from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
+from rwkv_sweep.hardware.environment import environment_tags
+from rwkv_sweep.models.common.interface import LoadedModel
+from rwkv_sweep.models.quantization import audit, weights_bytes
+from rwkv_sweep.profiling.memory import MemoryWatch
+from rwkv_sweep.profiling.speed import measure_speed
+from rwkv_sweep.profiling.speedup import measure_speedup
+from rwkv_sweep.records.failures import failed, without_non_finite
+from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
+from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.sweep.oom_retry import with_smaller_batches
+from rwkv_sweep.sweep.preflight import check_run
+from rwkv_sweep.sweep.process import Process
+from rwkv_sweep.utils.stage_timer import Stopwatch
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job belongs.
+
+    Attributes:
+        folder: the job's own.
+        root: the sweep's; the same for a single run.
+        name: the run's.
+        record: the sweep.
+        number: the job's.
+    """
+
+    folder: Path
+    root: Path
+    name: str
+    record: SweepRecord
+    number: int = 0
+
+
+@dataclass
+class Measured:
+    """What is known of a run so far."""
+
+    params: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(self, metrics: dict[str, float], tags: dict[str, str]) -> None:
+        self.metrics |= metrics
+        self.tags |= tags
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run while it is measured.
+
+    Attributes:
+        run: its config.
+        planned: its record before anything is measured.
+        place: where it belongs.
+        clock: counts the time of each stage.
+        process: what this process keeps from job to job.
+    """
+
+    run: RunConfig
+    planned: Result
+    place: Place
+    clock: Stopwatch
+    process: Process
+
+    @property
+    def poolings(self) -> list[str]:
+        """The run's, and those that the sweep will want of the same forward passes."""
+        return list(dict.fromkeys([self.run.pooling.name, *self.place.record.poolings]))
+
+
+def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, process: Process) -> Result:
+    """Measure, with smaller batches where memory does not suffice; whatever fails becomes a result with its reason."""
+    try:
+        run = replace(run, batch_tokens=tokens_per_batch(run.batch_tokens, resolve_device(run.device)))
+        planned = replace(planned, params={**planned.params, "batch_tokens": run.batch_tokens})
+        result = with_smaller_batches(run, lambda smaller: measure_run(Job(smaller, planned, place, clock, process)))
+    except UnsupportedError as error:
+        result = replace(failed(planned, error), status=UNSUPPORTED)
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        result = failed(planned, error)
+    return without_non_finite(replace(result, metrics={**result.metrics, **clock.metrics()}))
+
+
+def measure_run(job: Job) -> Result:
+    """Quality pass, then speed pass, each from its own forwards.
+
+    Raises:
+        whatever hinders it; `attempt` makes a record of that.
+    """
+    set_threads(job.run.device)
+    device = resolve_device(job.run.device)
+    with current_device(device):
+        return _measured(job, device)
+
+
+def _measured(job: Job, device: torch.device) -> Result:
+    run = job.run
+    with job.clock.stage("load"):
+        splits = load_splits(run.dataset)
+        loaded = job.process.model.load(run.model, run.precision, device)
+    layers = check_run(run, loaded.model.config)
+    measured = _described(job, loaded, splits, layers, device)
+    encoder = _encoder(job, loaded, splits, measured, device)
+    embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)
+    embedder = _score(job, embedder, splits, measured)
+    audited = audit(loaded.model, run.precision, device)
+    write_audit(job.place.folder, audited.record())
+    measured.tags["quantized_kernel"] = audited.kernel
+    memory = MemoryWatch(device, weights_bytes(loaded.model))
+    if not memory.peak_is_of_this_run:
+        measured.tags["note.process_peak"] = "of the whole process: this system cannot reset it"
+    _time(job, embedder, splits[0], memory, measured)
+    measured.metrics |= memory.metrics() | audited.metrics()
+    if run.measure.speedup_rounds and not is_reference(run.precision):
+        _compare_with_fp32(job, embedder, splits[0], measured)
+    params = {**job.planned.params, **measured.params}
+    return replace(
+        job.planned,
+        status=FINISHED,
+        params=params,
+        metrics=measured.metrics,
+        tags=measured.tags,
+        ended=time.time(),
+    )
+
+
+def _described(
+    job: Job, loaded: LoadedModel, splits: list[PairSplit], layers: tuple[int, ...], device: torch.device
+) -> Measured:
+    """What ran, of which model and data, on what."""
+    tags = {
+        **environment_tags(device),
+        **loaded.kernel_tags,
+        "model_fingerprint": loaded.fingerprint,
+        "tokenizer": loaded.tokenizer.name,
+        "data_fingerprint": splits[0].fingerprint,
+    }
+    layer = layers_name(layers, loaded.model.config.num_hidden_layers)
+    return Measured({"layer": layer, "depth": loaded.depth(layers)}, {}, tags)
+
+
+def _encoder(
+    job: Job, loaded: LoadedModel, splits: list[PairSplit], measured: Measured, device: torch.device
+) -> RwkvEncoder:
+    """With the weights of `pooling=idf`, where the sweep will want them."""
+    run = job.run
+    encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, tokens_per_batch(run.batch_tokens, device))
+    if IDF not in job.poolings:
+        return encoder
+    corpus = load_corpus(run.pooling, run.dataset) or scored_corpus(splits)
+    if run.pooling.name == IDF:
+        params, tags = corpus.record(splits)
+        measured.params |= params
+        measured.tags |= tags
+    return encoder.with_idf([corpus.texts])
+
+
+def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> Embedder:
+    """The quality pass, and parity with fp32; returns the embedder with its post-processing fitted."""
+    run, loaded = job.run, embedder.encoder.loaded
+    kept = run.store.enabled and loaded.trained
+    store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if kept else None
+    source = VectorSource(embedder.encoder, run.precision, job.poolings, store, job.clock)
+    fitting = PostprocessFit(run.postprocess, run.dataset)
+    resampling = Resampling(run.bootstrap, run.seed, job.place.record.jobs or 1)
+    if loaded.trained:
+        with job.clock.stage("scoring"):
+            baselines = baseline_scores(run, splits[0], job.place.root)
+            quality = measure_quality(embedder, source, splits, fitting, baselines, resampling, job.place.folder)
+        embedder = quality.embedder
+        measured.params["postprocess.fit"] = quality.fitted_on
+        measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
+    else:
+        measured.tags["note.quality"] = "absent: the weights are random"
+    if run.measure.parity and is_reference(run.precision):
+        measured.tags["parity"] = "none: fp32 is what the others are held against"
+    elif run.measure.parity:
+        with job.clock.stage("scoring"):
+            measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling))
+    return embedder
+
+
+def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:
+    """The speed pass."""
+    run = job.run
+    with job.clock.stage("timing"):
+        read = job.process.tokens.read(embedder.encoder, split, run.seed)
+        measured.add(*measure_speed(embedder, run.measure, split, read, job.place.folder, memory, run.seed))
+
+
+def _compare_with_fp32(job: Job, embedder: Embedder, split: PairSplit, measured: Measured) -> None:
+    """The time of this precision over that of fp32."""
+    run = job.run
+    with job.clock.stage("timing"):
+        read = job.process.tokens.read(embedder.encoder, split, run.seed)
+        batch = read.full_batch(embedder.encoder.batch_tokens)
+        pairs = split.first_pairs(run.measure.latency_pairs or len(split))
+        rounds = run.measure.speedup_rounds
+        measured.add(*measure_speedup(embedder, run.model, pairs, batch, rounds, run.seed))
