@@ -20,7 +20,7 @@ def json_records(path: Path, lines_only: bool) -> Iterator[tuple[str, dict[str, 
     """Each object after its place.
 
     Args:
-        lines_only: an object a line, whatever the first character says, and without reading the file as a whole.
+        lines_only: an object a line, whatever the first character is, and without reading the file as a whole.
 
     Raises:
         UserError: (while iterating) what is not JSON or not an object, or an object that names a key twice.

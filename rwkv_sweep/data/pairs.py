@@ -107,7 +107,7 @@ def hub_records(cfg: DatasetConfig, spec: str) -> Records:
     """
     import datasets
 
-    wanted = {cfg.sentence1, cfg.sentence2, cfg.label}
+    columns = {cfg.sentence1, cfg.sentence2, cfg.label}
     try:
         data = datasets.load_dataset(cfg.id, cfg.subset, revision=cfg.revision, split=spec)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -117,6 +117,6 @@ def hub_records(cfg: DatasetConfig, spec: str) -> Records:
             f"({reason}): offline, set dataset.path to a folder with one file per split, such as "
             "validation.tsv, or take dataset=embedded"
         ) from error
-    if wanted <= set(data.column_names):  # what nobody asked for may not even be readable
-        data = data.select_columns(sorted(wanted))
+    if columns <= set(data.column_names):  # what nobody asked for may not even be readable
+        data = data.select_columns(sorted(columns))
     yield from ((f"row {index}", row) for index, row in enumerate(data, 1))

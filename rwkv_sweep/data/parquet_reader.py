@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row after its place. Columns that are not asked for are not read, whatever they hold.
 
-    Where the file lacks a column, there is one record of all names without values, so that the caller can say what
+    Where the file lacks a column, there is one record of all names without values, so that the caller can report what
     there is.
 
     Raises:

@@ -1,8 +1,8 @@
 """Splits of sentence pairs with labels: of the packaged file, of local files, or of the Hugging Face hub.
 
 Local files are read by `rwkv_sweep.data.readers`, not by `datasets.load_dataset`: that writes a copy of every file into
-the user's cache, guesses types (the sentence "NA" becomes a missing value) and cannot say which line is wrong. Slices
-still mean what the `datasets` library says: its `ReadInstruction` parses them and turns them into rows.
+the user's cache, guesses types (the sentence "NA" becomes a missing value) and cannot report which line is
+wrong. Slices mean what they mean in the `datasets` library: its `ReadInstruction` parses them and turns them into rows.
 """
 
 from __future__ import annotations
@@ -168,15 +168,15 @@ def _instruction(spec: str) -> Any:
 
 def _sliced(spec: str, read: Callable[[str], Pairs]) -> Pairs:
     pairs = {name: read(name) for name in _split_names(spec)}
-    rows_of = {name: len(found.labels) for name, found in pairs.items()}
+    rows_of = {name: len(split_pairs.labels) for name, split_pairs in pairs.items()}
     try:
         parts = _instruction(spec).to_absolute(rows_of)
     except ValueError as error:  # a rounding that a short split does not allow
         raise UserError(f"dataset.splits={spec} cannot be cut: {error}") from error
-    found = [
+    slices = [
         pairs[part.splitname].rows(*slice(part.from_, part.to).indices(rows_of[part.splitname])[:2]) for part in parts
     ]
-    return reduce(Pairs.joined, found)
+    return reduce(Pairs.joined, slices)
 
 
 def _split(spec: str, pairs: Pairs, scored: bool) -> PairSplit:

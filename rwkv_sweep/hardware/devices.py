@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what `keep_freed_memory` kept, so that a process's peak tells of what runs next."""
+    """Return to the system what `keep_freed_memory` kept, so that a process's peak is that of what runs next."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -23,14 +23,18 @@ def environment_tags(device: torch.device) -> dict[str, str]:
 
 @functools.cache
 def _software() -> dict[str, str]:
-    found = {"version.rwkv_sweep": __version__, "version.python": platform.python_version(), "os": platform.platform()}
+    versions = {
+        "version.rwkv_sweep": __version__,
+        "version.python": platform.python_version(),
+        "os": platform.platform(),
+    }
     for package in PACKAGES:
         try:
-            found[f"version.{package}"] = metadata.version(package)
+            versions[f"version.{package}"] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[f"version.{package}"] = "absent"
+            versions[f"version.{package}"] = "absent"
     commit = _commit()
-    return {**found, "commit": commit} if commit else found
+    return {**versions, "commit": commit} if commit else versions
 
 
 def _commit() -> str | None:

@@ -31,7 +31,7 @@ class GpuChoice:
     def own(self, device: DeviceConfig, job: int) -> Iterator[DeviceConfig]:
         """The device with its GPU chosen, which no other job of this user on this host has until the end of the block.
 
-        The first choice is the GPU this process used last, where its resident model lies, then the job's number modulo
+        The first choice is the GPU this process used last, where its resident model is, then the job's number modulo
         the number of GPUs, then the next free one. A CPU, or a device whose `index` is given (which may thus be
         shared), stays as it is.
 

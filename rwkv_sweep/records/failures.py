@@ -14,7 +14,7 @@ from rwkv_sweep.utils.redaction import redact
 
 
 def without_non_finite(result: Result) -> Result:
-    """The record without metrics that are NaN or infinite, which JSON cannot hold; a tag says of each that it was."""
+    """The record without metrics that are NaN or infinite, which JSON cannot represent; a tag names each."""
     bad = {key: value for key, value in result.metrics.items() if not math.isfinite(value)}
     if not bad:
         return result

@@ -1,4 +1,5 @@
-"""Where the jobs of a sweep lie: as Hydra composes it (`hydra.sweep.subdir`), recorded in sweep.json before any starts.
+"""Where the jobs of a sweep are stored: as Hydra composes it (`hydra.sweep.subdir`), recorded in sweep.json before any
+starts.
 
 Folders that cannot be known beforehand (of a sweeper that chooses its jobs as it goes, of a name with a scheduler's id)
 are noted by the jobs themselves, each in a file of its own.
@@ -64,7 +65,7 @@ def relative(root: Path, folder: Path) -> str:
 
 
 def note_folder(root: Path, record: SweepRecord, number: int, folder: Path) -> None:
-    """Note where a job lies, if sweep.json does not have it; called by the job itself, wherever it runs."""
+    """Note where a job is stored, if sweep.json does not have it; called by the job itself, wherever it runs."""
     name = relative(root, folder)
     if record.multirun and not (record.folders and number < len(record.folders) and record.folders[number] == name):
         write_atomically(root / NOTES / str(number), name + "\n")

@@ -1,6 +1,6 @@
 """The names of all files that runs and sweeps write: what may be logged, moved, replaced and removed, nothing else.
 
-A folder may hold other people's files (`hydra.run.dir=.`), so no pattern (`*.csv`, all digits) decides what is ours.
+A folder may contain other people's files (`hydra.run.dir=.`), so no pattern (`*.csv`, all digits) decides what is ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CRASH_FILE = "crash.txt"
 """Python's account of where an isolated job crashed; there only if it did."""
 
 RUN_FILES = (PAIRS_FILE, AUDIT_FILE, LATENCY_FILE, THROUGHPUT_FILE, OVERHEAD_FILE, CRASH_FILE, RESULT_FILE)
-"""Of one run, in its folder; the record last, as its presence says that the rest is there."""
+"""Of one run, in its folder; the record last, as its presence shows that the rest is there."""
 
 LOG_FILE = "rwkv_sweep.log"
 HYDRA_NAMES = ("config.yaml", "hydra.yaml", "overrides.yaml")
@@ -29,7 +29,7 @@ HYDRA_FILES = tuple(f".hydra/{name}" for name in HYDRA_NAMES)
 
 SWEEP_FILE = "sweep.json"
 STOP_FILE = "stopped"
-"""Lies in the folder of a sweep that `on_error=stop` ended, with the name of the run that failed."""
+"""Is in the folder of a sweep that `on_error=stop` ended, with the name of the run that failed."""
 LOCK_FILE = ".lock"
 SUMMARY_FILE = "summary.csv"
 SUMMARY_TABLE = "summary.md"
@@ -45,7 +45,7 @@ REPORT = "report"
 EARLIER = "earlier"
 """Within a resumed sweep's folder: what earlier attempts recorded under another job's number, or did not finish."""
 NOTES = ".folders"
-"""Within a sweep's folder: where jobs lie whose folders were not known beforehand, see `job_folders`."""
+"""Within a sweep's folder: where jobs are whose folders were not known beforehand, see `job_folders`."""
 SWEEP_FOLDERS = (BASELINES, REPORT, EARLIER, NOTES)
 
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.unfinished")

@@ -131,9 +131,9 @@ def dict_of(check: Check, *required: str) -> Check:
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Raises ValueError where an object has one key twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {shown(repeated)} stands in it twice")
-    return found
+    return fields

@@ -1,4 +1,4 @@
-"""The record of one run, and how it lies on disk.
+"""The record of one run, and how it is stored on disk.
 
 A run's folder holds `result.json` (status, params, metrics, tags), `pairs.csv` (each pair's label and score) and
 `latency_ms.csv` (each timed pair). The record is written first; MLflow gets it second.
@@ -112,7 +112,7 @@ class Result:
         """
         path = folder / RESULT_FILE
         result = cls(**read_record(path, _FIELDS, ("name", "kind", "status", "params")))
-        # Records of versions before there were ids: their own content tells them apart.
+        # Records of versions before there were ids: their own content identifies them.
         return result if result.id else replace(result, id=hashlib.sha256(path.read_bytes()).hexdigest()[:32])
 
 
@@ -154,15 +154,17 @@ def write_latency(folder: Path, samples_ms: Sequence[float]) -> None:
 
 
 def write_throughput(folder: Path, rates: Sequence[float], reference: Sequence[float]) -> None:
-    """Write `throughput.csv`: one row per timed pass, with the rate of the machine's reference product beside it."""
+    """Write `throughput.csv`: one row per timed pass, with the rate of the machine's reference GEMM beside it."""
     rows = ((number, rate, machine) for number, (rate, machine) in enumerate(zip(rates, reference, strict=True)))
     _write_csv(folder, THROUGHPUT_FILE, ("pass", "tokens_per_s", "reference_gflop_per_s"), rows)
 
 
 def write_overhead(folder: Path, samples_ms: Mapping[str, Sequence[float]]) -> None:
     """Write `overhead_ms.csv`: one row per sample, with what was timed (`latency_this`, `batch_final`, ...)."""
-    rows = [(name, turn, value) for name, values in samples_ms.items() for turn, value in enumerate(values)]
-    _write_csv(folder, OVERHEAD_FILE, ("timed", "turn", "ms"), rows)
+    rows = [
+        (name, round_number, value) for name, values in samples_ms.items() for round_number, value in enumerate(values)
+    ]
+    _write_csv(folder, OVERHEAD_FILE, ("timed", "round", "ms"), rows)
 
 
 def _write_csv(folder: Path, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,4 +1,4 @@
-"""Samples of latency as they lie in a run's folder."""
+"""Samples of latency as they are stored in a run's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def latency_samples(folder: Path) -> np.ndarray:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             samples = [float(row["latency_ms"]) for row in csv.DictReader(file)]
-        if not all(math.isfinite(each) and each > 0 for each in samples):
+        if not all(math.isfinite(sample_ms) and sample_ms > 0 for sample_ms in samples):
             raise ValueError("a latency that is not above zero")
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged: {error}") from error

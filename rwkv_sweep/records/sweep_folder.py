@@ -23,11 +23,11 @@ def claim(root: Path, resume: bool, key: str) -> None:
     """Make `root` this process's own until `release`.
 
     Args:
-        resume: whether a sweep that lies there may be gone on with.
+        resume: whether a sweep that is there may be continued.
         key: the setting that names the folder, for messages.
 
     Raises:
-        UserError: another process is at work there, or a sweep lies there that is not to be resumed, or the folder
+        UserError: another process is at work there, or a sweep is there that is not to be resumed, or the folder
             cannot be written.
     """
     require_no_sweep(root, resume, key)
@@ -48,7 +48,7 @@ def claim(root: Path, resume: bool, key: str) -> None:
 
 
 def require_no_sweep(root: Path, resume: bool, key: str) -> None:
-    """Raises UserError where a sweep lies in the folder that is not to be resumed."""
+    """Raises UserError where a sweep is in the folder that is not to be resumed."""
     if not resume and (root / SWEEP_FILE).exists():
         raise UserError(f"{key}={root} holds a sweep already: valid is resume=true to go on with it, or another folder")
 
@@ -65,7 +65,7 @@ def release(root: Path) -> None:
 
 
 def previous_sweep(root: Path) -> SweepRecord | None:
-    """The record of the sweep (or single run) that lies in a folder; None where there is none.
+    """The record of the sweep (or single run) that is in a folder; None where there is none.
 
     Raises:
         UserError: it is damaged.
@@ -76,7 +76,7 @@ def previous_sweep(root: Path) -> SweepRecord | None:
 def sweep_results(root: Path) -> list[Result]:
     """Records of all jobs and baselines found in a sweep's (or a single run's) folder, jobs in their order.
 
-    A damaged record counts as a failed run, and says so.
+    A damaged record counts as a failed run, with that as the reason.
     """
     return [_read(folder) for folder in result_folders(root)]
 
@@ -95,7 +95,7 @@ def _job_folders(root: Path) -> list[Path]:
         record = None
     if record is not None and (record.folders is not None or note_files(root)):
         return list(recorded_folders(root, record).values())
-    # Of a version that recorded no folders, or without a readable sweep.json: what lies there.
+    # Of a version that recorded no folders, or without a readable sweep.json: what is there.
     present = {path.parent for pattern in ("", "*/") for path in root.glob(pattern + RESULT_FILE)}
     return sorted(present, key=lambda path: (int(path.name) if path.name.isdecimal() else 0, path.name))
 
@@ -105,21 +105,21 @@ def prepare_resume(root: Path, before: SweepRecord, folders: Sequence[Path] | No
 
     A finished run of another key (the jobs were renumbered, the code changed) and a failed one move to `earlier/`, from
     where `resume` takes back what is asked for under another number. Half a run, which has no record, is removed. All
-    other files, wherever they lie, are left alone.
+    other files, wherever they are, are left alone.
 
     Args:
-        before: the sweep that lies there; only folders that it has recorded are looked into.
+        before: the sweep that is there; only folders that it has recorded are looked into.
         folders: of the jobs to come, by number; None where they are not known.
         keys: of the jobs to come, by number; empty where the sweeper chooses them as it goes.
     """
     (root / STOP_FILE).unlink(missing_ok=True)
-    wanted = {folder: keys.get(number) for number, folder in enumerate(folders or [])}
+    key_by_folder = {folder: keys.get(number) for number, folder in enumerate(folders or [])}
     for number, folder in recorded_folders(root, before).items():
         if is_reached_by_link(folder, root):
             continue
         if not (folder / RESULT_FILE).exists():
             remove_run(folder)
-        elif not _stays(result := _read(folder), wanted.get(folder)):
+        elif not _stays(result := _read(folder), key_by_folder.get(folder)):
             _set_aside(root, folder, f"{'run' if folder == root else number}-{_safe(result.id)}")
     for note in note_files(root):
         note.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep must know of it; lies as sweep.json in the sweep's folder."""
+"""What the jobs of a sweep must know of it, stored as sweep.json in the sweep's folder."""
 
 from __future__ import annotations
 

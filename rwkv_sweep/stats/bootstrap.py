@@ -15,7 +15,8 @@ from rwkv_sweep.errors import UndefinedError
 CONFIDENCE = 0.95
 MOST_DRAWN = 20_000_000
 """Pairs drawn at most for the small p-values of one run: a second of one core with four arrays of scores."""
-_CHUNK_ELEMENTS = 1 << 16  # counts held at a time: 512 KiB stay in a core's cache, three times as fast as all at once
+# Counts at a time: 512 KiB stay in a core's cache, three times as fast as all at once.
+_CHUNK_ELEMENTS = 1 << 16
 
 
 Seed = int | Sequence[int]
@@ -51,16 +52,16 @@ def bootstrap_median(values_P: np.ndarray, resamples: int, seed: int) -> np.ndar
     """Median of each resample of `values_P`, float64 [R]."""
     sorted_P, order_P = np.sort(values_P), np.argsort(values_P, kind="stable")
     middle = (len(values_P) + 1) // 2, len(values_P) // 2 + 1  # the same place where P is odd
-    found = []
+    medians = []
     for counts_RP in resampled_counts(len(values_P), resamples, seed):
         up_to_RP = np.cumsum(counts_RP[:, order_P], axis=1)
         places = [(up_to_RP >= rank).argmax(axis=1) for rank in middle]
-        found.append((sorted_P[places[0]] + sorted_P[places[1]]) / 2)
-    return np.concatenate(found)
+        medians.append((sorted_P[places[0]] + sorted_P[places[1]]) / 2)
+    return np.concatenate(medians)
 
 
 def percentile_bounds(values_R: np.ndarray) -> tuple[float, float]:
-    """Bounds of the 95 % percentile interval; a resample without a value (NaN) says nothing and is left out.
+    """Bounds of the 95 % percentile interval; a resample without a value (NaN) is left out.
 
     Raises:
         UndefinedError: no resample has a value.
@@ -84,7 +85,7 @@ def two_sided_p(differences_R: np.ndarray) -> float:
 
 
 def rarer_side(differences_R: np.ndarray) -> int:
-    """How many resamples lie on the rarer side of zero; zero is on both.
+    """How many resamples are on the rarer side of zero; zero is on both.
 
     Raises:
         NonFiniteError: as `percentile_bounds`.

@@ -56,7 +56,7 @@ def ratio_interval(a_ms: np.ndarray, b_ms: np.ndarray, resamples: int, seed: int
 def median_ratio_interval(a_ms: np.ndarray, b_ms: np.ndarray, resamples: int, seed: int) -> Interval:
     """Median of the pairs' own ratios a / b, with its percentile bootstrap interval over pairs.
 
-    A few turns that something else on the machine made slow move the mean and hardly this. Arguments and errors as
+    A few rounds that something else on the machine made slow move the mean and hardly this. Arguments and errors as
     `ratio_interval`.
     """
     a, b = _times(a_ms, b_ms)

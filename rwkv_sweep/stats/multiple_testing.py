@@ -22,7 +22,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     bad = [p for p in p_values if not 0 <= p <= 1]
     if bad:
-        raise ValueError(f"a p-value lies between 0 and 1, not {bad[0]}")
+        raise ValueError(f"a p-value is between 0 and 1, not {bad[0]}")
     adjusted, least = [0.0] * len(p_values), 0.0
     for before, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         least = max(least, min(1.0, (len(p_values) - before) * p_values[index]))

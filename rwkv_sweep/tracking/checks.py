@@ -103,16 +103,16 @@ def _check_database(uri: str) -> None:
 
 
 def _check_sqlite(uri: str) -> None:
-    told = f"tracking.uri={shown_path(redact(uri))}"
+    given = f"tracking.uri={shown_path(redact(uri))}"
     if "\0" in unquote(uri):
-        raise UserError(f"{told} holds a NUL: valid is sqlite:///FILE")
+        raise UserError(f"{given} holds a NUL: valid is sqlite:///FILE")
     path = sqlite_path(uri)
     if path is None or uri.partition("///")[2].partition("?")[0] in ("", ":memory:"):
         raise UserError(
-            f"{told} is not valid: valid is sqlite:///FILE; a database in memory would be gone with the run"
+            f"{given} is not valid: valid is sqlite:///FILE; a database in memory would be gone with the run"
         )
     if "?" in uri:
-        raise UserError(f"{told} has parameters, which are not valid; a ? in the file's name is written %3F")
+        raise UserError(f"{given} has parameters, which are not valid; a ? in the file's name is written %3F")
     try:
         str(path).encode("utf-8")
         reason = _unusable(path)
@@ -122,12 +122,12 @@ def _check_sqlite(uri: str) -> None:
         reason = getattr(error, "strerror", None) or str(error)
     if reason:
         raise UserError(
-            f"{told} cannot be used ({reason}: {shown_path(path)}): valid is a file in a folder that can be written"
+            f"{given} cannot be used ({reason}: {shown_path(path)}): valid is a file in a folder that can be written"
         )
 
 
 def _unusable(path: Path) -> str:
-    """Why a database cannot lie at this path; empty where it can."""
+    """Why a database cannot be at this path; empty where it can."""
     if path.is_dir():
         return "it is a folder"
     if path.exists():

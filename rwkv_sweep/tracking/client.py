@@ -39,7 +39,7 @@ with warnings.catch_warnings():
     from rwkv_sweep.tracking.views import experiment_tags
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
-# wrong in one is told by us, once, without its traceback.
+# wrong in one is reported by this program, once, without its traceback.
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -62,7 +62,7 @@ class Tracker:
 
     Runs are made through the client, not the fluent API: that one keeps global state and lets MLFLOW_RUN_ID in the
     environment override the parent run. SQLite refuses a second writer at once where two readers both want to write, so
-    the processes of one machine take turns through a lock beside the file.
+    the processes of one machine write one after another, by a lock beside the file.
     """
 
     def __init__(self, config: TrackingConfig) -> None:
@@ -70,7 +70,7 @@ class Tracker:
         uri = absolute_uri(config.uri)
         self._uri, self._database = uri, sqlite_path(uri)
         _wait_less()
-        # Two processes that create one database both fail, so even its first opening is by turns.
+        # Two processes that create one database both fail, so even its first opening needs the lock.
         self._models: dict[str, str] = {}
         with exclusive_access(self._database or lock_of(uri)), schema_explained():
             if self._database is not None and not self._database.exists():
@@ -91,7 +91,7 @@ class Tracker:
 
         Args:
             started: seconds since the epoch; 0 for now.
-            record: what stands for it wherever it is imported. folder: where its record lies.
+            record: what stands for it wherever it is imported. folder: where its record is.
         """
         tags = {**tags, "mlflow.source.name": "rwkv_sweep", PROCESS: this_process(), RECORD: record}
         if parent is not None:
@@ -111,7 +111,7 @@ class Tracker:
         try:
             self.fill_run(run_id, result, folder)
         except BaseException as error:
-            # Interrupted or refused half-way: no run stays RUNNING. The whole record lies in the run's folder.
+            # Interrupted or refused half-way: no run stays RUNNING. The whole record is in the run's folder.
             if not isinstance(error, Exception):
                 hurry()
             with contextlib.suppress(Exception):
@@ -124,11 +124,11 @@ class Tracker:
         params = [Param(key, redact(str(value))[:MAX_PARAM]) for key, value in result.params.items()]
         stamp = int(result.ended * 1000)
         metrics = [Metric(key, value, stamp, 0) for key, value in result.metrics.items()]
-        # The end of a traceback says more than its beginning.
-        told = {key: value[:MAX_PARAM] for key, value in (result.error or {}).items() if key != "traceback"}
+        # The end of a traceback is of more use than its beginning.
+        logged_error = {key: value[:MAX_PARAM] for key, value in (result.error or {}).items() if key != "traceback"}
         if result.error is not None and "traceback" in result.error:
-            told["traceback"] = result.error["traceback"][-MAX_PARAM:]
-        tags = {f"rwkv_sweep.error_{key}": value for key, value in told.items()} | entities.run_tags(result)
+            logged_error["traceback"] = result.error["traceback"][-MAX_PARAM:]
+        tags = {f"rwkv_sweep.error_{key}": value for key, value in logged_error.items()} | entities.run_tags(result)
         written = [RunTag(key, redact(value)) for key, value in tags.items()]
         data, model = entities.dataset_input(result), self._model(result)
         with self._writing():
@@ -199,14 +199,14 @@ class Tracker:
             self._client.download_artifacts(run_id, name, str(folder))
 
     def _search(self, condition: str) -> list[Run]:
-        found: list[Run] = []
+        runs: list[Run] = []
         token: str | None = None
         while True:
             page = self._client.search_runs([self._experiment], condition, max_results=RUNS_PER_PAGE, page_token=token)
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def _model(self, result: Result) -> str | None:
         """MLflow's id of the model a run used, made where the experiment has none; None for a run without one."""
@@ -217,46 +217,46 @@ class Tracker:
         if (known := self._models.get(name + fingerprint)) is not None:
             return known
         with self._writing():
-            wanted = f"name = {_quoted(name)} and tags.`{FINGERPRINT}` = {_quoted(fingerprint)}"
-            found = list(self._client.search_logged_models([self._experiment], wanted, max_results=1))
-            if not found:
+            condition = f"name = {_quoted(name)} and tags.`{FINGERPRINT}` = {_quoted(fingerprint)}"
+            models = list(self._client.search_logged_models([self._experiment], condition, max_results=1))
+            if not models:
                 # Its weights stay where they are: MLflow keeps what identifies them.
                 tags = {FINGERPRINT: fingerprint, "mlflow.model.isExternal": "true"}
                 params = {key: redact(value) for key, value in entities.model_params(result).items()}
                 kind = "sentence encoder"
                 made = self._client.create_logged_model(self._experiment, name, None, tags, params, kind)
-                found = [self._client.finalize_logged_model(made.model_id, "READY")]
-        self._models[name + fingerprint] = model_id = str(found[0].model_id)
+                models = [self._client.finalize_logged_model(made.model_id, "READY")]
+        self._models[name + fingerprint] = model_id = str(models[0].model_id)
         return model_id
 
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
         return exclusive_access(self._database) if self._database is not None else contextlib.nullcontext()
 
     def _experiment_id(self, config: TrackingConfig) -> str:
-        found = self._client.get_experiment_by_name(config.experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
+        experiment = self._client.get_experiment_by_name(config.experiment)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"the experiment {config.experiment} was deleted: MLFLOW_TRACKING_URI={shlex.quote(redact(self._uri))} "
-                f"mlflow experiments restore --experiment-id {found.experiment_id} brings it back; or take another "
-                "tracking.experiment"
+                f"mlflow experiments restore --experiment-id {experiment.experiment_id} brings it back; or take "
+                "another tracking.experiment"
             )
-        if found is not None:
+        if experiment is not None:
             # Of an experiment that others made, or an older version; what its users wrote stays.
             for key, value in experiment_tags().items():
-                if key not in found.tags:
-                    self._client.set_experiment_tag(found.experiment_id, key, value)
-            return str(found.experiment_id)
-        # A server keeps its own artifacts; a local database needs to be told where.
+                if key not in experiment.tags:
+                    self._client.set_experiment_tag(experiment.experiment_id, key, value)
+            return str(experiment.experiment_id)
+        # A server keeps its own artifacts; for a local database the place must be given.
         location = Path(config.artifacts).absolute().as_uri() if self._database is not None else None
         try:
             tags = experiment_tags()
             return str(self._client.create_experiment(config.experiment, artifact_location=location, tags=tags))
         except MlflowException:
             # Another process made it between the two calls.
-            found = self._client.get_experiment_by_name(config.experiment)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(config.experiment)
+            if experiment is None:
                 raise
-            return str(found.experiment_id)
+            return str(experiment.experiment_id)
 
 
 def _quoted(value: str) -> str:
@@ -267,7 +267,8 @@ def _quoted(value: str) -> str:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether an error is about what was to be logged (a name that MLflow does not take, say), not about the server."""
+    """Whether an error is about what was to be logged (such as a name that MLflow does not take), not about the
+    server."""
     if isinstance(error, MlflowException):
         return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
     return isinstance(error, (UserError, TypeError, KeyError, OverflowError, UnicodeError))

@@ -39,7 +39,7 @@ def create(database: Path) -> None:
 @contextlib.contextmanager
 def schema_explained() -> Iterator[None]:
     """A database of another version of MLflow becomes a UserError with what helps: MLflow upgrades old ones alone, and
-    of a newer one says that it is out of date."""
+    of a newer one is reported as out of date."""
     try:
         yield
     except MlflowException as error:
@@ -65,9 +65,9 @@ def exclusive_access(path: Path) -> Iterator[None]:
     Where there is no lock to be had (another user made it for himself alone) work goes on: databases have locks of
     their own, under which two writers at once may fail.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as lock:
         try:
-            held.enter_context(shared_lock(path.with_name(f"{path.name}.lock"), LOCK_SECONDS))
+            lock.enter_context(shared_lock(path.with_name(f"{path.name}.lock"), LOCK_SECONDS))
         except OSError as error:
             if os.access(path, os.W_OK):
                 log_line_once(f"{path.name} is written without its lock ({first_line(error)})")

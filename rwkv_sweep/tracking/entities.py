@@ -14,7 +14,7 @@ from rwkv_sweep.records.results import Result
 
 DESCRIPTION = "mlflow.note.content"
 MAX_DESCRIPTION = 7900
-"""MLflow's limit on a tag's value, less some room."""
+"""MLflow's limit on a tag's value, less a margin."""
 MAX_DIGEST = 16
 MAX_MODEL_NAME = 200
 _FIGURES = (
@@ -43,8 +43,8 @@ def description(result: Result) -> str:
     if result.error is not None:
         kind, message = result.error.get("kind", ""), result.error.get("message", "")
         lines.append(f"**{result.status}** ({kind}): {message}")
-    if found := _found(result.metrics):
-        lines.append(found)
+    if figures := _figures(result.metrics):
+        lines.append(figures)
     return shortened("\n\n".join(lines))
 
 
@@ -73,7 +73,7 @@ def dataset_input(result: Result) -> DatasetInput | None:
     # `quality/SPLIT/pairs`; `quality/pairs` is the first split once more.
     rows = [value for key, value in result.metrics.items() if re.fullmatch(r"quality/[^/]+/pairs", key)]
     kind, source = _source(result.params)
-    found = Dataset(
+    dataset = Dataset(
         name=dataset_name(result),
         digest=digest[:MAX_DIGEST],
         source_type=kind,
@@ -81,11 +81,11 @@ def dataset_input(result: Result) -> DatasetInput | None:
         schema=json.dumps({"mlflow_colspec": [{"name": name, "type": of} for name, of in columns.items()]}),
         profile=json.dumps({"num_rows": int(sum(rows))}) if rows else None,
     )
-    return DatasetInput(found, [InputTag("mlflow.data.context", "evaluation")])
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])
 
 
 def model_name(result: Result) -> str | None:
-    """`tiny-fp16`: weights and how they are held, which many runs share; None where nothing was loaded."""
+    """`tiny-fp16`: weights and their precision, which many runs share; None where nothing was loaded."""
     if "model_fingerprint" not in result.tags:
         return None
     parts = [str(result.params.get(key) or "") for key in ("model", "precision")]
@@ -96,12 +96,12 @@ def model_name(result: Result) -> str | None:
 
 
 def model_params(result: Result) -> dict[str, str]:
-    """Where the model's weights come from, as far as the run says."""
-    wanted = ("model", "model.id", "model.revision", "model.path", "precision", "precision.blocks", "precision.modules")
-    return {key: str(result.params[key]) for key in wanted if result.params.get(key) is not None}
+    """Where the model's weights come from, as far as the run recorded it."""
+    keys = ("model", "model.id", "model.revision", "model.path", "precision", "precision.blocks", "precision.modules")
+    return {key: str(result.params[key]) for key in keys if result.params.get(key) is not None}
 
 
-def _found(metrics: dict[str, float]) -> str:
+def _figures(metrics: dict[str, float]) -> str:
     parts = []
     if "quality/spearman" in metrics:
         bounds = [metrics.get(f"quality/spearman_{end}", math.nan) for end in ("lo", "hi")]
@@ -115,11 +115,15 @@ def _found(metrics: dict[str, float]) -> str:
 
 def _source(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """MLflow's kind of source, and where the pairs are: the hub, a file, or this package."""
-    given = {key: params.get(f"dataset.{key}") for key in ("path", "id", "subset", "revision")}
-    if given["path"]:
-        return "local", {"uri": str(given["path"])}
+    location = {key: params.get(f"dataset.{key}") for key in ("path", "id", "subset", "revision")}
+    if location["path"]:
+        return "local", {"uri": str(location["path"])}
     if params.get("dataset.source") == "hub":
-        return "hugging_face", {"path": given["id"], "config_name": given["subset"], "revision": given["revision"]}
+        return "hugging_face", {
+            "path": location["id"],
+            "config_name": location["subset"],
+            "revision": location["revision"],
+        }
     return "code", {"tags": {"mlflow.source.name": "rwkv_sweep", "mlflow.source.type": "LOCAL"}}
 
 

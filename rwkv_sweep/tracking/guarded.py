@@ -20,14 +20,15 @@ _down: set[str] = set()
 
 
 def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = False) -> T | None:
-    """`work` with the server, or None where the server fails, which is said the first time. retry: try one that did."""
+    """`work` with the server, or None where the server fails, which is reported the first time. retry: try one that
+    did."""
     if config.uri in _down and not retry:
         return None
     place = (config.uri, config.artifacts, config.experiment)
     try:
         if place not in _trackers:
             _trackers[place] = Tracker(config)
-        found = work(_trackers[place])
+        answer = work(_trackers[place])
     except Exception as error:  # whatever MLflow, its database or its network come up with
         if config.uri not in _down:
             log_line(f"tracking at {config.uri} failed ({reason(error)}): runs are kept on disk")
@@ -35,7 +36,7 @@ def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = 
         _trackers.pop(place, None)
         return None
     _down.discard(config.uri)
-    return found
+    return answer
 
 
 def track_result(config: TrackingConfig, result: Result, folder: Path, parent: str | None, again: bool = False) -> None:

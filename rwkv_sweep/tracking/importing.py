@@ -53,7 +53,7 @@ class Imported:
 
 
 def import_folder(tracker: Tracker, root: Path) -> Imported:
-    """Bring in every record of a sweep (or single run), under its parent run.
+    """Import every record of a sweep (or single run) under its parent run.
 
     Raises:
         UserError: `root` is not the folder of a sweep.
@@ -76,7 +76,7 @@ def import_folder(tracker: Tracker, root: Path) -> Imported:
 
 
 def import_record(tracker: Tracker, result: Result, folder: Path, parent: str | None, known: Run | None = None) -> str:
-    """See to it that MLflow has this record once and whole; returns what that took. known: its run, where at hand."""
+    """Make sure that MLflow has this record once and whole; returns what that took. known: its run, where at hand."""
     if known is None:
         known = next(iter(tracker.find(record=result.id)), None)
     if known is None:
@@ -137,7 +137,7 @@ def end_parent(tracker: Tracker, parent: str, status: str, root: Path, artifacts
 
 
 def close_abandoned_runs(tracker: Tracker) -> int:
-    """Close what dead processes of this machine left RUNNING, importing first what their folders say had finished.
+    """Close what dead processes of this machine left RUNNING, importing first what their folders show as finished.
     Returns how many runs that were."""
     left = tracker.left_over()
     for run in left:

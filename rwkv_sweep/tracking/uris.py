@@ -50,7 +50,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def lasting(config: TrackingConfig) -> dict[str, Any]:
-    """The config as it may lie in a file: paths absolute, secrets taken out."""
+    """The config as it may be written to a file: paths absolute, secrets taken out."""
     path = sqlite_path(config.uri)
     uri = config.uri if path is None else sqlite_uri(path)
     return {**asdict(config), "uri": redact(uri), "artifacts": str(Path(config.artifacts).absolute())}

@@ -1,4 +1,4 @@
-"""How MLflow's pages show the experiment: what it is about, its kind, and a view with columns and charts that tell.
+"""How MLflow's pages show the experiment: what it is about, its kind, and a view with useful columns and charts.
 
 The view is written as MLflow 3's own button "Share" writes one, into a tag of the experiment; a link that ends in
 `?viewStateShareKey=results` opens it. Whatever a page does not know of it, it leaves out.
@@ -39,7 +39,7 @@ def experiment_tags() -> dict[str, str]:
 
 def _view() -> dict[str, Any]:
     axes = {"xaxis": {"key": _THROUGHPUT, "type": "METRIC"}, "yaxis": {"key": _SPEARMAN, "type": "METRIC"}}
-    # Blocks run, not the layer: an axis of numbers cannot hold `final`.
+    # Blocks run, not the layer: an axis of numbers cannot show `final`.
     along = {"selectedParams": ["depth", "precision"], "selectedMetrics": [_LATENCY, _SPEARMAN], "showAllRuns": False}
     return {
         # Sorted by a metric, runs stand in one list: nested under their parent they would be folded away.

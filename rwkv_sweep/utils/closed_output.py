@@ -71,7 +71,7 @@ def outlive_output() -> None:
 
 
 def output_code() -> int:
-    """Exit code that says whether standard output was written: 0, or what a Unix tool would end with."""
+    """Exit code that shows whether standard output was written: 0, or what a Unix tool would end with."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     error = _failures.get("stdout")

@@ -48,7 +48,7 @@ def announce(runs: int) -> None:
 
 
 def quiet_dependencies() -> None:
-    """Keep from the user what dependencies say that they can do nothing about, and give them folders that can be
+    """Keep from the user what dependencies print that they can do nothing about, and give them folders that can be
     written. Our own warnings still show."""
     redirect_caches()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

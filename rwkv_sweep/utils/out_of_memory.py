@@ -1,4 +1,4 @@
-"""How a lack of memory is recognized: PyTorch's CPU allocator and CUDA's libraries say so in words alone."""
+"""How a lack of memory is recognized: PyTorch's CPU allocator and CUDA's libraries report it in words alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a failure is a lack of memory: PyTorch's CPU allocator and CUDA's libraries say so in words alone."""
+    """Whether a failure is a lack of memory: PyTorch's CPU allocator and CUDA's libraries report it in words alone."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, (RuntimeError, OSError)) and any(words in str(error).lower() for words in _WORDS)

@@ -1,4 +1,4 @@
-"""Where this package and what is shipped with it lie."""
+"""Where this package and what is shipped with it are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of keys that take a path: what is wrong with one is said in one line, before anything is opened or made.
+"""Values of keys that take a path: what is wrong with one is reported in one line, before anything is opened or made.
 
 A system refuses paths in many ways (a name that is too long, a loop of links, a folder of another user). Python's
 `exists` and `is_file` answer some of them with False and raise the others; opening a pipe waits for its other end.
@@ -96,7 +96,7 @@ def why_no_folder(path: Path, writable: bool = True) -> str:
     for place in (path, *path.parents):
         try:
             if not os.path.lexists(place):
-                # False also where a folder above cannot be looked into: then it is that one's to say.
+                # False also where a folder above cannot be looked into: then that one is checked and reported.
                 continue
             mode = place.stat().st_mode
         except OSError as error:

@@ -23,13 +23,13 @@ def this_process() -> str:
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process told by `this_process` has surely ended. One on another host is taken to live."""
+    """Whether a process identified by `this_process` has surely ended. One on another host is taken to live."""
     host, pid, start = process.rsplit(":", 2)
     if host != socket.gethostname():
         return False
     try:
-        found = psutil.Process(int(pid))
-        return abs(found.create_time() - float(start)) > SAME_START_S or found.status() == psutil.STATUS_ZOMBIE
+        running = psutil.Process(int(pid))
+        return abs(running.create_time() - float(start)) > SAME_START_S or running.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:

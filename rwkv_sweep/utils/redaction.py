@@ -5,7 +5,7 @@ A process remembers the secrets it was given (`remember_uri` and the like). `red
 
 A secret of fewer than 4 characters, a number of fewer than 8, and a word that the program's own text holds anyway
 (`mlflow`, `mean`, a part of the folder's name) is hidden where it stands in a URI or beside its name: `//***@`,
-`pwd=***`. Elsewhere it cannot be told from other text.
+`pwd=***`. Elsewhere it cannot be distinguished from other text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that several users may share: their access follows the folder that they lie in; locks that may fail."""
+"""Files that several users may share: their access follows the folder that they are in; locks that may fail."""
 
 from __future__ import annotations
 

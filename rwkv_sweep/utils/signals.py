@@ -54,10 +54,10 @@ def interrupts_wait() -> Iterator[None]:
         return
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    held = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
+    kept_back = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
 
     def restore() -> None:
-        for number in held:
+        for number in kept_back:
             handler = before[number]
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -65,7 +65,7 @@ def interrupts_wait() -> Iterator[None]:
         came.append(number)
         restore()
 
-    for number in held:
+    for number in kept_back:
         signal.signal(number, note)
     try:
         yield

@@ -81,15 +81,15 @@ def secrets_of_uri(uri: str) -> Iterator[Secret]:
 
 def _user_parts(uri: str, rest: str) -> list[str]:
     """What may stand before the host: up to the first @ (SQLAlchemy), the authority's last (RFC 3986), the last."""
-    found = []
+    user_parts = []
     if "@" in rest:
         # An @ behind the question mark belongs to a parameter, unless there is none before.
         before_query = rest.partition("?")[0]
         last = before_query if "@" in before_query else rest
-        found = [rest.partition("@")[0], last.rpartition("@")[0]]
+        user_parts = [rest.partition("@")[0], last.rpartition("@")[0]]
     with contextlib.suppress(ValueError):  # brackets that hold no address
-        found.append(urlsplit(uri).netloc.rpartition("@")[0])
-    return list(dict.fromkeys(filter(None, found)))
+        user_parts.append(urlsplit(uri).netloc.rpartition("@")[0])
+    return list(dict.fromkeys(filter(None, user_parts)))
 
 
 def _of_parameter(name: str, value: str) -> Iterator[Secret]:
@@ -108,7 +108,7 @@ def _of_parameter(name: str, value: str) -> Iterator[Secret]:
 
 
 def secrets_of_environment(environment: Mapping[str, str]) -> Iterator[Secret]:
-    """Values of variables whose names say that they are secrets, and the secrets of URIs among the values."""
+    """Values of variables whose names mark them as secrets, and the secrets of URIs among the values."""
     for name, value in environment.items():
         if "://" in value:
             yield from secrets_of_uri(value)

@@ -18,7 +18,7 @@ CACHES = {
     "TRITON_CACHE_DIR": (".triton/cache", "triton"),
     "HF_HOME": (".cache/huggingface", "huggingface"),
 }
-"""Variables that name a library's folder: where it lies below the home folder, and below the temporary one."""
+"""Variables that name a library's folder: where it is below the home folder, and below the temporary one."""
 XDG = {".config": "XDG_CONFIG_HOME", ".cache": "XDG_CACHE_HOME"}
 """Variables that stand in place of the first part of such a path."""
 READ_ONLY_IS_FINE = ("HF_HOME",)
@@ -30,18 +30,18 @@ def temporary_folder() -> Path | None:
     """A folder in the system's temporary one that this user owns and no other can write; made where it is not there.
 
     None where there is none to be had: nothing can be written there, or the name is taken by another user's folder.
-    What lies in it may be loaded as code (compiled loops), so a folder that others could write is not taken.
+    What is in it may be loaded as code (compiled Numba kernels), so a folder that others could write is not taken.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
     try:
         folder = Path(tempfile.gettempdir()) / f"rwkv_sweep-{user}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return None
-    if not stat.S_ISDIR(found.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+    if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
         return None
-    safe = not hasattr(os, "getuid") or (found.st_uid == user and not found.st_mode & 0o022)
+    safe = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o022)
     return folder if safe else None
 
 

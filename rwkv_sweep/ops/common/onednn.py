@@ -28,8 +28,8 @@ def product(x: Tensor, weight_NK: Tensor) -> Tensor:
     """x [..., K] times weight [N, K] transposed, [..., N], all fp32 on a CPU; no gradients."""
     if not available():
         return F.linear(x, weight_NK)
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_NK, None, "none", [], "")
-    return found
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_NK, None, "none", [], "")
+    return y
 
 
 def laid_out(weight_NK: Tensor) -> Tensor:

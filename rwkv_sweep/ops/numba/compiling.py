@@ -65,15 +65,15 @@ def call(loop: Loop, *arguments: Tensor | float | bool) -> None:
         loop: what `compiled` made.
         arguments: tensors are handed over as arrays of the same memory, so they must be contiguous and on the CPU.
     """
-    given = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
+    arrays = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     work = loop.cost * max(x.numel() for x in arguments if isinstance(x, Tensor))
     if threads == 1 or work < LITTLE:
-        loop.alone(*given)
+        loop.alone(*arrays)
         return
     with _one_at_a_time:
         numba.set_num_threads(threads)
-        loop.together(*given)
+        loop.together(*arrays)
 
 
 @intrinsic

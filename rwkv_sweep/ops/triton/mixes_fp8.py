@@ -46,5 +46,5 @@ def five_mixes_fp8(
 def mix_bounds(high_5RD: Tensor, fixed: Sequence[Tensor]) -> Tensor:
     """The largest size that (fixed + tanh(low) @ high) can have in each of the last four mixes, fp32 [4]."""
     reach_5D = high_5RD.float().abs().sum(1)
-    sizes = [(each.flatten().abs() + reach_D).max() for each, reach_D in zip(fixed, reach_5D, strict=True)]
+    sizes = [(fixed_part.flatten().abs() + reach_D).max() for fixed_part, reach_D in zip(fixed, reach_5D, strict=True)]
     return torch.stack(sizes[1:])
