@@ -110,7 +110,7 @@ RULES = (
     Rule(r"rwkv-sweep compare A B", RUN, ""),
     Rule(r"python -m tests\.browser\.screenshots ", NOT, "needs a browser; make test-browser drives the same pages"),
     # Figures that took long, on models or corpora that are not in the repository.
-    Rule(r"python -m rwkv_sweep -m model=local model\.path=(rwkv6-tiny-bytes|FILE)\.pth", COMPOSE, SAME),
+    Rule(r"python -m rwkv_sweep -m model=local model\.path=(rwkv\d-tiny-bytes|FILE)\.pth", COMPOSE, SAME),
     Rule(r"python -m rwkv_sweep -m layer=embedding,0,1,2,3,4,5,6,7,8,9,10,11,final", COMPOSE, SAME),
     Rule(r"python -m pretraining\.", NOT, "needs the corpus, a GPU and hours; test_pretraining_data.py runs its parts"),
     Rule(r"python -c ", NOT, "of the training too"),
