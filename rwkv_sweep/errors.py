@@ -5,10 +5,13 @@ from __future__ import annotations
 import reprlib
 
 SOME_FAILED = 1
-"""Exit code of a sweep with a failed job, and of a program that others failed."""
+"""Exit code of a sweep with a failed job, and of a command that a server, a launcher or a full disk stopped."""
 BAD_INPUT = 2
 """Exit code of what nothing was done for, as the input was refused."""
-
+SIGNALLED = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
+PIPE_CLOSED = SIGNALLED + 13
+"""Exit code of a command whose reader is gone: that of a process ended by SIGPIPE."""
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60

@@ -9,23 +9,30 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rwkv_sweep.embedding.cache import GIB, EmbeddingStore
+from rwkv_sweep.errors import UserError
+
+if TYPE_CHECKING:
+    from rwkv_sweep.embedding.cache import EmbeddingStore
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="rwkv-sweep cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is done, and in which folder."""
     parser.add_argument("action", choices=("list", "prune"))
     parser.add_argument("--path", type=Path, default=Path("mlruns/store"))
     parser.add_argument("--max-gib", type=_size, help="how much `prune` leaves; 0 removes all")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the entries, or remove those used longest ago."""
     if not args.path.is_dir():
-        parser.error(f"--path {args.path} is not a folder")
+        raise UserError(f"--path={args.path} is not a folder")
     if args.action == "prune" and args.max_gib is None:
-        parser.error("prune needs --max-gib, how much may stay: --max-gib 0 removes all")
+        raise UserError("prune needs --max-gib, how much may stay: --max-gib 0 removes all")
+    # Imported here, so that --help is quick.
+    from rwkv_sweep.embedding.cache import GIB, EmbeddingStore
+
     store = EmbeddingStore(args.path, 0)
     if args.action == "prune":
         print(f"removed {store.prune(int(args.max_gib * GIB)) / GIB:.3f} GiB from {args.path}")
@@ -35,6 +42,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _list(store: EmbeddingStore, path: Path) -> None:
+    from rwkv_sweep.embedding.cache import GIB
+
     entries = store.entries()
     for entry in entries:
         about = " ".join(f"{key}={value}" for key, value in entry.about.items())
@@ -43,7 +52,10 @@ def _list(store: EmbeddingStore, path: Path) -> None:
 
 
 def _size(text: str) -> float:
-    size = float(text)
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
     if not 0 <= size < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a size: valid is a number of GiB, 0 or more")
     return size

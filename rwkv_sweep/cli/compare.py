@@ -10,11 +10,10 @@ are B less A, ratios B over A; what is no more than noise is not flagged.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rwkv_sweep.errors import BAD_INPUT, UserError
+from rwkv_sweep.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,46 +30,38 @@ METRICS = (
 )
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="rwkv-sweep compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two folders, and how they are compared."""
     parser.add_argument("a", metavar="A", type=Path)
     parser.add_argument("b", metavar="B", type=Path)
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write a page with tables and charts")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
-    args = parser.parse_args(arguments)
-    try:
-        if args.resamples < 1:
-            raise UserError(f"--resamples={args.resamples} is too few: valid is 1 or more")
-        _compare(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
 
 
-def _compare(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison, and write its page where one was asked for."""
+    if args.resamples < 1:
+        raise UserError(f"--resamples={args.resamples} is too few: valid is 1 or more")
     # Imported here, so that --help is quick.
     from rwkv_sweep.report.comparison.differences import compare_runs
     from rwkv_sweep.report.comparison.matching import load_sweep, match
 
     a, b = load_sweep("A", args.a), load_sweep("B", args.b)
     matching = match(a, b)
-    found = compare_runs(a, b, matching, args.resamples, args.seed)
-    _print(a, b, matching, found)
+    comparison = compare_runs(a, b, matching, args.resamples, args.seed)
+    _print(a, b, matching, comparison)
     if args.html is not None:
         from rwkv_sweep.report.comparison.page import write_compare_page
 
         try:
-            print(f"page     {write_compare_page(args.html, a, b, matching, found)}")
+            print(f"page     {write_compare_page(args.html, a, b, matching, comparison)}")
         except OSError as error:
             raise UserError(f"--html={args.html} cannot be written: {error.strerror}") from error
+    return 0
 
 
-def _print(a: Sweep, b: Sweep, matching: Matching, found: Comparison) -> None:
+def _print(a: Sweep, b: Sweep, matching: Matching, comparison: Comparison) -> None:
     from rich.console import Console
 
     from rwkv_sweep.report.comparison.differences import conclusion
@@ -84,14 +75,14 @@ def _print(a: Sweep, b: Sweep, matching: Matching, found: Comparison) -> None:
         for change in changes:
             _line(console, f"changed  {kind} {change.key}: {change.a} -> {change.b}")
     if not matching.params and not matching.tags:
-        _line(console, "changed  nothing that the records tell")
-    console.print(_table(found.runs))
-    for name, ratio in found.control.items():
+        _line(console, "changed  nothing that the records hold")
+    console.print(_table(comparison.runs))
+    for name, ratio in comparison.control.items():
         _line(console, f"control  {name}: time {ratio.value:.3f} [{ratio.lo:.3f}, {ratio.hi:.3f}] of A's")
     for label, names in (("A", matching.only_a), ("B", matching.only_b)):
         if names:
             _line(console, f"only {label}   {len(names)}: {'; '.join(names[:10])}{'; ...' if len(names) > 10 else ''}")
-    for sentence in conclusion(found):
+    for sentence in conclusion(comparison):
         _line(console, sentence)
 
 

@@ -1,4 +1,4 @@
-"""Bring into MLflow what it could not take when it happened. Doing so twice changes nothing.
+"""Log to MLflow what it could not take during a sweep. Doing so twice changes nothing.
 
     rwkv-sweep import FOLDER [--uri URI] [--experiment NAME] [--artifacts FOLDER]
 
@@ -16,38 +16,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from rwkv_sweep.config.output_guard import guard_command
-from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED, UserError
 from rwkv_sweep.records.own_files import LOCK_FILE
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.utils.console import quiet_dependencies
-from rwkv_sweep.utils.redaction import HIDDEN, remember_uri
+from rwkv_sweep.utils.redaction import HIDDEN
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0, 1 where the server failed, 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="rwkv-sweep import", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder, and where its runs go."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--uri", help="MLflow's tracking URI")
     parser.add_argument("--experiment", help="the experiment's name")
     parser.add_argument("--artifacts", help="where artifacts go, for an SQLite database")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import; the exit code is 1 where the server failed, and 2 where a record was left out."""
     quiet_dependencies()
     given: dict[str, Any] = {"uri": args.uri, "experiment": args.experiment, "artifacts": args.artifacts}
     given = {key: value for key, value in given.items() if value is not None}
-    if args.uri is not None:
-        remember_uri(args.uri)
-    guard_command([])
     try:
         return BAD_INPUT if _import_all(args.folder, given) else 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+    except UserError:
+        raise
     except Exception as error:  # a server or database can fail in many ways
         from rwkv_sweep.tracking.client import reason
 
@@ -77,6 +69,9 @@ def _import_all(folder: Path, given: dict[str, Any]) -> bool:
 
 
 def _import(root: Path, given: dict[str, Any]) -> bool:
+    from filelock import FileLock, Timeout
+
+    from rwkv_sweep.config.schema import TrackingConfig
     from rwkv_sweep.tracking import Tracker, check_tracking, close_imported, import_folder
 
     record = SweepRecord.load(root)

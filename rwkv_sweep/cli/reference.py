@@ -211,11 +211,13 @@ def _valid(key: str, hint: Any) -> str:
     return "`true`, `false`" if hint is bool else ""
 
 
-def main(arguments: list[str]) -> int:
-    """Print the page, or write it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="rwkv-sweep reference", description="Every key and option, as Markdown.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the page goes."""
     parser.add_argument("--write", type=Path, metavar="FILE", help="write it there and do not print it")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the page, or write it."""
     if args.write:
         args.write.write_text(reference(), encoding="utf-8")
     else:

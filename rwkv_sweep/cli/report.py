@@ -12,25 +12,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from rwkv_sweep.errors import BAD_INPUT, UserError
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder of the sweep."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        prog="rwkv-sweep report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    args = parser.parse_args(arguments)
-    try:
-        paths = _write(args.folder)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"error: {error.filename or args.folder} cannot be written: {error.strerror}", file=sys.stderr)
-        return BAD_INPUT
-    print(*paths, sep="\n")
+def run(args: argparse.Namespace) -> int:
+    """Write the report and print the paths of its files."""
+    print(*_write(args.folder), sep="\n")
     return 0
 
 

@@ -20,9 +20,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import SOME_FAILED, UserError
 from rwkv_sweep.utils.console import quiet_dependencies
-from rwkv_sweep.utils.signals import handle_termination
 
 DATABASE = "mlflow"
 SYSTEM_USER = "postgres"
@@ -115,27 +114,23 @@ def _give(folder: Path) -> None:
     os.chown(folder, user.pw_uid, user.pw_gid)
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="rwkv-sweep server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the server keeps its data and listens."""
     parser.add_argument("--folder", type=Path, default=Path("mlruns/server"), help="database and artifacts")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=4)
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C, which is the way to end it."""
     quiet_dependencies()
-    handle_termination()
     try:
         with (
             postgres(args.folder) as uri,
             mlflow_server(uri, args.folder / "artifacts", args.host, args.port, args.workers) as server,
         ):
             print(f"tracking.uri=http://{args.host}:{args.port}  (Ctrl-C ends it)", flush=True)
-            return server.wait()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            return SOME_FAILED if server.wait() else 0
     except KeyboardInterrupt:
         return 0

@@ -1,22 +1,31 @@
-"""Compile the loops for the usual sizes of heads, so that no run waits for it: rwkv-sweep warm"""
+"""Compile the CPU's Numba kernels for the usual sizes of heads, so that no run waits for it.
+
+rwkv-sweep warm
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
-
-import torch
-
-from rwkv_sweep.models.generations import GENERATIONS
-from rwkv_sweep.models.rwkv6 import cpu_forward
-from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.numba import compiling
-from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
 
 HEAD_SIZES = (8, 64)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the loops around int8 products, and the smallest model of each size of heads."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the kernels around int8 products, and the smallest model of each size of heads."""
+    # Imported here, so that --help is quick.
+    import torch
+
+    from rwkv_sweep.models.generations import GENERATIONS
+    from rwkv_sweep.models.rwkv6 import cpu_forward
+    from rwkv_sweep.ops.common.packing import Packed
+    from rwkv_sweep.ops.numba import compiling
+    from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
+
     torch.set_num_threads(2)
     cpu_forward.LITTLE = 0
     for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one

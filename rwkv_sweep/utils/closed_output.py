@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-PIPE_CLOSED = 141
-"""Exit code of a program whose reader is gone: that of a process ended by SIGPIPE."""
-UNWRITTEN = 1
+from rwkv_sweep.errors import PIPE_CLOSED, SOME_FAILED
 
 _failures: dict[str, OSError] = {}
 """Of this process's streams by name, the first error of each."""
@@ -80,4 +78,4 @@ def output_code() -> int:
     if error.errno == errno.EPIPE:
         return PIPE_CLOSED
     print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr, flush=True)
-    return UNWRITTEN
+    return SOME_FAILED

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from rwkv_sweep.errors import SIGNALLED
+
 _TERMINATING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNALS = (signal.SIGINT, *_TERMINATING)
-_BY_SIGNAL = 128
-"""A shell's exit code of a process that a signal ended, less the signal's number."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,7 +28,7 @@ class Terminated(KeyboardInterrupt):
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
-    return _BY_SIGNAL + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
+    return SIGNALLED + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -228,14 +228,14 @@ def test_saved_files(shown: Any, page: Path, tmp_path: Path) -> None:
 
 
 def test_comparison(shown: Any, tmp_path: Path) -> None:
-    from rwkv_sweep.cli.compare import main
+    from rwkv_sweep.cli.verbs import run_verb
 
     for name, factor in (("a", 1.0), ("b", 3.0)):
         sweep = SweepWriter(tmp_path / name)
         for seed, layer in enumerate(LAYERS):
             sweep.run(0.2, 5.0 * factor, seed=seed, layer=layer, tags={"commit": name})
         sweep.baseline()
-    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--html", str(tmp_path / "c.html")]) == 0
+    assert run_verb("compare", [str(tmp_path / "a"), str(tmp_path / "b"), "--html", str(tmp_path / "c.html")]) == 0
     view = shown(tmp_path / "c.html").whole()
     assert view.errors() == []
     assert view.texts("#runs tbody .pill") == ["slower"] * 3

@@ -202,7 +202,8 @@ def test_the_class_in_readme(python: Python, tmp_path: Path) -> None:
 
 
 def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path: Path) -> None:
-    for name in ("rwkv_sweep", "conf"):  # compiled files and all: a copy keeps the times that they go by
+    # Compiled files and all: a copy keeps the times that they go by.
+    for name in ("rwkv_sweep", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("assets"))
     (tmp_path / "rwkv_sweep" / "assets").symlink_to(ROOT / "rwkv_sweep" / "assets")
     (example,) = [each for each in SNIPPETS if each.text.startswith("def rms")]

@@ -81,7 +81,7 @@ def job(reachable: Path) -> list[str]:
 def package(repo_root: Path, reachable: Path) -> Path:
     """A copy that root installed: nobody else can write it, and no loop is compiled in it."""
     folder = reachable / "installed"
-    for name in ("rwkv_sweep", "conf"):
+    for name in ("rwkv_sweep", "hydra_plugins", "conf"):
         shutil.copytree(repo_root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o222)

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rwkv_sweep.cli.compare import main as compare
-from rwkv_sweep.cli.import_records import main as tracking
-from rwkv_sweep.cli.report import main as report
+from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.tracking import MlflowClient
 from tests.damaged_records import CHANGES, SWEEP_CHANGES
 from tests.faults.fuzzing import FIELD, VALUE, damaged, quietly
@@ -66,9 +64,9 @@ class Streams:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def of(self, command: Callable[[list[str]], int], *given: object) -> tuple[int, str, str]:
+    def of(self, verb: str, *given: object) -> tuple[int, str, str]:
         self._capsys.readouterr()
-        code = command([str(each) for each in given])
+        code = run_verb(verb, [str(argument) for argument in given])
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err
         return code, out, err
@@ -96,12 +94,12 @@ def test_report_and_compare(copy: Callable[[], Path], whole: Path, streams: Stre
     content = CHANGES[change](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     before = path.read_bytes()
-    code, out, err = streams.of(report, root)
+    code, out, err = streams.of("report", root)
     assert code == 0 and f"{root}/report.html" in out.splitlines()
     assert err.count("\n") == 1 and err.startswith(f"counted as failed: {path} is damaged: ")
     rows = (root / "summary.csv").read_text().splitlines()
     assert sum(",FINISHED," in row for row in rows) == 3 and sum(",FAILED," in row for row in rows) == 1
-    code, out, err = streams.of(compare, root, whole / "B", "--resamples", 50)
+    code, out, err = streams.of("compare", root, whole / "B", "--resamples", 50)
     assert code == 0 and err.count("\n") == 1 and err.startswith(f"left out of A: {path} is damaged: ")
     assert "only B   1: " in out
     assert path.read_bytes() == before
@@ -114,11 +112,11 @@ def test_import(copy: Callable[[], Path], database: Path, streams: Streams, chan
     content = CHANGES[change](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     given = [root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
-    code, out, err = streams.of(tracking, *given)
+    code, out, err = streams.of("import", *given)
     assert code == 2 and out == f"{root}: 3 imported, 0 completed, 0 there already, 1 left out\n"
     assert err.count("\n") == 1 and f"left out: {path} is damaged: " in err
     assert len(imported(database, experiment)) == 3
-    code, out, _ = streams.of(tracking, *given)
+    code, out, _ = streams.of("import", *given)
     assert code == 2 and out == f"{root}: 0 imported, 0 completed, 3 there already, 1 left out\n"
 
 
@@ -144,7 +142,7 @@ def test_import_of_what_mlflow_may_refuse(copy: Callable[[], Path], database: Pa
     path = root / "1" / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **(REFUSED | TAKEN)[odd]}))
     given = [root, "--uri", f"sqlite:///{database}", "--experiment", experiment]
-    code, out, err = streams.of(tracking, *given)
+    code, out, err = streams.of("import", *given)
     if odd in TAKEN:
         assert (code, err) == (0, "") and out.startswith(f"{root}: 4 imported, ")
         assert len(imported(database, experiment)) == 4
@@ -152,7 +150,7 @@ def test_import_of_what_mlflow_may_refuse(copy: Callable[[], Path], database: Pa
         assert code == 2 and out == f"{root}: 3 imported, 0 completed, 0 there already, 1 left out\n"
         assert err.count("\n") == 1 and f"left out: {root}/1: " in err
         imported(database, experiment)
-    assert streams.of(report, root)[0] == 0
+    assert streams.of("report", root)[0] == 0
 
 
 @pytest.mark.parametrize("change", SWEEP_CHANGES)
@@ -162,8 +160,8 @@ def test_a_damaged_sweep(copy: Callable[[], Path], streams: Streams, change: str
     path = root / "sweep.json"
     content = SWEEP_CHANGES[change](json.loads(path.read_text()))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    for command, parts in ((report, [root]), (tracking, [root])):
-        code, out, err = streams.of(command, *parts)
+    for verb in ("report", "import"):
+        code, out, err = streams.of(verb, root)
         assert (code, out) == (2, "") and err.count("\n") == 1 and err.startswith(f"error: {path} is damaged: ")
 
 
@@ -226,10 +224,10 @@ def test_any_values(
 
 
 def check_reading(root: Path, whole: Path, streams: Streams) -> None:
-    code, _, err = streams.of(report, root)
+    code, _, err = streams.of("report", root)
     assert code == 0 and (root / "report.html").stat().st_size > 0, err
     assert all(line.startswith("counted as failed: ") for line in err.splitlines())
-    code, _, err = streams.of(compare, root, whole / "B", "--resamples", 20)
+    code, _, err = streams.of("compare", root, whole / "B", "--resamples", 20)
     assert code in (0, 2) and (code == 0 or err.splitlines()[-1].startswith("error: ")), err
 
 
@@ -248,6 +246,6 @@ def test_imports_of_any_values(
         record[name] = data.draw(st.one_of(inner, VALUE), name)
     record["id"] = data.draw(st.uuids(), "id").hex
     path.write_text(json.dumps(record))
-    code, out, err = Streams(capsys).of(tracking, root, "--uri", f"sqlite:///{database}", "--experiment", "fuzz")
+    code, out, err = Streams(capsys).of("import", root, "--uri", f"sqlite:///{database}", "--experiment", "fuzz")
     assert code in (0, 2) and out.count("\n") == 1
     assert (code == 2) == ("1 left out" in out) == (err.count("\n") == 1)

@@ -1,11 +1,13 @@
-"""What all verbs share: secrets hidden, and one line and an exit code for each way to end."""
+"""What all verbs share: arguments, secrets hidden, and one line and an exit code for each way to end."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,13 @@ from omegaconf import OmegaConf
 
 from rwkv_sweep import cli
 from rwkv_sweep.cli import report
+from rwkv_sweep.cli.verbs import VERBS, run_verb, unknown_verb
+from rwkv_sweep.errors import BAD_INPUT, UserError
 from rwkv_sweep.utils import closed_output, redaction
 from rwkv_sweep.utils.signals import Terminated
 from tests.made_up_sweeps import SweepWriter
 
+HEAVY = ("torch", "mlflow", "transformers", "datasets", "numba", "scipy", "sklearn", "pandas", "numpy", "matplotlib")
 SECRET = "hunter two"
 RECORD_URI = "postgresql://me:hunter%20two@host/runs"
 
@@ -97,6 +102,9 @@ def test_no_verb_shows_a_secret_of_its_arguments(
         (Terminated(signal.SIGHUP), 129, "interrupted"),
         (PermissionError(errno.EACCES, "Permission denied", "/of/others"), 2, "error: /of/others: Permission denied"),
         (OSError("no number"), 2, "error: no number"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
+        (UserError("layer=99 is not there"), 2, "error: layer=99 is not there"),
+        (UserError("http://me:secret@host/x fails"), 2, "error: http://***@host/x fails"),
     ],
 )
 def test_ways_to_end(
@@ -107,9 +115,69 @@ def test_ways_to_end(
     code: int,
     line: str,
 ) -> None:
-    def fail(arguments: list[str]) -> int:
+    def fail(args: object) -> int:
         raise raised
 
-    monkeypatch.setattr(report, "main", fail)
+    monkeypatch.setattr(report, "run", fail)
     assert ended(monkeypatch, "report", "folder") == code
     assert capsys.readouterr() == ("", f"{line}\n")
+
+
+def test_each_module_is_a_verb_and_has_what_a_verb_needs() -> None:
+    folder = Path(report.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "verbs", "sweep"} == {
+        verb.module for verb in VERBS.values()
+    }
+    for name, verb in VERBS.items():
+        module = importlib.import_module(f"rwkv_sweep.cli.{verb.module}")
+        assert f"rwkv-sweep {name}" in module.__doc__
+
+
+def test_help_loads_nothing_heavy() -> None:
+    look = f"""
+import contextlib, sys
+from rwkv_sweep.cli.verbs import VERBS, run_verb
+for name in VERBS:
+    with contextlib.suppress(SystemExit):
+        run_verb(name, ["--help"])
+    print(name, [heavy for heavy in {HEAVY} if heavy in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [f"{name} []" for name in VERBS]
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--unknown"]])
+def test_arguments_that_are_not_valid_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run_verb("report", arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (BAD_INPUT, "", 1) and err.startswith("error: ")
+
+
+def test_a_flaw_of_the_program_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(args: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(report, "run", run)
+    with pytest.raises(ZeroDivisionError):
+        run_verb("report", ["folder"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("reprot", "did you mean report?"),
+        ("Report", "did you mean report?"),
+        ("references", "did you mean reference?"),
+        ("import_records", "did you mean import?"),
+        ("layer", "commands are report, compare, cache, import, server, reference, warm"),
+    ],
+)
+def test_a_word_that_is_no_command_gets_a_hint(argument: str, hint: str) -> None:
+    message = unknown_verb(argument)
+    assert message is not None and message.startswith(f"{argument} is neither a command nor key=value: {hint}")
+
+
+@pytest.mark.parametrize("argument", ["", "-m", "--help", "layer=5", "+experiment=paper", "~store", "a/b", *VERBS])
+def test_what_may_be_a_command_or_hydras_is_left_alone(argument: str) -> None:
+    assert unknown_verb(argument) is None

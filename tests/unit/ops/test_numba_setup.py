@@ -7,9 +7,9 @@ import sys
 
 COMPILE_AND_TELL = """
 import gc
-from rwkv_sweep.cli.warm import main
+from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.ops.numba.compiling import Loop
-main([])
+run_verb("warm", [])
 for loop in [each for each in gc.get_objects() if isinstance(each, Loop)]:
     print(loop.together.__name__, len(loop.together.signatures), len(loop.alone.signatures))
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwkv_sweep.cli.compare import main
+from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import Result, write_latency, write_pairs
 from rwkv_sweep.report.comparison.differences import Comparison, compare_runs, conclusion, verdicts
@@ -142,7 +142,7 @@ def test_nothing_in_common(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write(tmp_path / "a", commit="old"), write(tmp_path / "b", factor=2, commit="new")
-    assert main([str(a.root), str(b.root), "--resamples", "200"]) == 0
+    assert run_verb("compare", [str(a.root), str(b.root), "--resamples", "200"]) == 0
     told = capsys.readouterr().out
     assert "changed  ran on commit: old -> new" in told
     assert told.count("slower") == 5, "each run, and the sentence"
@@ -164,7 +164,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str) -> None:
     places = {"a": str(write(tmp_path / "a").root), "empty": str(tmp_path / "empty")}
     (tmp_path / "empty").mkdir()
-    assert main([each.format(**places) for each in given]) == 2
+    assert run_verb("compare", [each.format(**places) for each in given]) == 2
     assert capsys.readouterr().err == message.format(**places)
 
 
@@ -172,5 +172,5 @@ def test_a_damaged_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     sweep = write(tmp_path / "a")
     assert Result.load(sweep.root / "0").status == "FINISHED"
     (sweep.root / "0" / "pairs.csv").write_text("split,row,label,score\nall,0,one,2\n", encoding="utf-8")
-    assert main([str(sweep.root), str(sweep.root)]) == 2
+    assert run_verb("compare", [str(sweep.root), str(sweep.root)]) == 2
     assert "0/pairs.csv is damaged" in capsys.readouterr().err

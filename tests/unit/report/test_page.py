@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from rwkv_sweep.cli.report import main
+from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.records.results import LATENCY_FILE, PAGE_FILE, PAIRS_FILE, Result
 from rwkv_sweep.report.common.disagreement import largest_disagreements
 from rwkv_sweep.report.common.labels import varied_keys
@@ -149,7 +149,7 @@ def test_varied_keys_leave_out_what_follows_from_others() -> None:
 
 
 def test_command_writes_again(sweep: SweepWriter, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(sweep.root)]) == 0
+    assert run_verb("report", [str(sweep.root)]) == 0
     first = [Path(line).relative_to(sweep.root).as_posix() for line in capsys.readouterr().out.splitlines()]
     figures = [
         f"report/{name}.{kind}" for name in ("spearman_by_layer", "quality_against_speed") for kind in ("svg", "png")
@@ -157,10 +157,10 @@ def test_command_writes_again(sweep: SweepWriter, capsys: pytest.CaptureFixture[
     assert first == [PAGE_FILE, "summary.csv", "summary.md", *figures]
     assert all((sweep.root / path).stat().st_size for path in first)
     sweep.run(0.4, 4.0, layer="5")
-    assert main([str(sweep.root)]) == 0
+    assert run_verb("report", [str(sweep.root)]) == 0
     assert len(data_of(sweep.root / PAGE_FILE)["runs"]) == 4
 
 
 def test_command_on_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
+    assert run_verb("report", [str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} is not the folder of a sweep: it holds no sweep.json\n"
