@@ -101,7 +101,7 @@ C0, C1, C2, C3, C4, C5 = (
 
 @inlined
 def exp32(x: Any) -> Any:
-    """e^x in fp32 to 2e-7, between e^-87 and e^88; NaN for NaN."""
+    """exp(x) in fp32 to 2e-7, between e^-87 and e^88; NaN for NaN."""
     x = LARGEST if x > LARGEST else x
     x = SMALLEST if x < SMALLEST else x
     power = np.int32(np.int32(x * LOG2_E + ROUND_UP) - np.int32(127))
@@ -113,4 +113,5 @@ def exp32(x: Any) -> Any:
 
 @inlined
 def sigmoid32(x: Any) -> Any:
+    """sigmoid(x) = 1 / (1 + exp(-x)), fp32."""
     return ONE / (ONE + exp32(-x))

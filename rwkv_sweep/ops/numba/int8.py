@@ -103,8 +103,11 @@ def _converted_to_half(context: Any, x: Any) -> Any:
 
 @numba.njit(error_model="numpy")
 def _rounded_to_half(x: Any) -> Any:
-    """For processors without such instructions (x86 before F16C, many virtual ones): LLVM would call a function that
-    is nowhere to be found, which ends the process."""
+    """The fp16 number nearest to x, as fp32, by integer operations on its bits; = `torch.Tensor.half` in every value.
+
+    For processors without such instructions (x86 before F16C, many virtual ones): LLVM would call a function that is
+    nowhere to be found, which ends the process.
+    """
     size: Any = _size_bits(x)  # type: ignore[call-arg]
     if size >= INFINITY:
         return x
@@ -119,16 +122,24 @@ def _rounded_to_half(x: Any) -> Any:
 
 @inlined
 def _read(x_TK: Any, t: Any, k: Any, half: Any) -> Any:
+    """x_TK[t, k], fp32; rounded to fp16 where `half`."""
     return _through_half(x_TK[t, k]) if half else x_TK[t, k]
 
 
 @inlined
 def _size(x_TK: Any, t: Any, k: Any, half: Any) -> Any:
+    """The bits of |x_TK[t, k]| as `_size_bits` gives them, int32."""
     return _size_bits(_read(x_TK, t, k, half))  # type: ignore[call-arg]
 
 
 @exactly(cost=BOUND_BY_MEMORY)
 def _quantize(x_TK: Any, threshold: Any, half: Any, q_TK: Any, amax_T: Any, outlier_K: Any) -> None:
+    """q_TK * amax_T / 127 = x_TK, as `ops.rowwise.quantize_rows_reference` and as LLM.int8 (arXiv 2208.07339) have it.
+
+    Reads x_TK, fp32, rounded to fp16 where `half`. Writes q_TK (int8), 0 where the size of an entry reaches
+    `threshold`; amax_T (fp32), the largest of the other sizes, NaN where there is one; and 1 into outlier_K (uint8,
+    zeros before) for each column with such an entry.
+    """
     tokens, width = x_TK.shape
     bound: Any = _size_bits(np.float32(threshold))  # type: ignore[call-arg]
     for t in numba.prange(tokens):
@@ -160,6 +171,7 @@ def _quantize(x_TK: Any, threshold: Any, half: Any, q_TK: Any, amax_T: Any, outl
 
 @exactly(cost=BOUND_BY_MEMORY)
 def _dequantize(product_TN: Any, scale_T: Any, scale_N: Any, factor: Any, out_TN: Any) -> None:
+    """out_TN = product_TN * (scale_T * scale_N) * factor; product_TN is int32, all others fp32."""
     tokens, width = out_TN.shape
     for t in numba.prange(tokens):
         row = scale_T[t] * np.float32(factor)

@@ -21,6 +21,7 @@ def segment_mean(h_TD: Tensor, cu_seqlens_B1: Tensor) -> Tensor:
 
 @compiled
 def _segment_mean(h_TD: Any, cu_seqlens_B1: Any, mean_BD: Any) -> None:
+    """mean_BD[b] = mean of h_TD[cu_seqlens_B1[b] : cu_seqlens_B1[b + 1]]; fp32, cu_seqlens_B1 int64."""
     sentences, width = mean_BD.shape
     for b in numba.prange(sentences):
         start, end = cu_seqlens_B1[b], cu_seqlens_B1[b + 1]

@@ -30,6 +30,10 @@ def relu_square_(k_TF: Tensor) -> Tensor:
 
 @compiled
 def _five_mixes(moved_5TD: Any, fixed_5D: Any, x_TD: Any, first_T: Any) -> None:
+    """moved_5TD = x_TD + (x_TD of the token before - x_TD) * (fixed_5D + moved_5TD), fp32, in place.
+
+    Before a token that first_T (int8) marks stand zeros. As the time mix of `models.rwkv6.blocks`.
+    """
     tokens, width = x_TD.shape
     for t in numba.prange(tokens):
         kept = ZERO if first_T[t] == 1 else ONE
@@ -42,6 +46,7 @@ def _five_mixes(moved_5TD: Any, fixed_5D: Any, x_TD: Any, first_T: Any) -> None:
 
 @compiled
 def _relu_square(k_N: Any) -> None:
+    """k_N = max(k_N, 0) ** 2, fp32, in place."""
     for piece in numba.prange((len(k_N) + PIECE - 1) // PIECE):
         # Cut out, since Numba allows indices from the end and cannot see that none of these is one.
         part_N = k_N[piece * PIECE : piece * PIECE + PIECE]

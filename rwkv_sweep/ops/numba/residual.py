@@ -87,6 +87,7 @@ def add(h_TD: Tensor, value_TD: Tensor, gate_TD: Tensor) -> Tensor:
 
 @inlined
 def _add_row(h_TD: Any, value_TD: Any, gate_TD: Any, t: Any, adding: Any, out_D: Any) -> None:
+    """out_D = h_TD[t] + sigmoid(gate_TD[t]) * value_TD[t], without gate or h_TD[t] alone by `adding`; fp32."""
     if adding == GATED:
         for d in range(len(out_D)):
             out_D[d] = h_TD[t, d] + value_TD[t, d] * sigmoid32(gate_TD[t, d])
@@ -100,6 +101,7 @@ def _add_row(h_TD: Any, value_TD: Any, gate_TD: Any, t: Any, adding: Any, out_D:
 
 @inlined
 def _norm_row(h_D: Any, weight_D: Any, bias_D: Any, eps: Any, out_RD: Any, row: Any) -> None:
+    """out_RD[row] = layer norm of h_D = (h_D - mean) / sqrt(variance + eps) * weight_D + bias_D, fp32."""
     width = np.float32(len(h_D))
     total = np.float32(0)
     for d in range(len(h_D)):
@@ -128,6 +130,12 @@ def _add_norm_mix(
     x_TD: Any,
     mixed_MTD: Any,
 ) -> None:
+    """out_TD = h_TD + sigmoid(gate_TD) * value_TD, x_TD = its layer norm (weight_D, bias_D), and mixes of that norm:
+    mixed_MTD[m] = x_TD + (x_TD of the token before - x_TD) * mix_MD[m], as `models.rwkv6.blocks` computes them.
+
+    All fp32 but first_T (int8), which marks the first token of each sentence: before it stand zeros. out_TD is not
+    written where `adding` is `PLAIN`, x_TD not where it is empty.
+    """
     # Rows are indexed, not cut out: a view counts references, and threads that count the same ones wait for each other.
     tokens, width = h_TD.shape
     for span in numba.prange((tokens + SPAN_TOKENS - 1) // SPAN_TOKENS):
@@ -158,6 +166,7 @@ def _add_norm_mix(
 
 @compiled
 def _add(h_TD: Any, value_TD: Any, gate_TD: Any, out_TD: Any) -> None:
+    """out_TD = h_TD + sigmoid(gate_TD) * value_TD, fp32."""
     tokens, width = h_TD.shape
     for t in numba.prange(tokens):
         for d in range(width):

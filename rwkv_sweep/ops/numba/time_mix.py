@@ -80,6 +80,13 @@ def _scan(channels: int) -> Loop:
         y_TD: Any,
         state_BHKV: Any,
     ) -> None:
+        """y_TD = silu(gate_TD) * (norm(WKV(r_TD, k_TD, v_TD, w)) * weight_D + bias_D), as `ops.wkv6.wkv6_reference` has
+        WKV.
+
+        w = exp(-exp(decay_TD + decay_D)), or exp(-exp(decay_D)) where decay_TD is empty; u_D is the bonus of the
+        current token. All fp32 but cu_seqlens_B1 (int64). state_BHKV gets the states after each sentence's last token,
+        unless it is empty.
+        """
         width = np.uint64(len(u_D))
         groups = np.int64((width + together - np.uint64(1)) // together)
         for job in numba.prange((len(cu_seqlens_B1) - 1) * groups):
@@ -126,7 +133,7 @@ def _scan(channels: int) -> Loop:
 
 @inlined
 def _normalize(y_L: Any, start: Any, size: Any, eps: Any) -> None:
-    """Mean 0 and variance 1 over one head."""
+    """y_L[start : start + size] = (y_L - mean) / sqrt(variance + eps) over one head, fp32, in place."""
     total = ZERO
     for j in range(size):
         total += y_L[start + j]

@@ -101,7 +101,13 @@ def _scan(channels: int) -> Loop:
         y_TD: Any,
         state_BHKV: Any,
     ) -> None:
-        """Arguments as in `time_mix7`; first_TD and share_TD are empty in block 0, state_BHKV where not wanted."""
+        """y_TD and state_BHKV as `ops.wkv7.naive` gives them, with what is before and behind the operator in a time
+        mix.
+
+        r_TD, k_TD, v_TD, decay_TD, rate_TD, gate_TD, first_TD, share_TD and vectors_6D as in `time_mix7`; first_TD and
+        share_TD are empty in block 0, state_BHKV where not asked for. norm_2D: weight and bias of the head norm. All
+        fp32 but cu_seqlens_B1 (int64).
+        """
         width = np.uint64(r_TD.shape[1])
         groups = np.int64((width + together - np.uint64(1)) // together)
         residual = len(share_TD) > 0
@@ -165,7 +171,7 @@ def _scan(channels: int) -> Loop:
 
 @inlined
 def _removal_keys(k_TD: Any, vectors_6D: Any, t: Any, first: Any, heads: Any, size: Any, removal_L: Any) -> None:
-    """k * k_k of a token, with length 1 in each head."""
+    """removal_L = k_TD[t] * k_k, k_k being vectors_6D[3], divided by its length in each head; fp32."""
     for head in range(heads):
         here = head * size
         squares = ZERO

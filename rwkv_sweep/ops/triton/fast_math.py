@@ -14,7 +14,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def exp(x):
-    """exp(x) in fp32 to 2 units in the last place; 0 where it is below 1e-38."""
+    """exp(x) = 2 ** (x * log2(e)), fp32, to 2 units in the last place; 0 where it is below 1e-38."""
     return tl.inline_asm_elementwise(
         "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x * LOG2_E], dtype=tl.float32, is_pure=True, pack=1
     )
@@ -22,7 +22,7 @@ def exp(x):
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)) in fp32 to about 2 units in the last place."""
+    """sigmoid(x) = 1 / (1 + exp(-x)), fp32, to about 2 units in the last place."""
     return tl.inline_asm_elementwise(
         "rcp.approx.ftz.f32 $0, $1;", "=f,f", [1.0 + exp(-x)], dtype=tl.float32, is_pure=True, pack=1
     )

@@ -61,6 +61,11 @@ def product_kernel(
     depth: tl.constexpr,
     group: tl.constexpr,
 ):
+    """out = (q @ weight.T) * row_scale * column_scale, as `ops.rowwise.product_reference`.
+
+    q [T, K] and weight [N, K] are int8, row_scale [T] and column_scale [N] fp32, out [T, N] of any float dtype; sums
+    are 32-bit integers. One program makes one tile of out, `rows` x `columns`, over slices of `depth` inputs.
+    """
     # Tiles in groups of rows, so that neighbours in time share weights and inputs in the L2 cache.
     tile = tl.program_id(0)
     tiles_down, tiles_across = tl.cdiv(tokens, rows), tl.cdiv(outputs, columns)

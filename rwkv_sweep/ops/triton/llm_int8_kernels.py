@@ -63,7 +63,11 @@ def rows_kernel(
 
 @triton.jit
 def index_kernel(flags_ptr, index_ptr, count_ptr, width: tl.constexpr, block: tl.constexpr):
-    """The flagged columns of a group in order, and their number. One program a group."""
+    """index = the flagged columns of a group in order, and count = their number.
+
+    flags [G, K], index [G, K] and count [G] are int32; places of index from count on stay unwritten. One program a
+    group.
+    """
     group = tl.program_id(0)
     cols = tl.arange(0, block)
     flags = tl.load(flags_ptr + group * width + cols, mask=cols < width, other=0)
@@ -93,8 +97,12 @@ def gather_kernel(
     rows: tl.constexpr,
     step: tl.constexpr,
 ):
-    """Of the columns O: x - q * amax / 127 as left [G, T, C] and weight * amax / 127 as gathered [G, N, C], both fp16,
-    zeros up to the next multiple of `step`. One program for `rows` rows of one of the two and `step` columns."""
+    """left = (x - q * amax / 127)[:, O] and gathered = (weight * column_amax / 127)[:, O] of the columns O.
+
+    x [G, T, K] of any float dtype, q [G, T, K] and weight [G, N, K] int8, amax [G, T] and column_amax [G, N] fp32; O
+    are the first count [G] entries of index [G, K], int32. left [G, T, C] and gathered [G, N, C] are fp16, zeros up to
+    the next multiple of `step`. One program for `rows` rows of one of the two and `step` columns.
+    """
     group = tl.program_id(2).to(tl.int64)
     count = tl.load(count_ptr + group)
     place = tl.program_id(1) * step + tl.arange(0, step)
@@ -142,8 +150,12 @@ def many_rows_kernel(
     step: tl.constexpr,
     band: tl.constexpr,
 ):
-    """See the module; one program a tile of out [G, T, N]. Tiles go in bands of rows, so that neighbours in time share
-    weights and inputs in the L2 cache."""
+    """out = (q @ weight.T) * amax / 127 * column_amax / 127 + left @ gathered.T, the sum of `ops.triton.llm_int8`.
+
+    q [G, T, K] and weight [G, N, K] int8, amax [G, T] and column_amax [G, N] fp32, left [G, T, C] and gathered [G, N,
+    C] fp16, of which the first count [G] places are read (int32); out [G, T, N] of any float dtype. One program a tile
+    of out. Tiles go in bands of rows, so that neighbours in time share weights and inputs in the L2 cache.
+    """
     group = tl.program_id(1).to(tl.int64)
     tile = tl.program_id(0)
     tiles_down, tiles_across = tl.cdiv(tokens, rows), tl.cdiv(outputs, columns)
@@ -196,7 +208,12 @@ def few_rows_kernel(
     slices: tl.constexpr,
     block: tl.constexpr,
 ):
-    """As `many_rows_kernel` where one tile has all rows of a group, and finds the columns O of a slice by itself."""
+    """As `many_rows_kernel` where one tile has all rows of a group, and finds the columns O of a slice by itself.
+
+    x [G, T, K] of any float dtype, q [G, T, K] and weight [G, N, K] int8, amax [G, T] and column_amax [G, N] fp32;
+    flags [G, T, slices] (int8) of `rows_kernel`; out [G, T, N] of any float dtype. One program for `columns` outputs of
+    a group.
+    """
     group = tl.program_id(1).to(tl.int64)
     row = tl.arange(0, rows)
     column = tl.program_id(0) * columns + tl.arange(0, columns)

@@ -87,7 +87,7 @@ def launch(
 
 @triton.jit
 def _low(index, low_ptr, dtype: tl.constexpr, rows, there, rank, block_r: tl.constexpr):
-    """tanh of the low-rank numbers of one mix, [T, R]."""
+    """tanh(low) of one mix as a tile [C, R], in `dtype`; low [T, 5 * R] of any float dtype."""
     ranks = tl.arange(0, block_r)
     at = rows[:, None] * (5 * rank) + index * rank + ranks[None, :]
     low = tl.load(low_ptr + at, mask=there[:, None] & (ranks < rank)[None, :], other=0.0).to(tl.float32)
@@ -96,7 +96,7 @@ def _low(index, low_ptr, dtype: tl.constexpr, rows, there, rank, block_r: tl.con
 
 @triton.jit
 def _high(index, high_ptr, cols, width, rank, block_r: tl.constexpr):
-    """One mix's low-rank matrix, [R, D]."""
+    """high[index] of high [5, R, D] as a tile of `cols`, in its own dtype: one mix's low-rank matrix."""
     ranks = tl.arange(0, block_r)
     at = (index * rank + ranks)[:, None] * width + cols[None, :]
     return tl.load(high_ptr + at, mask=(ranks < rank)[:, None] & (cols < width)[None, :], other=0.0)
@@ -104,6 +104,7 @@ def _high(index, high_ptr, cols, width, rank, block_r: tl.constexpr):
 
 @triton.jit
 def _store(index, x, delta, fixed, low, high, out_ptr, tokens, rows, cols, width, mask, precision: tl.constexpr):
+    """out[index] = x + delta * (fixed + low @ high) for a tile [C, D] of tokens, in the dtype of out [5, T, D]."""
     mixed = x + delta * (fixed + tl.dot(low, high, input_precision=precision))
     at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
     tl.store(out_ptr + at, mixed.to(out_ptr.dtype.element_ty), mask=mask)
@@ -111,6 +112,10 @@ def _store(index, x, delta, fixed, low, high, out_ptr, tokens, rows, cols, width
 
 @triton.jit
 def _store_row(index, mixed, bound, rows_ptr, scale_ptr, tokens, rows, cols, width, mask, largest: tl.constexpr):
+    """Write a tile of `mixed` [C, D] as fp8 rows [4, T, D] at `index`, with the fp32 scale [4, T] that its bound gives.
+
+    rows = mixed * largest / bound and scale = bound / largest, where no entry of a row exceeds its bound [C].
+    """
     at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
     factor = tl.where(bound == 0.0, 0.0, largest / bound)
     tl.store(rows_ptr + at, (mixed * factor[:, None]).to(rows_ptr.dtype.element_ty), mask=mask)
@@ -149,6 +154,16 @@ def mixes_kernel(
     quantized: tl.constexpr,
     largest: tl.constexpr,
 ):
+    """out = x + (x of the token before - x) * (fixed + tanh(low) @ high), five times, as `models.rwkv6.blocks` mixes.
+
+    x = (h - mean) * rstd * weight + bias is the norm of the stream h [T, D]; mean and rstd [T], weight, bias and fixed0
+    to fixed4 [D] are fp32. first [T] (int8) is 1 where a sentence starts, whose token before counts as zeros. low [T, 5
+    * R] and high [5, R, D] have the dtype of the matrix products, and out [5, T, D] too.
+
+    Where `quantized`, out [T, D] gets the first mix alone; the others become rows [4, T, D] (fp8) with scale [4, T]
+    (fp32), from amax [T], the largest size in each row of x, and bounds [4], fp32 (see `mixes_fp8`). One program for
+    `block_d` channels of `tiles` times `block_t` tokens.
+    """
     cols = tl.program_id(0) * block_d + tl.arange(0, block_d)
     dtype: tl.constexpr = high_ptr.dtype.element_ty
     high0 = _high(0, high_ptr, cols, width, rank, block_r)

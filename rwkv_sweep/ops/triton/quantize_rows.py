@@ -51,6 +51,10 @@ def rows_kernel(
     square: tl.constexpr,
     rounding: tl.constexpr,
 ):
+    """q * scale = x, or relu(x) ** 2 where `square`, bit for bit as `ops.rowwise.quantize_rows_reference`.
+
+    x [T, K] of any float dtype, q [T, K] int8 or fp8, scale [T] fp32. One program a row.
+    """
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, block)
     mask = cols < width
@@ -65,7 +69,8 @@ def rows_kernel(
 
 @triton.jit
 def quantized_row(x, largest: tl.constexpr, integers: tl.constexpr, rounding: tl.constexpr):
-    """A row in registers, as numbers that fit the 8-bit dtype, and its scale."""
+    """A row [K] in registers, fp32, as numbers that fit the 8-bit dtype, and its scale: q = x * largest / amax rounded
+    to integers or clamped, scale = amax / largest."""
     amax = tl.max(tl.abs(x), 0)
     # NaN must not pass as a number: max drops it, a sum does not.
     amax = tl.where(tl.sum(x * 0.0, 0) == 0.0, amax, float("nan"))

@@ -126,6 +126,8 @@ def spans_of(packed: Packed) -> Tensor | None:
 
 @triton.jit
 def _stream(h_ptr, value_ptr, gate_ptr, row, cols, mask, scale, width, added, gated):
+    """h + sigmoid(gate) * value * scale for one row [D] of h, value and gate [T, D], in fp32; without gate, or without
+    value too, as the flags say."""
     at = tl.cast(row, tl.int64) * width + cols
     h = tl.load(h_ptr + at, mask=mask, other=0.0)
     if added:
@@ -138,6 +140,7 @@ def _stream(h_ptr, value_ptr, gate_ptr, row, cols, mask, scale, width, added, ga
 
 @triton.jit
 def _normed(h, weight, bias, mask, width, eps):
+    """Layer norm (h - mean) * rstd * weight + bias of a row [D], fp32, with mean and rstd."""
     mean = tl.sum(h, 0) / width
     centred = tl.where(mask, h - mean, 0.0)
     rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 0) / width + eps)
@@ -178,6 +181,17 @@ def residual_kernel(
     integers: tl.constexpr,
     rounding: tl.constexpr,
 ):
+    """out = h + sigmoid(gate) * value * scale, its layer norm, and `count` token-shift interpolations of that norm.
+
+    With n the norm of out: x[m] = n + (n of the token before - n) * mix[m], as `models.rwkv6.blocks` computes it. h and
+    out [T, D] are fp32, value and gate [T, D] of any float dtype, weight, bias and mix0, mix1, ... [D] fp32. first [T]
+    (int8) is 1 where a sentence starts, whose token before counts as zeros. x [count, T, D] has its own dtype; 8-bit
+    rows come with row_scale [count, T], fp32 (see `quantized_row`). mean, rstd and, where `measured`, amax (the largest
+    size in a row of n) are [T], fp32.
+
+    One program a token; with `table`, one for each of spans [N, 2] (int32: first row, end), which lies in one sentence,
+    and where `summed`, sums [N, D] (fp32) of out over each.
+    """
     program = tl.program_id(0)
     if table:
         start = tl.load(spans_ptr + 2 * program)

@@ -41,6 +41,11 @@ def segment_mean(rows_ND: Tensor, cu_seqlens_B1: Tensor, tokens_B1: Tensor | Non
 def segment_mean_kernel(
     h_ptr, offsets_ptr, tokens_ptr, out_ptr, width: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr
 ):
+    """out[b] = sum of the rows offsets[b] to offsets[b + 1] of h / (tokens[b + 1] - tokens[b]).
+
+    h [N, D] and out [B, D] are fp32, offsets and tokens [B + 1] int64 (cu_seqlens). One program for `columns` channels
+    of a sentence.
+    """
     sentence = tl.program_id(1).to(tl.int64)
     start = tl.load(offsets_ptr + sentence)
     end = tl.load(offsets_ptr + sentence + 1)

@@ -24,6 +24,7 @@ def relu_square(k_TF: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
 
 @triton.jit
 def square_kernel(k_ptr, out_ptr, count, factor, block: tl.constexpr):
+    """out = (relu(k) * factor) ** 2 over the numbers of k [T, F], from any float dtype to that of out [T, F]."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     k = tl.load(k_ptr + at, mask=at < count, other=0.0).to(tl.float32)
     k = tl.maximum(k, 0.0) * factor

@@ -113,6 +113,15 @@ def pairs_kernel(
     chunk: tl.constexpr,
     precision: tl.constexpr,
 ):
+    """silu(gate) * group_norm(wkv6(r, k, v, w)) with log w = -exp(decay + tanh(low) @ high), as `wkv6_reference` has
+    it.
+
+    r, k, v and gate [T, D] of any float dtype; low [T, R] before the tanh and high [R, D] in the dtype of the matrix
+    products; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype. Products use fp32 or TF32
+    (`precision`). spans [N, 2] (int32: first row, end) cut the sentences into runs of at most `chunk` tokens, earlier
+    [N] (int32) counts those before each in its sentence. One program for one head of one span: y = scores @ v over the
+    span itself and every earlier one, whose decays are multiplied up on the way back.
+    """
     span = tl.program_id(1)
     head = tl.program_id(0)
     channel = tl.arange(0, block_k)
@@ -157,8 +166,8 @@ def pairs_kernel(
         scores = tl.dot(r, tl.trans(k), input_precision=precision)
         y += tl.dot(scores, v_raw.to(tl.float32), input_precision=precision)
         r *= exp(last)[None, :]
-    found = norm_and_gate(y, gate_raw.to(tl.float32), weight, bias, inside, eps, channels)
-    tl.store(out_ptr + rows[:, None] * width + cols[None, :], found.to(out_ptr.dtype.element_ty), mask=mask)
+    out = norm_and_gate(y, gate_raw.to(tl.float32), weight, bias, inside, eps, channels)
+    tl.store(out_ptr + rows[:, None] * width + cols[None, :], out.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -186,6 +195,13 @@ def state_kernel(
     precision: tl.constexpr,
     states: tl.constexpr,
 ):
+    """As `pairs_kernel`, with the state carried from chunk to chunk: y = r * exp(before) @ state + scores @ v.
+
+    r, k, v and gate [T, D] of any float dtype; low [T, R] before the tanh and high [R, D] in the dtype of the matrix
+    products; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype. Products use fp32 or TF32
+    (`precision`). offsets [B + 1] (int64) are the cu_seqlens of the sentences; state [B, H, K, V] (fp32) is written
+    where `states`. One program for one head of one sentence.
+    """
     sentence = tl.program_id(1)
     head = tl.program_id(0)
     channel = tl.arange(0, block_k)
@@ -221,8 +237,8 @@ def state_kernel(
             last = tl.sum(log_w, 0)
             kept = tl.dot(tl.trans(k * exp(last[None, :] - total)), v, input_precision=precision)
             state = exp(last)[:, None] * state + kept
-        found = norm_and_gate(y, gate.to(tl.float32), weight, bias, inside, eps, channels)
-        tl.store(out_ptr + rows[:, None] * width + cols[None, :], found.to(out_ptr.dtype.element_ty), mask=mask)
+        out = norm_and_gate(y, gate.to(tl.float32), weight, bias, inside, eps, channels)
+        tl.store(out_ptr + rows[:, None] * width + cols[None, :], out.to(out_ptr.dtype.element_ty), mask=mask)
     if states:
         row = (sentence * (width // channels) + head).to(tl.int64) * channels * channels
         place = row + channel[:, None] * channels + channel[None, :]

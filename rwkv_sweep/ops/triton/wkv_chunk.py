@@ -18,13 +18,16 @@ no more than exp(-72), whose inverse is far inside fp32, and running sums of str
 
 @triton.jit
 def load_rows(ptr, rows, cols, mask, width):
-    """[C, K] of a packed [T, D], in its own dtype: loaded early and made fp32 late, it takes half the registers."""
+    """Rows of ptr [T, D] as a tile [C, K], in its own dtype: tile = x[rows][:, cols], zeros outside `mask`.
+
+    Loaded early and made fp32 late, it takes half the registers.
+    """
     return tl.load(ptr + rows[:, None] * width + cols[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
 def load_low(low_ptr, rows, there, rank: tl.constexpr, block_r: tl.constexpr):
-    """[C, R] of the low-rank numbers behind the decays."""
+    """low [T, R] as a tile [C, R] of its rows, in its own dtype (for the decays); zeros outside."""
     ranks = tl.arange(0, block_r)
     low_mask = there[:, None] & (ranks < rank)[None, :]
     return tl.load(low_ptr + rows[:, None] * rank + ranks[None, :], mask=low_mask, other=0.0)
@@ -32,7 +35,7 @@ def load_low(low_ptr, rows, there, rank: tl.constexpr, block_r: tl.constexpr):
 
 @triton.jit
 def log_decays(low, high, decay, mask, precision: tl.constexpr):
-    """-exp(decay + tanh(low) @ high), [C, K], not below `STRONGEST`."""
+    """-exp(decay + tanh(low) @ high), [C, K], fp32, not below `STRONGEST`."""
     low = low.to(tl.float32)
     moved = decay[None, :] + tl.dot(tanh(low, high.dtype), high, input_precision=precision)
     return tl.maximum(tl.where(mask, -exp(moved), 0.0), STRONGEST)
@@ -41,7 +44,7 @@ def log_decays(low, high, decay, mask, precision: tl.constexpr):
 @triton.jit
 def chunk_scores(r, k, u, log_w, total, steps, chunk: tl.constexpr, precision: tl.constexpr):
     """What each token t takes from each earlier one i of its chunk, sum over channels of r_t k_i
-    exp(before_t - total_i), and from itself, sum over channels of r_t u k_t: [C, C].
+    exp(before_t - total_i), and from itself, sum over channels of r_t u k_t: [C, C] in fp32.
 
     `total` is the running sum of log_w, `before` the same without the token's own. The exponent is split in two about a
     point between the tokens: for tokens in different halves of the chunk about its middle, where neither part is above
@@ -67,7 +70,7 @@ def chunk_scores(r, k, u, log_w, total, steps, chunk: tl.constexpr, precision: t
 
 @triton.jit
 def norm_and_gate(y, gate, weight, bias, inside, eps, channels: tl.constexpr):
-    """silu(gate) * norm(y) over the channels of the head, [C, K]."""
+    """silu(gate) * norm(y) over the channels of the head, [C, K], fp32."""
     mean = tl.sum(y, 1) / channels
     centred = tl.where(inside[None, :], y - mean[:, None], 0.0)
     rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / channels + eps)
