@@ -68,7 +68,7 @@ test-browser: setup ## Run the tests of the report and of MLflow's UI in a headl
 	@$(PIP_INSTALL) selenium==4.51.0
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
-bench: setup ## Measure one forward on the CPU beside its floor and its peers
+bench: setup ## Measure one forward on the CPU beside its lower bound and other programs
 	$(BIN)/python -m benchmarks.forward_cpu $(ARGS)
 	$(BIN)/python -m benchmarks.forward_cpu --random 512 12
 
@@ -119,7 +119,7 @@ lint: setup ## Check style, format and types
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy
 
-format: setup ## Mend style and format
+format: setup ## Fix style and format
 	$(BIN)/ruff check -q --fix-only .
 	$(BIN)/ruff format .
 
@@ -138,7 +138,7 @@ ui: setup ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 server: setup ## Serve runs to a team from PostgreSQL on HOST=127.0.0.1, PORT=5000 (docs/distributed.md)
 	@$(BIN)/rwkv-sweep server --host $(HOST) --port $(PORT)
 
-docs: setup $(DOCS_STAMP) ## Build the documentation into site/, with no warning let pass
+docs: setup $(DOCS_STAMP) ## Build the documentation into site/; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html"
 
