@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rwkv_sweep.cli.verbs import VERBS
 from rwkv_sweep.version import __version__
 from tests.unit.test_layout import ORDER
 
@@ -81,6 +82,12 @@ def test_files_that_the_text_names_exist(repo_root: Path, name: str) -> None:
     paths |= set(re.findall(r"`([\w./]+/\w+\.py)`", text))
     bases = (repo_root, repo_root / "rwkv_sweep")
     assert [path for path in sorted(paths) if not any((base / path).exists() for base in bases)] == []
+
+
+def test_readme_names_every_command(repo_root: Path) -> None:
+    text = (repo_root / "README.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"Its other commands are ([^;]+);", text)
+    assert re.findall(r"`(\w+)`", sentence) == list(VERBS)
 
 
 def test_design_lists_the_packages_in_the_order_of_their_imports(repo_root: Path) -> None:
