@@ -15,7 +15,7 @@ from rwkv_sweep.errors import UserError
 EMBEDDING = -1
 """Index used inside the program for the embedding; `final` is the number of blocks."""
 
-_RANGE = re.compile(r"(first|last)([1-9]\d*)")
+_END = re.compile(r"(first|last)([1-9]\d*)")
 
 
 def resolve_layers(spec: object, num_blocks: int) -> tuple[int, ...]:
@@ -34,14 +34,23 @@ def resolve_layers(spec: object, num_blocks: int) -> tuple[int, ...]:
     """
     spec = _plain(spec)
     parts: Sequence[object] = spec if isinstance(spec, (list, tuple, range)) else [spec]
-    found = [index for part in parts for index in _resolve_one(part, num_blocks)]
-    if not found:
+    indices = [index for part in parts for index in _resolve_one(part, num_blocks)]
+    if not indices:
         raise UserError(f"layer={_shown(spec)} is an empty list: {_valid(num_blocks)}")
-    repeated = {index for index in found if found.count(index) > 1}
+    repeated = {index for index in indices if indices.count(index) > 1}
     if repeated:
         names = ", ".join(layer_name(index, num_blocks) for index in sorted(repeated))
         raise UserError(f"layer={_shown(spec)} names layer {names} more than once")
-    return tuple(found)
+    return tuple(indices)
+
+
+def end_blocks(word: object, num_blocks: int) -> range | None:
+    """The blocks that `firstN` or `lastN` names; None for any other word, and for more blocks than the model has."""
+    match = _END.fullmatch(word) if isinstance(word, str) else None
+    if match is None or int(match[2]) > num_blocks:
+        return None
+    count = int(match[2])
+    return range(count) if match[1] == "first" else range(num_blocks - count, num_blocks)
 
 
 def layer_name(index: int, num_blocks: int) -> str:
@@ -78,10 +87,8 @@ def _resolve_one(part: object, num_blocks: int) -> list[int]:
         return [EMBEDDING]
     elif part == "all":
         return list(range(num_blocks))
-    elif isinstance(part, str) and (match := _RANGE.fullmatch(part)):
-        count = int(match[2])
-        if count <= num_blocks:
-            return list(range(count)) if match[1] == "first" else list(range(num_blocks - count, num_blocks))
+    elif (blocks := end_blocks(part, num_blocks)) is not None:
+        return list(blocks)
     raise UserError(f"layer={_shown(part)} is not a layer of this model: {_valid(num_blocks)}")
 
 

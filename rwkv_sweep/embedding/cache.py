@@ -23,7 +23,7 @@ import numpy as np
 
 from rwkv_sweep.errors import first_line
 from rwkv_sweep.utils.console import log_line, log_line_once
-from rwkv_sweep.utils.files import write_atomically
+from rwkv_sweep.utils.files import file_sha256, write_atomically
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
 from rwkv_sweep.utils.source_digest import source_digest
 
@@ -101,7 +101,7 @@ class EmbeddingStore:
         data, about = self._paths(key)
         try:
             record = json.loads(about.read_bytes())
-            if key not in self._verified and _sha256(data) != record["sha256"]:
+            if key not in self._verified and file_sha256(data) != record["sha256"]:
                 raise ValueError("its SHA-256 is another")
             array = np.load(data, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
@@ -166,7 +166,7 @@ class EmbeddingStore:
                 np.save(file, array)
                 file.flush()
                 os.fsync(file.fileno())
-            digest = _sha256(Path(temporary))
+            digest = file_sha256(Path(temporary))
             follow_folder(Path(temporary))
             os.replace(temporary, data)
         except BaseException:
@@ -226,11 +226,3 @@ def _entry(record: Path) -> Entry | None:
         return Entry(record.stem, record.with_suffix(".npy").stat().st_size, record.stat().st_mtime, about)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

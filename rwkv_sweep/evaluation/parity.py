@@ -55,8 +55,7 @@ def parity_metrics(
         metrics["parity/rank_agreement"] = float(spearmanr(ours.scores_P, reference.scores_P).statistic)
     if labels_P is not None:
         delta = paired_difference(ours.scores_P, reference.scores_P, labels_P, resamples, seed)
-        values = {"": delta.value, "_lo": delta.lo, "_hi": delta.hi, "_p": delta.p}
-        metrics |= {f"parity/spearman_delta{suffix}": value for suffix, value in values.items()}
+        metrics |= delta.metrics("parity/spearman_delta")
     return metrics
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.numpy import load as load_safetensors
 from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.evaluation.word_overlap import split_words
 from rwkv_sweep.evaluation.word_vector_files import Table, read_table
+from rwkv_sweep.utils.files import file_sha256
 from rwkv_sweep.utils.package_paths import ASSETS
 from rwkv_sweep.utils.path_values import existing_file
 
@@ -81,7 +81,7 @@ def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -
     file = ASSET if path is None else existing_file("word_vectors.path", path, VALID)
     try:
         table = _from_safetensors(file.read_bytes(), file) if file.suffix == ".safetensors" else read_table(file)
-        fingerprint = _digest(file)
+        fingerprint = file_sha256(file)
     except OSError as error:
         hint = "set word_vectors.path to vectors in GloVe format, or leave word_vectors out of baselines"
         what = f"the packaged word vectors {file}" if path is None else f"word_vectors.path={path}"
@@ -123,11 +123,3 @@ def _distinct(words: list[str], vectors_ND: np.ndarray) -> Table:
         return Table(words, vectors_ND)
     example = next(word for row, word in enumerate(words) if first[word] != row)
     return Table([words[row] for row in rows], vectors_ND[rows], len(words) - len(rows), example)
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ import torch
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.loading import load_model
+from rwkv_sweep.utils.files import file_stamp
 
 
 class ResidentModel:
@@ -44,9 +45,5 @@ class ResidentModel:
 
 
 def _stamp(cfg: ModelConfig) -> object:
-    """Sizes and times of the files that a path names: a file written anew between two jobs is another model."""
-    if cfg.path is None:
-        return None
-    path = Path(cfg.path).expanduser()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    """Of the files that a path names: a file written anew between two jobs is another model."""
+    return None if cfg.path is None else file_stamp(Path(cfg.path).expanduser())

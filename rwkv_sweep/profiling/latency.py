@@ -37,10 +37,9 @@ class Latency:
     def metrics(self) -> dict[str, float]:
         """`latency/*`, see docs/metrics.md."""
         values = {"latency/mean_ms": float(np.mean(self.samples_ms))}
-        for percent in (50, 95, 99):
+        values |= self._median(np.array(self.samples_ms)).metrics("latency/p50_ms")
+        for percent in (95, 99):
             values[f"latency/p{percent}_ms"] = float(np.percentile(self.samples_ms, percent))
-        interval = self._median(np.array(self.samples_ms))
-        values |= {"latency/p50_ms_lo": interval.lo, "latency/p50_ms_hi": interval.hi}
         if self.device_ms:
             values["latency/device_p50_ms"] = float(np.percentile(self.device_ms, 50))
         if self.reference:

@@ -7,7 +7,6 @@ A run's folder holds `result.json` (status, params, metrics, tags), `pairs.csv` 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +27,7 @@ from rwkv_sweep.records.own_files import SUMMARY_FILE as SUMMARY_FILE
 from rwkv_sweep.records.own_files import SUMMARY_TABLE as SUMMARY_TABLE
 from rwkv_sweep.records.own_files import THROUGHPUT_FILE as THROUGHPUT_FILE
 from rwkv_sweep.records.record_checks import read_record
-from rwkv_sweep.utils.files import write_atomically
+from rwkv_sweep.utils.files import file_sha256, write_atomically
 from rwkv_sweep.utils.redaction import redact_all
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -113,7 +112,7 @@ class Result:
         path = folder / RESULT_FILE
         result = cls(**read_record(path, _FIELDS, ("name", "kind", "status", "params")))
         # Records of versions before there were ids: their own content identifies them.
-        return result if result.id else replace(result, id=hashlib.sha256(path.read_bytes()).hexdigest()[:32])
+        return result if result.id else replace(result, id=file_sha256(path)[:32])
 
 
 def _write_of_run(folder: Path, name: str, text: str) -> None:

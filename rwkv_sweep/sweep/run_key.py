@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.loading import model_source
+from rwkv_sweep.utils.files import file_stamp, unchanged_file_sha256
 from rwkv_sweep.utils.path_values import existing_file
 from rwkv_sweep.utils.source_digest import source_digest
 
@@ -48,7 +48,7 @@ class SplitFingerprints:
         Raises:
             UserError: the data are not there or cannot be read.
         """
-        key = (repr(cfg), _stamp(cfg.path))
+        key = (repr(cfg), None if cfg.path is None else file_stamp(Path(cfg.path).expanduser()))
         if key not in self._known:
             self._known[key] = tuple(split.fingerprint for split in load_splits(cfg, scored=False))
         return self._known[key]
@@ -111,7 +111,7 @@ def corpus_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
         fingerprints += known.of(replace(run.dataset, splits=[run.pooling.fit]))
     if run.pooling.name == IDF and run.pooling.corpus is not None:
         path = existing_file("pooling.corpus", run.pooling.corpus, "a text file with one text a line")
-        fingerprints.append(_file_digest(path, _stamp(str(path))))
+        fingerprints.append(unchanged_file_sha256(path))
     return fingerprints
 
 
@@ -120,25 +120,7 @@ def word_vectors_content(run: RunConfig) -> str | None:
     if "word_vectors" not in run.baselines:
         return None
     path = existing_file("word_vectors.path", run.word_vectors.path or WORD_VECTORS, "a file of word vectors")
-    return _file_digest(path, _stamp(str(path)))
-
-
-@functools.lru_cache(maxsize=16)
-def _file_digest(path: Path, stamp: object) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _stamp(path: str | None) -> object:
-    """Sizes and times of the files at a path, one of them alone or a folder's; None where there is nothing."""
-    if path is None:
-        return None
-    root = Path(path).expanduser()
-    files = sorted(root.iterdir()) if root.is_dir() else [root]
-    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
+    return unchanged_file_sha256(path)
 
 
 def _digest(content: dict[str, Any]) -> str:

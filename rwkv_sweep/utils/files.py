@@ -1,8 +1,10 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and what tells one content of a file from another."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -34,3 +36,35 @@ def write_atomically(path: Path, text: str) -> None:
         if isinstance(error, OSError):  # a write that fails names no file by itself
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits; read in blocks.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unchanged_file_sha256(path: Path) -> str:
+    """As `file_sha256`, read once in this process as long as the file's size and time stay: a sweep asks for the digest
+    of big weights in each of its jobs."""
+    return _kept_sha256(path, file_stamp(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_sha256(path: Path, stamp: object) -> str:
+    return file_sha256(path)
+
+
+def file_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size in bytes and time of change in nanoseconds of a file, or of each file right in a folder; empty where
+    there is none. A file that is written anew gets another stamp."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = ((file.name, file.stat()) for file in files if file.is_file())
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.utils.console import log_line_once
+from rwkv_sweep.utils.files import file_stamp
 
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training programs keep the weights, beside an epoch or an optimizer."""
@@ -40,8 +41,8 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
         UserError: the file is damaged, holds code, or holds more than names and dense tensors.
     """
     try:
-        zipped, stat = zipfile.is_zipfile(file), file.stat()
-        if zipped and (part := _first_damaged_part(file, stat.st_size, stat.st_mtime_ns)) is not None:
+        zipped = zipfile.is_zipfile(file)
+        if zipped and (part := _first_damaged_part(file, file_stamp(file))) is not None:
             raise UserError(f"{file} is damaged: the checksum of its part {part} is another; fetch the file again")
         with warnings.catch_warnings():  # about what is refused below in our words
             warnings.simplefilter("ignore")
@@ -122,7 +123,7 @@ def _after_header(content: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _first_damaged_part(file: Path, size: int, mtime_ns: int) -> str | None:
+def _first_damaged_part(file: Path, stamp: object) -> str | None:
     """Name of a part of a zip file whose checksum is another; mapped tensors are never checked otherwise."""
     with zipfile.ZipFile(file) as parts:
         return parts.testzip()

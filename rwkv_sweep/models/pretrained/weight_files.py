@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from rwkv_sweep.errors import UserError, shown
 from rwkv_sweep.models.pretrained.pickles import read_pickle, short
 from rwkv_sweep.utils.console import log_line_once
+from rwkv_sweep.utils.files import unchanged_file_sha256
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = (
@@ -168,8 +168,7 @@ def fingerprint(path: Path) -> str:
     files = [path / CONFIG_FILE, *_index(path), *weight_files(path)] if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        digest.update(_file_digest(file, stat.st_size, stat.st_mtime_ns))
+        digest.update(bytes.fromhex(unchanged_file_sha256(file)))
     return digest.hexdigest()[:16]
 
 
@@ -211,16 +210,6 @@ def few(names: list[str]) -> str:
     """The first names of a list, and how many there are."""
     first = ", ".join(short(name) for name in names[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more ({len(names)} in all)"
-
-
-@lru_cache(maxsize=64)
-def _file_digest(file: Path, size: int, mtime_ns: int) -> bytes:
-    """SHA-256 of a file; size and time stand for its content, so that a sweep reads big weights once."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.digest()
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:

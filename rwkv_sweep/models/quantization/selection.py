@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from rwkv_sweep.config.layer_spec import end_blocks
 from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.errors import UserError
 
@@ -23,7 +24,6 @@ KINDS = (
 )
 """Every kind of linear layer of a block."""
 
-_RANGE = re.compile(r"(first|last)([1-9]\d*)")
 _LAYER = re.compile(r"blocks\.(\d+)\.(\w+)\.(\w+)")
 
 
@@ -95,10 +95,10 @@ def left_alone(name: str, precision: PrecisionConfig, num_blocks: int) -> str | 
     """Why this linear layer is not to be quantized; None where it is."""
     if precision.quantization == "none":
         return "nothing is quantized in this precision"
-    found = place(name)
-    if found is None:
+    placed = place(name)
+    if placed is None:
         return "not a linear layer of a block"
-    block, kind = found
+    block, kind = placed
     if block not in resolve_blocks(precision.blocks, num_blocks):
         return f"block not among precision.blocks={_shown(precision.blocks)}"
     if kind not in resolve_modules(precision.modules):
@@ -116,9 +116,8 @@ def _resolve_block(part: Any, spec: object, num_blocks: int) -> Iterable[int]:
     if part in ("all", "first_half", "last_half"):
         half = num_blocks // 2
         return range(half if part == "last_half" else 0, half if part == "first_half" else num_blocks)
-    if isinstance(part, str) and (match := _RANGE.fullmatch(part)) and int(match[2]) <= num_blocks:
-        count = int(match[2])
-        return range(count) if match[1] == "first" else range(num_blocks - count, num_blocks)
+    if (blocks := end_blocks(part, num_blocks)) is not None:
+        return blocks
     raise UserError(
         f"precision.blocks={_shown(spec)} is not a choice of this model's blocks: valid are 0 to {num_blocks - 1}, "
         "all, none, firstN, lastN, first_half, last_half, or a list of these such as [0,1,last2]"

@@ -11,6 +11,7 @@ from typing import Any
 
 from rwkv_sweep.errors import UserError, ends_the_program
 from rwkv_sweep.models.pretrained.tokenizers import check_unicode
+from rwkv_sweep.utils.files import file_stamp
 
 UNLIMITED = 10**9
 """Tokenizers without a longest text say 10^30."""
@@ -68,8 +69,7 @@ def read_tokenizer(folder: Path, name: str) -> HfTokenizer:
     Raises:
         UserError: see `HfTokenizer`.
     """
-    stamp = tuple((file.name, file.stat().st_mtime_ns) for file in sorted(folder.iterdir()) if file.is_file())
-    return _read(folder, name, stamp)
+    return _read(folder, name, file_stamp(folder))
 
 
 @functools.lru_cache(maxsize=4)

@@ -312,7 +312,7 @@ def test_vectors_are_the_same_whatever_is_wrong_with_the_store(
     if trouble == "full disk":
         monkeypatch.setattr(EmbeddingStore, "_write", full)
     if trouble == "cannot be read":
-        monkeypatch.setattr(store_module, "_sha256", full)
+        monkeypatch.setattr(store_module, "file_sha256", full)
     source = sources(tmp_path, store)
     for forwards in (1, 2):
         assert torch.equal(source.of(sentences, "mean", [1, 3]), expected)
