@@ -1,4 +1,7 @@
-"""The public class: a model, a choice of layers, pooling and aggregation, and the methods of sentence-transformers."""
+"""The public class: a model, a choice of layers, pooling and aggregation, and the methods of sentence-transformers.
+
+Shapes: L layers, K texts that are not empty, S sentences, D dimensions.
+"""
 
 from __future__ import annotations
 

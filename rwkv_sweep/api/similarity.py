@@ -1,4 +1,7 @@
-"""Cosines of vectors that a caller brings: arrays, tensors or lists, of any number format that has a cosine."""
+"""Cosines of vectors that a caller brings: arrays, tensors or lists, of any number format that has a cosine.
+
+Shapes: A and B vectors of D dimensions.
+"""
 
 from __future__ import annotations
 

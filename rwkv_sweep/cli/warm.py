@@ -3,6 +3,7 @@
 rwkv-sweep warm
 """
 
+# Shapes: T tokens, K inputs.
 from __future__ import annotations
 
 import argparse

@@ -1,4 +1,7 @@
-"""Several layers to one vector per sentence, from vectors that are pooled already."""
+"""Several layers to one vector per sentence, from vectors that are pooled already.
+
+Shapes: L layers, S sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pooled vectors of any layer, from the store where it has them, else from one forward pass that fills the store."""
+"""Pooled vectors of any layer, from the store where it has them, else from one forward pass that fills the store.
+
+Shapes: L layers, S sentences, D hidden size, V entries of the vocabulary.
+"""
 
 from __future__ import annotations
 

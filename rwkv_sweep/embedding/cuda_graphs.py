@@ -3,6 +3,8 @@
 A pair's forward is hundreds of kernels of a few microseconds, and launching them one by one takes many times as long as
 running them. A graph launches them all at once, but its shapes are fixed: pairs are filled up to a size in `SIZES` by
 a third sentence of padding, which nothing reads.
+
+Shapes: T packed tokens, P of them pooled, N spans, D hidden size, V entries of the vocabulary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Sentences to one vector each: an encoder, its layers, and how these become one."""
+"""Sentences to one vector each: an encoder, its layers, and how these become one.
+
+Shapes: L layers, S sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

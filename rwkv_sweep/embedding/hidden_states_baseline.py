@@ -1,6 +1,8 @@
 """Pooling as it is done with `output_hidden_states`: keep every layer's tokens, pool at the end.
 
 What streamed pooling is compared with, in memory and time; nothing else uses it.
+
+Shapes: L layers, S sentences, T packed tokens, D hidden size.
 """
 
 from __future__ import annotations

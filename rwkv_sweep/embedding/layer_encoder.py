@@ -1,4 +1,8 @@
-"""Sentences to pooled vectors per layer: tokenize, pack without padding, run, pool each layer as soon as it exists."""
+"""Sentences to pooled vectors per layer: tokenize, pack without padding, run, pool each layer as soon as it exists.
+
+Shapes: L layers, S sentences in all, B in a batch of T packed tokens, P of them pooled, D hidden size, H heads of K key
+and V value channels; in `idf_V`, V entries of the vocabulary.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Tokens to one vector per sentence, over packed batches."""
+"""Tokens to one vector per sentence, over packed batches.
+
+Shapes: T packed tokens, B sentences, D hidden size, H heads of K key and V value channels; in the weights of `idf`, V
+entries of the vocabulary.
+"""
 
 from __future__ import annotations
 

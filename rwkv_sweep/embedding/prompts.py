@@ -1,4 +1,7 @@
-"""What the model reads in place of the bare sentence, and which of its tokens are pooled."""
+"""What the model reads in place of the bare sentence, and which of its tokens are pooled.
+
+Shapes: S sentences in all, B of them chosen.
+"""
 
 from __future__ import annotations
 

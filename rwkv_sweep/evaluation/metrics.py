@@ -1,6 +1,6 @@
 """How well similarity scores agree with labels: correlations, rankings, and the intervals around them.
 
-Shapes: P pairs, D dimensions.
+Shapes: P pairs, D dimensions, K score arrays, R resamples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The parity pass of a run: its vectors and scores held against those of fp32, before anything is timed."""
+"""The parity pass of a run: its vectors and scores held against those of fp32, before anything is timed.
+
+Shapes: L layers, S sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The quality pass of a run: sentence vectors, scores, metrics, and the differences to what it is held against."""
+"""The quality pass of a run: sentence vectors, scores, metrics, and the differences to what it is held against.
+
+Shapes: L layers, S sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The mean of a sentence's word vectors: the study's baseline. What is read becomes gensim's `KeyedVectors`."""
+"""The mean of a sentence's word vectors: the study's baseline. What is read becomes gensim's `KeyedVectors`.
+
+Shapes: N words, D dimensions.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Rows in 8 bits with one scale each: the plain PyTorch form, and the choice of what runs.
 
 q * scale stands for the row; the largest entry of a row becomes the largest number of the dtype, so both signs alike.
+
+Shapes: T rows, K inputs, N outputs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How sentence vectors lie in space: anisotropy, uniformity, alignment, intrinsic dimension.
 
-Shapes: N vectors, D dimensions, P pairs, B vectors of a block. All in float64.
+Shapes: N vectors, D dimensions, P pairs, B vectors of a block, M vectors without a repeat. All in float64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The mean over the tokens of each sentence, and how a layer is handed to those that asked for it."""
+"""The mean over the tokens of each sentence, and how a layer is handed to those that asked for it.
+
+Shapes: T packed tokens, B sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

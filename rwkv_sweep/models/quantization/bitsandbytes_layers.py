@@ -2,6 +2,8 @@
 
 The library is imported only where a precision needs it. Weights are quantized once, here, from the file's values; its
 own 4-bit module is not used, as that one lays its weights out anew, with coarser scales, when it first runs on a CPU.
+
+Shapes: N outputs, K inputs of a linear layer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""LLM.int8's layer on a CPU: bitsandbytes' weights and arithmetic, in a third of its passes over memory."""
+"""LLM.int8's layer on a CPU: bitsandbytes' weights and arithmetic, in a third of its passes over memory.
+
+Shapes: T tokens, N outputs, K inputs, C of them with outliers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""LLM.int8's layer on a GPU: bitsandbytes' weights and rule, in kernels that never make the host wait."""
+"""LLM.int8's layer on a GPU: bitsandbytes' weights and rule, in kernels that never make the host wait.
+
+Shapes: G layers of one shape, T tokens, N outputs, K inputs; F inner size of a channel mix.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Weights have one scale per output channel, inputs one per token; both are symmetric. Inputs are quantized in one pass
 (`quantize`) and multiplied in another (`product`), so that whoever makes the inputs may hand them in quantized.
+
+Shapes: T tokens, N outputs, K inputs of a linear layer.
 """
 
 from __future__ import annotations

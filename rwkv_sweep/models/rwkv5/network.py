@@ -1,4 +1,7 @@
-"""RWKV-5 over packed batches."""
+"""RWKV-5 over packed batches.
+
+Shapes: T packed tokens, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 Precision: matrix products run in the dtype of their weights (for one exception see `matmul`); the residual stream,
 the norms, the decays and the WKV operator run in fp32. So fp16 stays finite on trained checkpoints without halving the
 stream every few blocks, which would be harmless for one layer's cosine but wrong for means over layers.
+
+Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, R rank of the low-rank products, H
+heads of K key and V value channels.
 """
 
 from __future__ import annotations

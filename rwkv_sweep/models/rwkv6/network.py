@@ -1,4 +1,7 @@
-"""RWKV-6 ("Finch", arXiv 2404.05892) over packed batches, in the parameter layout of RWKV/v6-Finch-1B6-HF."""
+"""RWKV-6 ("Finch", arXiv 2404.05892) over packed batches, in the parameter layout of RWKV/v6-Finch-1B6-HF.
+
+Shapes: T packed tokens, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ decays and states, products in the dtype of their weights.
 
 Per block: residual + norm + shift + mix, low-rank product, five mixes, four projections, decay's low-rank product,
 WKV with norm and gate, output; residual + norm + shift + two mixes, key and receptance, squared ReLU, value.
+
+Shapes: T packed tokens, B sentences, D hidden size, E outputs of a projection, F inner size of the channel mix, R rank
+of the low-rank products, H heads of K key and V value channels, X = 4 * T rows.
 """
 
 from __future__ import annotations

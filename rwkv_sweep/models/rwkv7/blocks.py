@@ -3,7 +3,8 @@
 Precision: matrix products run in the dtype of their weights; the residual stream, the norms, the decays, the removal
 keys and the WKV operator run in fp32, as in the blocks of RWKV-6.
 
-Shapes: T packed tokens, B sentences, D hidden size, H heads of K channels (V = K), F width of the channel mix.
+Shapes: T packed tokens, B sentences, D hidden size, H heads of K channels (V = K), F width of the channel mix,
+R rank of a low-rank product.
 """
 
 from __future__ import annotations

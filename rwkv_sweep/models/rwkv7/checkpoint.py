@@ -1,4 +1,7 @@
-"""RWKV-7 weight files to checked tensors under the names of `Rwkv7Model`; sizes come from the tensors' shapes."""
+"""RWKV-7 weight files to checked tensors under the names of `Rwkv7Model`; sizes come from the tensors' shapes.
+
+Shapes: V entries of the vocabulary, R of its rows, D hidden size.
+"""
 
 from __future__ import annotations
 

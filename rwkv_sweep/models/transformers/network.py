@@ -3,6 +3,8 @@
 Layers are numbered as everywhere here: k is the raw output of block k, read by a hook on the block itself, after which
 the forward stops. The library's own `hidden_states` differ from network to network: most give the last block after the
 final norm, RWKV-4 leaves the embedding out. They are taken only where a network has no list of its blocks.
+
+Shapes: B sentences, S tokens of the longest, T packed tokens, D hidden size.
 """
 
 from __future__ import annotations

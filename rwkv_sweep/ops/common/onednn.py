@@ -1,5 +1,7 @@
 """Products of a CPU in fp32 by oneDNN. The library that PyTorch itself takes for them, MKL, keeps AVX-512 for Intel's
 processors: on AMD's it is down to half as fast (docs/benchmarks.md). PyTorch's compiler calls the operator used here.
+
+Shapes: N outputs, K inputs.
 """
 
 from __future__ import annotations

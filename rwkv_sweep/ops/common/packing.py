@@ -1,4 +1,8 @@
-"""Sentences of different lengths laid end to end, without padding."""
+"""Sentences of different lengths laid end to end, without padding.
+
+Shapes: T packed tokens, B sentences, N chunks or spans, C tokens of a chunk, A sentences that have a chunk at one step,
+D hidden size, H heads of K key and V value channels.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What lies around an int8 product on a CPU: rows to int8 before it, 32-bit integers to fp32 behind it."""
+"""What lies around an int8 product on a CPU: rows to int8 before it, 32-bit integers to fp32 behind it.
+
+Shapes: T tokens, N outputs, K inputs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The mean over the tokens of each sentence, in one pass over them."""
+"""The mean over the tokens of each sentence, in one pass over them.
+
+Shapes: T packed tokens, B sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The five data-dependent mixes of the time mix, and the squared ReLU of the channel mix, both in place."""
+"""The five data-dependent mixes of the time mix, and the squared ReLU of the channel mix, both in place.
+
+Shapes: T packed tokens, D hidden size, F inner size of the channel mix, N numbers of any array.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One pass over the residual stream: add what a half-block gives, norm, shift, and mix for the next half-block."""
+"""One pass over the residual stream: add what a half-block gives, norm, shift, and mix for the next half-block.
+
+Shapes: T packed tokens, D hidden size, M mixes, R rows.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@ row is in registers.
 
 A state of K x K numbers stays in the first-level cache while its head reads a sentence, so the operator costs little
 beside the matrix products around it; no chunking pays here.
+
+Shapes: T packed tokens, B sentences, D channels in H heads of K key and V value channels, L channels of one piece of
+work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """RWKV-7's time mix on a CPU between its matrix products, in one pass over the tokens: decay, learning rate, value
 residual and removal key before the WKV-7 operator, head norm, bonus and gate behind it.
 
-Shapes: T packed tokens, B sentences, D channels in heads of K, L channels of one piece of work.
+Shapes: T packed tokens, B sentences, D channels in H heads of K key and V value channels, L channels of one piece of
+work.
 
 A state of K x K numbers stays in the first-level cache while its head reads a sentence. It is passed over once a token:
 the update, the output, and what the next token's removal key reads, since that key is known before.

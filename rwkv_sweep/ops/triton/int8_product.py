@@ -2,6 +2,8 @@
 
 PyTorch's own int8 product writes 32-bit integers, which a second pass must read, scale and write again: that costs more
 than the faster product gains.
+
+Shapes: T rows, K inputs, N outputs.
 """
 
 from __future__ import annotations

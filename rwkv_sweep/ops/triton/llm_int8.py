@@ -7,7 +7,8 @@ entry reaches it. bitsandbytes leaves those columns out of the first product and
 in the first, and the second takes what is left of x, which is the same sum. How many columns O has is known on the
 device alone: the second product's loop reads its length from there.
 
-Shapes: G groups of T rows of K inputs, N outputs each, T the same in every group; a layer alone is G = 1.
+Shapes: G groups of T rows of K inputs, N outputs each, C places for outlier columns, T the same in every group; a layer
+alone is G = 1.
 """
 
 from __future__ import annotations

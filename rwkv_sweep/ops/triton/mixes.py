@@ -1,4 +1,7 @@
-"""The five data-dependent mixes of a time mix, with the low-rank product that makes them."""
+"""The five data-dependent mixes of a time mix, with the low-rank product that makes them.
+
+Shapes: T packed tokens, D hidden size, R rank of each low-rank product, C tokens of a tile.
+"""
 
 from __future__ import annotations
 

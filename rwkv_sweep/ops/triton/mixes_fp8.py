@@ -1,4 +1,7 @@
-"""The five mixes of a time mix, four of them leaving their kernel as fp8 rows."""
+"""The five mixes of a time mix, four of them leaving their kernel as fp8 rows.
+
+Shapes: T packed tokens, D hidden size, R rank of each low-rank product.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows of activations to 8 bits with one scale each, in one pass over memory; with or without a squared ReLU before."""
+"""Rows of activations to 8 bits with one scale each, in one pass over memory; with or without a squared ReLU before.
+
+Shapes: T rows of K numbers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The mean over the tokens of each sentence, in one pass at the speed of memory."""
+"""The mean over the tokens of each sentence, in one pass at the speed of memory.
+
+Shapes: N tokens, or sums of several tokens each, B sentences, D hidden size.
+"""
 
 from __future__ import annotations
 

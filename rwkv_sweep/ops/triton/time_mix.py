@@ -4,6 +4,9 @@ Two kernels with the same results. `pairs_kernel` is for short sentences: one pr
 at most `CHUNK` tokens from that span and all before it, so that no state is needed and all spans run at once; its work
 grows with the square of the length. `state_kernel` is for long ones, and for whoever wants the states: one program
 reads one sentence from its first token to its last and carries the state in registers.
+
+Shapes: T packed tokens, B sentences, N spans of tokens, D channels in H heads of K key and V value channels, R rank of
+the low-rank product of the decay.
 """
 
 from __future__ import annotations

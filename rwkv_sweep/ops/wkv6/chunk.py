@@ -4,6 +4,8 @@ Inside a chunk the decays between two tokens are written as a product of two fac
 chunk: exp(c_t - c_i) = exp(c_t - m) * exp(m - c_i), c being the running sum of log decays. The factors stay in the
 range of fp32 as long as half a chunk decays by less than exp(MAX_EXPONENT); the chunk is chosen short enough for that.
 Between chunks the state is carried as in the reference.
+
+Shapes: T packed tokens, B sentences, N chunks of C tokens, H heads of K key and V value channels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The WKV-6 operator, token by token: the reference that every fast path is tested against."""
+"""The WKV-6 operator, token by token: the reference that every fast path is tested against.
+
+Shapes: T packed tokens, B sentences, H heads of K key and V value channels.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ each run, as a share of the pairs. Disagreement is the standard deviation of tha
 
 Texts are not kept beside the scores (a sweep of 500 runs would store 500 copies): they are read once more from where
 the run read them, and shown only if they still have the fingerprint that the run recorded.
+
+Shapes: R runs, P pairs, C chosen pairs.
 """
 
 from __future__ import annotations

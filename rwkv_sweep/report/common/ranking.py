@@ -5,6 +5,8 @@ so that what makes a pair hard cancels. Whoever asks for the best of K runs look
 worse than another only where the difference exceeds noise at 0.05 / (K - 1), one-sided. What no other run is shown to
 beat is a confidence set for the best: the truly best run is in it with 95 % (Hsu, Constrained simultaneous confidence
 intervals for multiple comparisons with the best, Annals of Statistics 12, 1984, by Bonferroni's bound).
+
+Shapes: K runs, P pairs, R resamples.
 """
 
 from __future__ import annotations

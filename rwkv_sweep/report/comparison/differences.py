@@ -5,6 +5,8 @@ Quality: paired bootstrap over the same pairs, then Holm's correction over all r
 Speed: the two sweeps ran at different times, and whatever else the machine did then is in the times. What both timed
 with the same code shows how much: the baselines. The largest factor that their intervals reach is noise either way (a
 machine that was slow for one may have been slow for the other a minute later), and only what is beyond it counts.
+
+Shapes: P pairs, R resamples.
 """
 
 from __future__ import annotations
