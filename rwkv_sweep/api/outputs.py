@@ -18,7 +18,7 @@ def finished(vectors_SD: np.ndarray, truncate_dim: int | None, normalize: bool) 
     """float32 [S, D']: the first `truncate_dim` dimensions, then scaled to length 1; a zero vector stays zero."""
     vectors_SD = vectors_SD[:, :truncate_dim].astype(np.float32, copy=False)
     if normalize:
-        vectors_SD = unit(vectors_SD)
+        vectors_SD = normalized(vectors_SD)
     return np.ascontiguousarray(vectors_SD)
 
 
@@ -51,7 +51,7 @@ def quantized(vectors_SD: np.ndarray, precision: str, ranges_2D: np.ndarray | No
     return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
 
 
-def unit(vectors_SD: np.ndarray) -> np.ndarray:
+def normalized(vectors_SD: np.ndarray) -> np.ndarray:
     """Every vector at length 1; a zero vector stays zero."""
     # By its largest value first, so that no square overflows or vanishes.
     largest_S1 = np.abs(vectors_SD).max(1, keepdims=True, initial=0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_sweep.api.outputs import unit
+from rwkv_sweep.api.outputs import normalized
 from rwkv_sweep.errors import UserError
 
 
@@ -31,7 +31,7 @@ def similarity(first: Any, second: Any, packed: int | None = None) -> np.ndarray
         raise UserError(
             f"embeddings1 has {one_AD.shape[1]} dimensions, embeddings2 {other_BD.shape[1]}: valid are as many in both"
         )
-    return _like(unit(one_AD) @ unit(other_BD).T, first, second)
+    return _like(normalized(one_AD) @ normalized(other_BD).T, first, second)
 
 
 def similarity_pairwise(first: Any, second: Any, packed: int | None = None) -> np.ndarray | Tensor:
@@ -42,7 +42,7 @@ def similarity_pairwise(first: Any, second: Any, packed: int | None = None) -> n
             f"embeddings1 is {list(one_AD.shape)}, embeddings2 {list(other_AD.shape)}: valid are equal shapes; "
             "similarity compares each with each"
         )
-    return _like((unit(one_AD) * unit(other_AD)).sum(1), first, second)
+    return _like((normalized(one_AD) * normalized(other_AD)).sum(1), first, second)
 
 
 def _matrix(vectors: Any, name: str, packed: int | None) -> np.ndarray:

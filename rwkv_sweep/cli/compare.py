@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from rwkv_sweep.report.comparison.differences import Compared, Comparison
+    from rwkv_sweep.report.comparison.differences import Compared, SweepComparison
     from rwkv_sweep.report.comparison.matching import Matching, Sweep
 
 WIDE = 200
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(a: Sweep, b: Sweep, matching: Matching, comparison: Comparison) -> None:
+def _print(a: Sweep, b: Sweep, matching: Matching, comparison: SweepComparison) -> None:
     from rich.console import Console
 
     from rwkv_sweep.report.comparison.differences import conclusion
@@ -106,7 +106,7 @@ def _table(runs: list[Compared]) -> Table:
 
 
 def _cells(run: Compared) -> list[str]:
-    from rwkv_sweep.report.common.text import shown
+    from rwkv_sweep.report.common.text import with_interval
 
     sides = (run.matched.a, run.matched.b)
 
@@ -116,10 +116,10 @@ def _cells(run: Compared) -> list[str]:
     return [
         run.matched.name,
         *both("quality/spearman", ".4f"),
-        shown(run.quality, "+.4f") if run.quality else run.no_quality,
+        with_interval(run.quality, "+.4f") if run.quality else run.no_quality,
         "" if run.adjusted is None else f"{run.adjusted:.3g}",
         *both("latency/mean_ms", ".2f"),
-        shown(run.latency) if run.latency else run.no_latency,
+        with_interval(run.latency) if run.latency else run.no_latency,
         *(cell for _, key, form in METRICS for cell in both(key, form)),
         _flags(run),
     ]

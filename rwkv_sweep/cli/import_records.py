@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     except UserError:
         raise
     except Exception as error:  # a server or database can fail in many ways
-        from rwkv_sweep.tracking.client import reason
+        from rwkv_sweep.tracking.client import error_line
 
-        print(f"error: the import failed ({reason(error)})", file=sys.stderr)
+        print(f"error: the import failed ({error_line(error)})", file=sys.stderr)
         return SOME_FAILED
 
 

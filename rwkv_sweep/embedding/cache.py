@@ -35,7 +35,7 @@ KEY = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One stored array: its key, size in bytes on disk, time of last use (seconds), and what it is of."""
 
     key: str
@@ -46,11 +46,11 @@ class Entry:
 
 def content_key(**parts: Any) -> str:
     """32 hex digits over these parts and the source code."""
-    text = json.dumps({**parts, "code": code_digest()}, sort_keys=True, default=str)
+    text = json.dumps({**parts, "code": vectors_code_digest()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def code_digest() -> str:
+def vectors_code_digest() -> str:
     """Digest of the sources that `DECIDING` names."""
     return source_digest(*DECIDING)
 
@@ -137,7 +137,7 @@ class EmbeddingStore:
         self.prune(self._max_bytes, keep=key)
         return True
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """All entries, the most recently used first; whatever else lies in the folder is none."""
         entries = []
         with contextlib.suppress(OSError):
@@ -215,7 +215,7 @@ def _reason(error: Exception) -> str:
     return first_line(error)
 
 
-def _entry(record: Path) -> Entry | None:
+def _entry(record: Path) -> CacheEntry | None:
     """The entry that a JSON file describes; None where it is none, or is being removed by another process."""
     if not KEY.fullmatch(record.stem):
         return None
@@ -223,6 +223,6 @@ def _entry(record: Path) -> Entry | None:
         about = json.loads(record.read_bytes())["about"]
         if not isinstance(about, dict):
             return None
-        return Entry(record.stem, record.with_suffix(".npy").stat().st_size, record.stat().st_mtime, about)
+        return CacheEntry(record.stem, record.with_suffix(".npy").stat().st_size, record.stat().st_mtime, about)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from rwkv_sweep.hardware.devices import current_device
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.ops.common.packing import Packed, to_device
 
-__all__ = ["Batch", "Encoder", "Progress", "RwkvEncoder", "Tokenized", "batches"]
+__all__ = ["Batch", "Progress", "RwkvEncoder", "Tokenized", "batches"]
 
 SENTENCES_AT_A_TIME = 16_384
 """Token ids, and vectors on the device, exist of so many sentences at a time."""
@@ -33,14 +32,6 @@ has launched what comes next."""
 
 Progress = Callable[[int], None]
 """Told the number of sentences just finished."""
-
-
-class Encoder(Protocol):
-    """Anything that turns sentences into vectors per layer."""
-
-    def encode(self, sentences: Sequence[str], layers: Sequence[int], poolings: Sequence[str]) -> dict[str, Tensor]:
-        """[layers, sentences, D'] of each pooling, fp32, on the CPU."""
-        ...
 
 
 @dataclass(frozen=True)

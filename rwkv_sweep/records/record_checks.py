@@ -39,7 +39,7 @@ def read_record(path: Path, checks: Mapping[str, Check], required: Collection[st
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits, a repeated key
         raise UserError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds {shown(content)}, not an object with a record's fields")
+        raise UserError(f"{path} is damaged: it holds {as_json(content)}, not an object with a record's fields")
     if absent := [name for name in required if name not in content]:
         raise UserError(f"{path} is damaged: it has no {', '.join(absent)}")
     fields = {name: value for name, value in content.items() if name in checks}
@@ -49,7 +49,7 @@ def read_record(path: Path, checks: Mapping[str, Check], required: Collection[st
     return fields
 
 
-def shown(value: Any) -> str:
+def as_json(value: Any) -> str:
     """A value in a message: as JSON, cut off where it is long."""
     try:
         text = json.dumps(value)
@@ -59,44 +59,44 @@ def shown(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    return "" if isinstance(value, str) else f"is {shown(value)}, not a text"
+    return "" if isinstance(value, str) else f"is {as_json(value)}, not a text"
 
 
 def identifier(value: Any) -> str:
     """Part of folders' names, and of queries."""
     if isinstance(value, str) and _IDENTIFIER.fullmatch(value) and ".." not in value:
         return ""
-    return f"is {shown(value)}, not an identifier"
+    return f"is {as_json(value)}, not an identifier"
 
 
 def one_of(*valid: str) -> Check:
-    return lambda value: "" if value in valid else f"is {shown(value)}: valid are {', '.join(valid)}"
+    return lambda value: "" if value in valid else f"is {as_json(value)}: valid are {', '.join(valid)}"
 
 
 def number(value: Any) -> str:
     """A float, or what can be one; NaN and infinities are."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"is {shown(value)}, not a number"
+        return f"is {as_json(value)}, not a number"
     try:
         float(value)
     except OverflowError:
-        return f"is {shown(value)}, too large a number"
+        return f"is {as_json(value)}, too large a number"
     return ""
 
 
 def time(value: Any) -> str:
     if wrong := number(value):
         return wrong
-    return "" if math.isfinite(value) and 0 <= value <= LAST_SECOND else f"is {shown(value)}, not a time in seconds"
+    return "" if math.isfinite(value) and 0 <= value <= LAST_SECOND else f"is {as_json(value)}, not a time in seconds"
 
 
 def count(value: Any) -> str:
     whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-    return "" if whole else f"is {shown(value)}, not a count"
+    return "" if whole else f"is {as_json(value)}, not a count"
 
 
 def flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else f"is {shown(value)}, not true or false"
+    return "" if isinstance(value, bool) else f"is {as_json(value)}, not true or false"
 
 
 def scalar(value: Any) -> str:
@@ -112,7 +112,7 @@ def optional(check: Check) -> Check:
 def list_of(check: Check) -> Check:
     def whole(value: Any) -> str:
         if not isinstance(value, list):
-            return f"is {shown(value)}, not a list"
+            return f"is {as_json(value)}, not a list"
         return next((f"holds an item that {wrong}" for item in value if (wrong := check(item))), "")
 
     return whole
@@ -121,7 +121,7 @@ def list_of(check: Check) -> Check:
 def dict_of(check: Check, *required: str) -> Check:
     def whole(value: Any) -> str:
         if not isinstance(value, dict):
-            return f"is {shown(value)}, not an object"
+            return f"is {as_json(value)}, not an object"
         if absent := [name for name in required if name not in value]:
             return f"has no {', '.join(absent)}"
         return next((f"{name[:LONGEST_SHOWN]} {wrong}" for name, item in value.items() if (wrong := check(item))), "")
@@ -135,5 +135,5 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {shown(repeated)} stands in it twice")
+        raise ValueError(f"the key {as_json(repeated)} stands in it twice")
     return fields

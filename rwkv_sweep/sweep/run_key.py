@@ -74,7 +74,7 @@ def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
     known = known or SplitFingerprints()
     content = {"model": model_content(run), "data": data_content(run, known), "words": word_vectors_content(run)}
     content["idf"] = corpus_content(run, known)
-    return _digest({"kind": "model", "asked": asked, "content": content, "code": code_digest()})
+    return _digest({"kind": "model", "asked": asked, "content": content, "code": results_code_digest()})
 
 
 def baseline_key(name: str, run: RunConfig, known: SplitFingerprints | None = None) -> str:
@@ -83,10 +83,10 @@ def baseline_key(name: str, run: RunConfig, known: SplitFingerprints | None = No
     asked = {"name": name, "dataset": dataset, "bootstrap": run.bootstrap, "seed": run.seed}
     asked["measure"] = asdict(run.measure)
     content = {"data": data_content(run, known or SplitFingerprints()), "words": word_vectors_content(run)}
-    return _digest({"kind": "baseline", "asked": asked, "content": content, "code": code_digest()})
+    return _digest({"kind": "baseline", "asked": asked, "content": content, "code": results_code_digest()})
 
 
-def code_digest() -> str:
+def results_code_digest() -> str:
     """Digest of the sources that `DECIDING` names."""
     return source_digest(*DECIDING)
 

@@ -274,7 +274,7 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, (UserError, TypeError, KeyError, OverflowError, UnicodeError))
 
 
-def reason(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """An error in one line: a UserError's text, else the class and the first line."""
     if isinstance(error, UserError):
         return redact(str(error))

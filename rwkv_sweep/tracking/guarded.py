@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.tracking.client import Tracker, is_refusal, reason
+from rwkv_sweep.tracking.client import Tracker, error_line, is_refusal
 from rwkv_sweep.tracking.importing import import_record
 from rwkv_sweep.utils.console import log_line
 
@@ -31,7 +31,7 @@ def tracked(config: TrackingConfig, work: Callable[[Tracker], T], retry: bool = 
         answer = work(_trackers[place])
     except Exception as error:  # whatever MLflow, its database or its network come up with
         if config.uri not in _down:
-            log_line(f"tracking at {config.uri} failed ({reason(error)}): runs are kept on disk")
+            log_line(f"tracking at {config.uri} failed ({error_line(error)}): runs are kept on disk")
         _down.add(config.uri)
         _trackers.pop(place, None)
         return None
@@ -51,6 +51,6 @@ def track_result(config: TrackingConfig, result: Result, folder: Path, parent: s
         except Exception as error:
             if not is_refusal(error):
                 raise
-            log_line(f"{result.name} is not tracked ({reason(error)}): its record is in {folder}", error=True)
+            log_line(f"{result.name} is not tracked ({error_line(error)}): its record is in {folder}", error=True)
 
     tracked(config, log_it)

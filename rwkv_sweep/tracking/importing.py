@@ -25,7 +25,7 @@ from rwkv_sweep.records.results import (
 )
 from rwkv_sweep.records.sweep_folder import is_claimed, result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
-from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, is_refusal, mlflow_status, reason
+from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, error_line, is_refusal, mlflow_status
 from rwkv_sweep.utils.console import log_line
 
 NEW, COMPLETED, PRESENT = "new", "completed", "present"
@@ -70,7 +70,7 @@ def import_folder(tracker: Tracker, root: Path) -> Imported:
             if not is_refusal(error):
                 raise
             place = "" if str(folder) in str(error) else f"{folder}: "
-            log_line(f"left out: {place}{reason(error)}", error=True)
+            log_line(f"left out: {place}{error_line(error)}", error=True)
             done = done.plus("damaged")
     return done
 

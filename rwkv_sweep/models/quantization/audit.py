@@ -27,7 +27,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditedTensor:
     """One tensor or quantized layer.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 class Audit:
     """All tensors of a model. kernel: what multiplies the quantized layers, or `none`."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[AuditedTensor, ...]
     kernel: str
 
     def metrics(self) -> dict[str, float]:
@@ -90,16 +90,16 @@ class Audit:
             "quantized": {entry.name: entry.stored for entry in self.entries if entry.quantized},
         }
 
-    def _linear_layers(self, key: str) -> dict[str, list[Entry]]:
+    def _linear_layers(self, key: str) -> dict[str, list[AuditedTensor]]:
         return _groups((entry for entry in self.entries if "." in entry.kind), key)
 
-    def _grouped(self, key: str) -> dict[str, list[Entry]]:
+    def _grouped(self, key: str) -> dict[str, list[AuditedTensor]]:
         return _groups(self.entries, key)
 
 
 def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) -> Audit:
     """Look at every tensor of a loaded model; of any other network than ours nothing is quantized."""
-    entries: list[Entry] = []
+    entries: list[AuditedTensor] = []
     inside: set[str] = set()
     for name, module in model.named_modules():
         stored = _stored(module)
@@ -108,7 +108,7 @@ def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) ->
         inside |= {f"{name}.{each}" for each, _ in module.named_parameters()}
         block, kind = place(name) or (None, "other")
         parameters = module.in_features * module.out_features
-        entries.append(Entry(name, kind, block, parameters, layer_bytes(module), stored, True, None))
+        entries.append(AuditedTensor(name, kind, block, parameters, layer_bytes(module), stored, True, None))
     for name, parameter in model.named_parameters():
         if name not in inside:
             entries.append(_plain(name, parameter, model, precision, device))
@@ -153,7 +153,7 @@ def _stored(module: nn.Module) -> str | None:
 
 def _plain(
     name: str, parameter: nn.Parameter, model: nn.Module, precision: PrecisionConfig, device: torch.device
-) -> Entry:
+) -> AuditedTensor:
     owner = name.rpartition(".")[0]
     module = model.get_submodule(owner)
     parts = name.split(".")
@@ -171,34 +171,34 @@ def _plain(
     elif is_matrix(name, parameter):
         kind, why = "low_rank", "low-rank matrices are small and stay in the base dtype"
     stored = str(parameter.dtype).removeprefix("torch.")
-    return Entry(name, kind, block, parameter.numel(), parameter.nbytes, stored, False, why)
+    return AuditedTensor(name, kind, block, parameter.numel(), parameter.nbytes, stored, False, why)
 
 
-def _groups(entries: Iterable[Entry], key: str) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
+def _groups(entries: Iterable[AuditedTensor], key: str) -> dict[str, list[AuditedTensor]]:
+    found: dict[str, list[AuditedTensor]] = {}
     for entry in entries:
         found.setdefault(str(getattr(entry, key)), []).append(entry)
     return dict(sorted(found.items(), key=lambda item: item[0].zfill(4) if item[0].isdigit() else item[0]))
 
 
-def _sums(entries: list[Entry]) -> dict[str, float]:
+def _sums(entries: list[AuditedTensor]) -> dict[str, float]:
     quantized = [entry for entry in entries if entry.quantized]
     found = {"layers": float(len(entries)), "parameters": _total(entries, "parameters")}
     found |= {"bytes": _total(entries, "bytes"), "quantized_parameters": _total(quantized, "parameters")}
     return found | {"quantized_bytes": _total(quantized, "bytes"), "bits_per_parameter": _bits(entries)}
 
 
-def _total(entries: Iterable[Entry], key: str) -> float:
+def _total(entries: Iterable[AuditedTensor], key: str) -> float:
     return float(sum(getattr(entry, key) for entry in entries))
 
 
-def _share(entries: Iterable[Entry], key: str) -> float:
+def _share(entries: Iterable[AuditedTensor], key: str) -> float:
     entries = list(entries)
     whole = _total(entries, key)
     return _total((entry for entry in entries if entry.quantized), key) / whole if whole else 0.0
 
 
-def _bits(entries: Iterable[Entry]) -> float:
+def _bits(entries: Iterable[AuditedTensor]) -> float:
     entries = list(entries)
     whole = _total(entries, "parameters")
     return 8 * _total(entries, "bytes") / whole if whole else 0.0

@@ -6,7 +6,6 @@ Two layouts are read: a Hugging Face folder (config.json, and safetensors or .bi
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rwkv_sweep.errors import UserError, shown
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.checkpoint_tensors import DTYPES, HEAD, check_finite, core, plain
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import network_of, network_of_type, unwrapped
 from rwkv_sweep.models.pretrained.weight_files import (
@@ -29,10 +29,6 @@ from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Lm
 from rwkv_sweep.utils.console import log_line_once
 
 __all__ = ["fingerprint", "read_shape", "read_weights"]
-
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-HEAD = "head.weight"
 
 _SIZES = (
     "vocab_size",
@@ -83,7 +79,8 @@ def read_weights(path: Path) -> tuple[Rwkv6Config, dict[str, Tensor]]:
         tensors = _fitted(path, config, _bare(path, read_folder(path)))
     else:
         config, tensors = _original(path)
-    _check_finite(path, tensors)
+    given = {name: name if path.is_dir() else _to_original_name(name) for name in tensors}
+    check_finite(path, tensors, given)
     return config, tensors
 
 
@@ -92,18 +89,18 @@ def _folder_config(folder: Path) -> Rwkv6Config:
     content = read_json(file)
     if content.get("model_type") != "rwkv6":
         kind = content.get("model_type")
-        raise UserError(f"{file} has model_type={_plain(kind)}, which is {network_of_type(kind)}")
+        raise UserError(f"{file} has model_type={plain(kind)}, which is {network_of_type(kind)}")
     sizes = {key: content[key] for key in _SIZES if content.get(key) is not None}
     lacking = [key for key in _REQUIRED if key not in sizes]
     if lacking:
         raise UserError(f"{file} lacks {', '.join(lacking)}")
     for key, value in sizes.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{file} has {key}={_plain(value)}: valid is a whole number from 1 on")
+            raise UserError(f"{file} has {key}={plain(value)}: valid is a whole number from 1 on")
     epsilon = content.get("layer_norm_epsilon", 1e-5)
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
         raise UserError(
-            f"{file} has layer_norm_epsilon={_plain(epsilon)}: valid is a number between 0 and 1, such as 1e-05"
+            f"{file} has layer_norm_epsilon={plain(epsilon)}: valid is a number between 0 and 1, such as 1e-05"
         )
     if message := too_large(sizes):
         raise UserError(f"{file} has {message}")
@@ -182,7 +179,7 @@ def _count_blocks(path: Path, names: Iterable[str]) -> int:
     absent = next((str(number) for number in range(len(numbers)) if str(number) not in numbers), None)
     if absent is not None:
         last = max(numbers, key=lambda number: (len(number), number))
-        raise UserError(f"{path} has tensors of blocks.{_plain(last)}, but none of blocks.{absent}")
+        raise UserError(f"{path} has tensors of blocks.{plain(last)}, but none of blocks.{absent}")
     return len(numbers)
 
 
@@ -210,30 +207,19 @@ def _fitted(path: Path, config: Rwkv6Config, tensors: dict[str, Tensor]) -> dict
     wrong = [
         f"{in_file(name)} {list(tensor.shape)} (expected {list(expected[name])})"
         for name, tensor in tensors.items()
-        if name in expected and _core(tuple(tensor.shape)) != _core(expected[name])
+        if name in expected and core(tuple(tensor.shape)) != core(expected[name])
     ]
     other = [f"{in_file(name)} {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]
     parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong), ("of another dtype", other))
     if any(names for _, names in parts):
-        found = "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
+        faults = "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
         raise UserError(
             f"{path} does not hold an RWKV-6 of {config.num_hidden_layers} blocks and hidden size "
-            f"{config.hidden_size}: {found}"
+            f"{config.hidden_size}: {faults}"
         )
     if HEAD not in expected:
         log_line_once(f"{path} has no {HEAD}, which embeddings do not need")
     return {name: tensors[name].reshape(shape) for name, shape in expected.items()}
-
-
-def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        # The extremes carry a NaN with them, and need no mask as large as the tensor.
-        low, high = torch.aminmax(tensor)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            in_file = name if path.is_dir() else _to_original_name(name)
-            raise UserError(
-                f"{path}: {in_file} holds NaN or infinity, so the weights are damaged: fetch the file again"
-            )
 
 
 def _to_model_name(name: str) -> str:
@@ -246,12 +232,3 @@ def _to_original_name(name: str) -> str:
     for original, ours in _ORIGINAL_NAMES:
         name = name.replace(ours, original, 1)
     return name
-
-
-def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
-
-
-def _plain(value: object) -> str:
-    """A value from a file for a message, shortened; text without quotes."""
-    return shown(value)[1:-1] if isinstance(value, str) else shown(value)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.rwkv6.checkpoint import HEAD, read_weights
+from rwkv_sweep.models.common.checkpoint_tensors import HEAD
+from rwkv_sweep.models.rwkv6.checkpoint import read_weights
 from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
 from rwkv_sweep.models.rwkv6.network import Rwkv6Lm, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.checkpoint_tensors import epsilon_of
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
 from rwkv_sweep.models.pretrained.pickles import short
@@ -27,10 +28,10 @@ from rwkv_sweep.models.pretrained.weight_files import (
     read_tensors,
     tensor_names,
 )
-from rwkv_sweep.models.rwkv7.checkpoint_layouts import author_name, other_network, to_model
+from rwkv_sweep.models.rwkv7.checkpoint_layouts import original_name, other_network, to_model
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
-from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_settings, compare_sizes, epsilon_of
+from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_announced, check_settings
 from rwkv_sweep.utils.console import log_line_once
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -72,7 +73,7 @@ def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
         # The extremes carry a NaN with them, and need no mask as large as the tensor.
         if not all(math.isfinite(extreme) for extreme in torch.aminmax(tensor)):
             raise UserError(
-                f"{path}: {author_name(name)} holds NaN or infinity, so the weights are damaged: fetch the file again"
+                f"{path}: {original_name(name)} holds NaN or infinity, so the weights are damaged: fetch the file again"
             )
     return config, weights
 
@@ -118,15 +119,15 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
     needed = ["embeddings.weight", f"{block}r_k", f"{block}w1", f"{block}a1", f"{block}g1"]
     needed.append("blocks.0.feed_forward.key.weight")
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    lacking = [author_name(name) for name in needed if len(shapes.get(name, ())) != 2]
+    lacking = [original_name(name) for name in needed if len(shapes.get(name, ())) != 2]
     if lacking:
         raise UserError(f"{path} is not an RWKV-7: it has no matrix {few(lacking)}")
     (vocab, hidden), (heads, size) = shapes["embeddings.weight"], shapes[f"{block}r_k"]
     if empty := next((name for name in needed if 0 in shapes[name]), None):
-        raise UserError(f"{path} is not an RWKV-7: {author_name(empty)} is empty, of shape {list(shapes[empty])}")
+        raise UserError(f"{path} is not an RWKV-7: {original_name(empty)} is empty, of shape {list(shapes[empty])}")
     if heads * size != hidden:
         raise UserError(
-            f"{path} has {author_name(block)}r_k of shape [{heads}, {size}], which is no division of the hidden size "
+            f"{path} has {original_name(block)}r_k of shape [{heads}, {size}], which is no division of the hidden size "
             f"{hidden} into heads"
         )
     value = shapes.get("blocks.1.attention.v1", ())
@@ -144,7 +145,7 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
     numbers = {name: value for name, value in asdict(config).items() if type(value) is int}
     if message := too_large(numbers):
         raise UserError(f"{path} has tensors for {message}")
-    compare_sizes(path / CONFIG_FILE, config, settings)
+    check_announced(path / CONFIG_FILE, config, settings)
     return config
 
 
@@ -229,7 +230,7 @@ def _checked(
         if name in shapes and _core(tuple(tensor.shape)) != _core(shapes[name])
     ]
     parts = (
-        ("missing", [author_name(name) for name in expected if name not in weights]),
+        ("missing", [original_name(name) for name in expected if name not in weights]),
         ("unexpected", [given[name] for name in weights if name not in shapes]),
         ("of another shape", wrong),
         (

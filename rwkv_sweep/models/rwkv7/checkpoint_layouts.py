@@ -78,7 +78,7 @@ def bare_name(name: str) -> str:
     return name[len(base) :]
 
 
-def author_name(name: str) -> str:
+def original_name(name: str) -> str:
     """The name that the author's files give to a tensor of `Rwkv7Model`."""
     if name == "embeddings.weight":
         return "emb.weight"
@@ -107,7 +107,7 @@ def to_model(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
             if _VALUE_RESIDUAL.fullmatch(part):
                 continue
             if part in found:
-                raise ValueError(f"{given[part]} and {original} are both {author_name(part)}")
+                raise ValueError(f"{given[part]} and {original} are both {original_name(part)}")
             found[part], given[part] = _oriented(part, piece, hidden, linear), original
     return found, given
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.errors import UserError, shown
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.checkpoint_tensors import compare_sizes, plain
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 
@@ -25,7 +26,7 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
     for key, what in refused.items():
         if what:
             raise UserError(
-                f"{file} has {key}={_plain(settings[key])}, which is {what}: only the plain RWKV-7 can be read"
+                f"{file} has {key}={plain(settings[key])}, which is {what}: only the plain RWKV-7 can be read"
             )
 
 
@@ -39,7 +40,7 @@ def announced_sizes(file: Path, settings: Mapping[str, Any]) -> Rwkv7Config:
     }
     for key, size in needed.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise UserError(f"{file} has {key}={_plain(size)}: valid is a whole number from 1 on")
+            raise UserError(f"{file} has {key}={plain(size)}: valid is a whole number from 1 on")
     names = {
         "intermediate_size": "intermediate_size",
         "decay_rank": "decay_low_rank_dim",
@@ -58,7 +59,7 @@ def announced_sizes(file: Path, settings: Mapping[str, Any]) -> Rwkv7Config:
         raise UserError(f"{file}: {error}") from error
 
 
-def compare_sizes(file: Path, config: Rwkv7Config, settings: Mapping[str, Any]) -> None:
+def check_announced(file: Path, config: Rwkv7Config, settings: Mapping[str, Any]) -> None:
     """Raises UserError where config.json names a size that the tensors do not have."""
     sizes = {
         "vocab_size": config.vocab_size,
@@ -67,23 +68,4 @@ def compare_sizes(file: Path, config: Rwkv7Config, settings: Mapping[str, Any]) 
         "head_dim": config.head_size,
         "head_size": config.head_size,
     }
-    for key, size in sizes.items():
-        if settings.get(key) not in (None, size):
-            raise UserError(f"{file} has {key}={_plain(settings[key])}, but the tensors beside it have {size}")
-
-
-def epsilon_of(file: Path, settings: Mapping[str, Any], keys: tuple[str, ...], default: float) -> float:
-    """The first of these numbers that config.json has, else the default; UserError where it is none."""
-    for key in keys:
-        epsilon = settings.get(key)
-        if epsilon is None:
-            continue
-        if not isinstance(epsilon, float) or not 0 < epsilon < 1:
-            raise UserError(f"{file} has {key}={_plain(epsilon)}: valid is a number between 0 and 1")
-        return epsilon
-    return default
-
-
-def _plain(value: object) -> str:
-    """A value from a file for a message, shortened; text without quotes."""
-    return shown(value)[1:-1] if isinstance(value, str) else shown(value)
+    compare_sizes(file, sizes, settings)

@@ -11,7 +11,16 @@ from rwkv_sweep.report.charts.aggregation import write_figures
 from rwkv_sweep.report.common.comparisons import Comparison, comparisons
 from rwkv_sweep.report.common.notes import failures, missing, notes
 from rwkv_sweep.report.common.run_groups import Group, depth, groups, interval, metric
-from rwkv_sweep.report.common.text import ABSENT, bullets, csv_text, escaped, number, paragraphs, shown, table
+from rwkv_sweep.report.common.text import (
+    ABSENT,
+    bullets,
+    csv_text,
+    escaped,
+    formatted,
+    paragraphs,
+    table,
+    with_interval,
+)
 from rwkv_sweep.stats.multiple_testing import FINAL
 from rwkv_sweep.utils.files import write_atomically
 
@@ -74,9 +83,12 @@ def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
 def _cost_table(group: Group) -> str:
     rows = []
     for run in group.runs:
-        ratios = [shown(interval(run, f"overhead/{key}")) for key in RATIOS]
-        memory = [number(metric(run, f"overhead/{key}"), "+.1f") for key in ("memory_mib", "naive_memory_mib")]
-        speed = [number(metric(run, "latency/mean_ms"), ".2f"), number(metric(run, "throughput/tokens_per_s"), ",.0f")]
+        ratios = [with_interval(interval(run, f"overhead/{key}")) for key in RATIOS]
+        memory = [formatted(metric(run, f"overhead/{key}"), "+.1f") for key in ("memory_mib", "naive_memory_mib")]
+        speed = [
+            formatted(metric(run, "latency/mean_ms"), ".2f"),
+            formatted(metric(run, "throughput/tokens_per_s"), ",.0f"),
+        ]
         rows.append([group.label(run), str(depth(run) or ABSENT), *ratios, *memory, *speed])
     return table(COST, rows)
 
@@ -87,17 +99,17 @@ def _quality_table(group: Group, results: Sequence[Result], family: Sequence[Com
     rows = []
     for run in group.runs:
         reference = run is group.final and metric(run, "final/delta") is None
-        row = [group.label(run), shown(interval(run, "quality/spearman"))]
-        row.append("reference" if reference else shown(interval(run, "final/delta"), "+.3f"))
+        row = [group.label(run), with_interval(interval(run, "quality/spearman"))]
+        row.append("reference" if reference else with_interval(interval(run, "final/delta"), "+.3f"))
         row += _p_values(against.get((run.name, FINAL)))
         row += [
-            shown(interval(run, f"baseline/{name}/delta"), "+.3f") + _mark(against.get((run.name, name)))
+            with_interval(interval(run, f"baseline/{name}/delta"), "+.3f") + _mark(against.get((run.name, name)))
             for name in names
         ]
         rows.append(row)
     for result in results:
         if result.kind == "baseline":
-            rows.append([result.name, shown(interval(result, "quality/spearman")), *[""] * (3 + len(names))])
+            rows.append([result.name, with_interval(interval(result, "quality/spearman")), *[""] * (3 + len(names))])
     return table([*QUALITY, *(f"less {name} [95 %]" for name in names)], rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rwkv_sweep.report.common.text import between, counted, few, listed
+from rwkv_sweep.report.common.text import between, counted, first_few, listed
 from rwkv_sweep.stats.intervals import Interval
 
 
@@ -48,7 +48,7 @@ class Overhead:
             who = f"{self.ratios[0][0]} is" if len(self.ratios) == 1 else f"all {count} are"
             text = f"{self.where} none was measured: {who} at most {bound} slower"
             faster = [label for label, ratio in self.ratios if self.sign(ratio) < 0]
-            return text + (f", and faster by more than noise with {few(faster)}" if faster else "")
+            return text + (f", and faster by more than noise with {first_few(faster)}" if faster else "")
         label, ratio = self.slower[0]
         text = f"{self.where} {len(self.slower)} of {count} {'is' if len(self.slower) == 1 else 'are'} slower by "
         text += f"more than noise, the slowest {label} by {percent(ratio.value)}, "
@@ -129,7 +129,7 @@ class BestAggregation:
     def text(self) -> str:
         text = f"Best of {self.among} aggregations by Spearman: " if self.among > 1 else "Spearman of the aggregation: "
         text += f"{self.label}, {self.spearman.value:.3f}"
-        text += f" (equal: {few(self.alike)})" if self.alike else ""
+        text += f" (equal: {first_few(self.alike)})" if self.alike else ""
         if self.delta is None:
             return f"{text}; its difference to the final layer was not recorded."
         side = "above" if self.delta.value >= 0 else "below"

@@ -10,7 +10,7 @@ from rwkv_sweep.report.common.ranking import Ranking
 from rwkv_sweep.report.common.run_groups import interval, is_transductive, metric
 from rwkv_sweep.report.common.speeds import BATCHES, PAIRS, Regime, speeds
 from rwkv_sweep.report.common.splits import spearman_key
-from rwkv_sweep.report.common.text import counted, few
+from rwkv_sweep.report.common.text import counted, first_few
 
 WEIGHTS = "memory/weights_mib"
 UNITS = {PAIRS.raw: ("ms", ".2f"), BATCHES.raw: ("tokens/s", ",.0f")}
@@ -68,7 +68,7 @@ def _baseline(baselines: Sequence[Result], labels: Mapping[str, str]) -> Card | 
         return None
     best = max(value for value, _ in scored)
     names = [labels[run.name] for value, run in scored if value == best]
-    return Card("best baseline" if len(scored) > 1 else "baseline", f"{best:.3f}", few(names))
+    return Card("best baseline" if len(scored) > 1 else "baseline", f"{best:.3f}", first_few(names))
 
 
 def _speed(runs: Sequence[Result], regime: Regime, labels: Mapping[str, str], one: str, several: str) -> Card | None:
@@ -105,4 +105,4 @@ def _weights(runs: Sequence[Result], labels: Mapping[str, str]) -> Card | None:
     names = [labels[run.name] for value, run in known if value == least]
     if len(names) == len(known) > 1:
         return Card("weights", f"{least:,.1f} MiB", f"all {len(known)} runs alike")
-    return Card("smallest weights" if len(known) > 1 else "weights", f"{least:,.1f} MiB", few(names))
+    return Card("smallest weights" if len(known) > 1 else "weights", f"{least:,.1f} MiB", first_few(names))

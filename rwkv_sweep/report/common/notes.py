@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.comparisons import Comparison, limited
 from rwkv_sweep.report.common.run_groups import TRANSDUCTIVE, groups, interval, is_transductive
-from rwkv_sweep.report.common.text import counted, escaped, listed, shown
+from rwkv_sweep.report.common.text import counted, escaped, listed, with_interval
 
 MACHINE_TAGS = ("device_name", "threads", "cuda", "wkv", "matmul", "version.torch", "version.rwkv_sweep", "commit")
 RATIO = (
@@ -83,9 +83,8 @@ def _baselines(results: Sequence[Result]) -> list[str]:
         parts = [escaped(result.name)]
         if result.name == "word_vectors" or "vectors" in result.tags:
             parts.append(f"vectors: {escaped(result.tags.get('vectors', 'not recorded'))}")
-        parts.append(
-            f"Spearman {shown(interval(result, 'quality/spearman'))} on {escaped(result.params.get('dataset', '?'))}"
-        )
+        spearman = with_interval(interval(result, "quality/spearman"))
+        parts.append(f"Spearman {spearman} on {escaped(result.params.get('dataset', '?'))}")
         lines.append(f"Baseline {', '.join(parts)}.")
     return lines
 

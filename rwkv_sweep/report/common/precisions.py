@@ -72,7 +72,7 @@ def precision_groups(results: Sequence[Result]) -> list[PrecisionGroup]:
     return list(groups.values())
 
 
-def unsupported(results: Sequence[Result]) -> dict[str, str]:
+def unsupported_precisions(results: Sequence[Result]) -> dict[str, str]:
     """Precisions that this machine could not run, with the reason."""
     refused = [result for result in results if result.status == UNSUPPORTED]
     return {

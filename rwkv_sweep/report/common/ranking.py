@@ -100,7 +100,7 @@ def rank(runs: Sequence[Result], records: Records, split: str) -> Ranking:
     scored.sort(key=lambda scored_run: -scored_run[0])
     order = [run for _, run in scored]
     count = max((int(metric(run, key.replace("/spearman", "/pairs")) or 0) for run in order), default=0)
-    error_KK = standard_errors([pair_scores(records.folder(run), split) for run in order])
+    error_KK = standard_errors([recorded_scores(records.folder(run), split) for run in order])
     return Ranking(split, order, [value for value, _ in scored], error_KK, count)
 
 
@@ -144,7 +144,7 @@ def standard_errors(scored: Sequence[tuple[np.ndarray, np.ndarray] | None], seed
     return error_KK
 
 
-def pair_scores(folder: Path | None, split: str) -> tuple[np.ndarray, np.ndarray] | None:
+def recorded_scores(folder: Path | None, split: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Labels [P] and scores [P] of a split, as a run wrote them; None where there is no readable file."""
     if folder is None:
         return None

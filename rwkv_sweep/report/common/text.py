@@ -36,14 +36,14 @@ def paragraphs(parts: Sequence[str]) -> str:
     return text + "\n"
 
 
-def shown(interval: Interval | None, form: str = ".3f") -> str:
+def with_interval(interval: Interval | None, form: str = ".3f") -> str:
     """`value [lo, hi]`, or n/a."""
     if interval is None:
         return ABSENT
     return f"{interval.value:{form}} [{interval.lo:{form}}, {interval.hi:{form}}]"
 
 
-def number(value: float | None, form: str) -> str:
+def formatted(value: float | None, form: str) -> str:
     return ABSENT if value is None else format(value, form)
 
 
@@ -93,7 +93,7 @@ def times(ratio: Interval, of: str) -> str:
 FEW = 4
 
 
-def few(words: Sequence[str]) -> str:
+def first_few(words: Sequence[str]) -> str:
     """`a, b and c`; of more than four the first ones, and how many more there are. Words with commas in them are set
     apart by semicolons."""
     shown = list(words) if len(words) <= FEW else [*words[: FEW - 1], f"{len(words) - FEW + 1} more"]

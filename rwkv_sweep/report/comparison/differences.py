@@ -53,7 +53,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SweepComparison:
     """runs: all that are compared. control: what the baselines' times show of the machine, by name. reach: ratios that
     are noise, from 1 / f to f for the largest factor f that they reach; None without any that both timed."""
 
@@ -62,7 +62,7 @@ class Comparison:
     reach: tuple[float, float] | None
 
 
-def compare_runs(a: Sweep, b: Sweep, matching: Matching, resamples: int, seed: int) -> Comparison:
+def compare_runs(a: Sweep, b: Sweep, matching: Matching, resamples: int, seed: int) -> SweepComparison:
     """All matched runs, flagged. resamples, seed: of the bootstrap.
 
     Raises:
@@ -78,7 +78,7 @@ def compare_runs(a: Sweep, b: Sweep, matching: Matching, resamples: int, seed: i
     runs = [_compared(a, b, pair, resamples, seed) for pair in matching.matched]
     tested = [run for run in runs if run.quality is not None]
     adjusted = dict(zip(map(id, tested), holm([run.quality.p for run in tested if run.quality]), strict=True))
-    return Comparison([_flagged(run, adjusted.get(id(run)), reach or (1.0, 1.0)) for run in runs], control, reach)
+    return SweepComparison([_flagged(run, adjusted.get(id(run)), reach or (1.0, 1.0)) for run in runs], control, reach)
 
 
 def _flagged(run: Compared, adjusted: float | None, reach: tuple[float, float]) -> Compared:
@@ -148,7 +148,7 @@ def verdicts(run: Compared) -> list[str]:
     return words
 
 
-def conclusion(comparison: Comparison) -> list[str]:
+def conclusion(comparison: SweepComparison) -> list[str]:
     """One sentence on quality, one on speed, and what the latter rests on."""
     tested = [run for run in comparison.runs if run.quality is not None]
     timed = [run for run in comparison.runs if run.latency is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.report.common.run_groups import metric
-from rwkv_sweep.report.comparison.differences import Compared, Comparison, conclusion, verdicts
+from rwkv_sweep.report.comparison.differences import Compared, SweepComparison, conclusion, verdicts
 from rwkv_sweep.report.comparison.matching import Matching, Sweep
 from rwkv_sweep.report.page.html import page
 from rwkv_sweep.stats.intervals import Interval
@@ -17,7 +17,7 @@ SCRIPTS = ("dom", "sorting", "plot", "cards", "compare_runs", "compare")
 METRICS = ("quality/spearman", "latency/mean_ms", "throughput/tokens_per_s", "memory/weights_mib")
 
 
-def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, comparison: Comparison) -> Path:
+def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, comparison: SweepComparison) -> Path:
     """Write the page to `path`, and return it. Raises OSError where that is not possible."""
     data = {
         "a": str(a.root),

@@ -10,7 +10,7 @@ from rwkv_sweep.evaluation.metrics import paired_difference
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.comparisons import Comparison, comparisons, limited
 from rwkv_sweep.report.common.labels import run_labels, varied_keys
-from rwkv_sweep.report.common.ranking import Ranking, data_of, pair_scores
+from rwkv_sweep.report.common.ranking import Ranking, data_of, recorded_scores
 from rwkv_sweep.report.common.run_groups import depth, interval, is_transductive, metric
 from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.report.common.splits import spearman_key, split_names
@@ -151,7 +151,7 @@ def _other_split(
 
 def difference(ours: Path | None, theirs: Path | None, split: str) -> Interval | None:
     """Spearman of a run less that of another on a split, by paired bootstrap; None without scores of the same pairs."""
-    a, b = pair_scores(ours, split), pair_scores(theirs, split)
+    a, b = recorded_scores(ours, split), recorded_scores(theirs, split)
     if a is None or b is None or a[0].tolist() != b[0].tolist():
         return None
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rwkv_sweep.report.common.text import between, counted, few, listed, times
+from rwkv_sweep.report.common.text import between, counted, first_few, listed, times
 from rwkv_sweep.stats.intervals import Interval
 
 FEW_PAIRS = 100
@@ -46,7 +46,7 @@ class Best:
             text = f"The pairs cannot distinguish the {self.runs} runs. Highest: {own}."
         else:
             text = f"Highest: {own}. Noise could explain its lead over {len(self.alike)} of the other {others} runs: "
-            text += f"{few(self.alike)}."
+            text += f"{first_few(self.alike)}."
         if self.left_out:
             text += f" Not compared: {counted(self.left_out, 'run')} fitted on the very sentences that are scored."
         return text
@@ -120,8 +120,8 @@ class Cheapest:
     def _fastest(self) -> str:
         if self.ratio is None:
             alike = [label for label in self.labels if label != self.best]
-            return f"{self.where} {self.best} itself" + (f", and as fast {few(alike)}" if alike else "")
-        return f"{self.where} {few(self.labels)}, at {times(self.ratio, self.best)}"
+            return f"{self.where} {self.best} itself" + (f", and as fast {first_few(alike)}" if alike else "")
+        return f"{self.where} {first_few(self.labels)}, at {times(self.ratio, self.best)}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Cost:
         elif self.blocks < self.of_blocks:
             runs = "runs" if len(self.fewest) == 1 else "run"
             parts.append(
-                f"Of the runs that are not shown to be worse than the best, {few(self.fewest)} {runs} the fewest "
+                f"Of the runs that are not shown to be worse than the best, {first_few(self.fewest)} {runs} the fewest "
                 f"blocks, {self.blocks}."
             )
         parts += [f"No run is called the fastest {where}: {why_not}." for where, why_not in self.not_compared]

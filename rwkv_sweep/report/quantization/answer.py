@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.report.common.precisions import MIB, PrecisionGroup, precision_groups, unsupported
+from rwkv_sweep.report.common.precisions import MIB, PrecisionGroup, precision_groups, unsupported_precisions
 from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
-from rwkv_sweep.report.common.text import few
+from rwkv_sweep.report.common.text import first_few
 from rwkv_sweep.report.quantization.statements import (
     Blocks,
     Fastest,
@@ -33,7 +33,7 @@ def quantization_answer(results: Sequence[Result]) -> Answer:
     """A section for each group of runs that differ in their precision alone, and one for what cannot run here."""
     sections = [Section(group.name, _statements(group)) for group in precision_groups(results)]
     sections = sections or [Section("", [Plain(NOTHING)])]
-    if refused := list(unsupported(results)):
+    if refused := list(unsupported_precisions(results)):
         sections[-1].statements.append(Unsupported(refused))
     return Answer(QUESTION, sections)
 
@@ -106,7 +106,7 @@ def _over_base(group: PrecisionGroup, compared: Speeds) -> OverBase | None:
 
 def _without_base(group: PrecisionGroup) -> Statement | None:
     alone = [group.label(run) for run in group.quantized if group.base(run) is None]
-    return Plain(f"Without a run of the same dtype to compare with: {few(alone)}.") if alone else None
+    return Plain(f"Without a run of the same dtype to compare with: {first_few(alone)}.") if alone else None
 
 
 def _losses(group: PrecisionGroup, losses: dict[str, Loss]) -> Statement:

@@ -17,11 +17,21 @@ from rwkv_sweep.report.common.precisions import (
     PrecisionGroup,
     is_flagged,
     precision_groups,
-    unsupported,
+    unsupported_precisions,
 )
 from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
-from rwkv_sweep.report.common.text import ABSENT, bullets, counted, csv_text, escaped, number, paragraphs, shown, table
+from rwkv_sweep.report.common.text import (
+    ABSENT,
+    bullets,
+    counted,
+    csv_text,
+    escaped,
+    formatted,
+    paragraphs,
+    table,
+    with_interval,
+)
 from rwkv_sweep.report.quantization.answer import QUESTION, quantization_answer
 from rwkv_sweep.utils.files import write_atomically
 
@@ -99,13 +109,13 @@ def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
 def _quality_table(group: PrecisionGroup) -> str:
     rows = []
     for run in group.runs:
-        row = [group.label(run), shown(interval(run, SPEARMAN))]
+        row = [group.label(run), with_interval(interval(run, SPEARMAN))]
         if run is group.full:
             rows.append([*row, "reference", *[""] * 4])
             continue
-        row += [shown(interval(run, "parity/spearman_delta"), "+.4f"), "flagged" if is_flagged(run) else ""]
+        row += [with_interval(interval(run, "parity/spearman_delta"), "+.4f"), "flagged" if is_flagged(run) else ""]
         keys = ("cosine_mean", "cosine_p01", "rank_agreement")
-        rows.append([*row, *(number(metric(run, f"parity/{key}"), ".4f") for key in keys)])
+        rows.append([*row, *(formatted(metric(run, f"parity/{key}"), ".4f") for key in keys)])
     return table(QUALITY, rows)
 
 
@@ -121,10 +131,10 @@ def _cost_table(group: PrecisionGroup) -> str:
                 *_ratios(group, run, batches),
                 *_ratios(group, run, pairs),
                 "yes" if run in best else "",
-                shown(rate, ",.0f") if rate else number(metric(run, TOKENS_PER_S), ",.0f"),
-                number(metric(run, "latency/mean_ms"), ".2f"),
-                number(metric(run, "energy/joules_per_1k_pairs"), ".2f"),
-                number(metric(run, "memory/peak_above_weights_mib"), ",.1f"),
+                with_interval(rate, ",.0f") if rate else formatted(metric(run, TOKENS_PER_S), ",.0f"),
+                formatted(metric(run, "latency/mean_ms"), ".2f"),
+                formatted(metric(run, "energy/joules_per_1k_pairs"), ".2f"),
+                formatted(metric(run, "memory/peak_above_weights_mib"), ",.1f"),
             ]
         )
     return table(COST, rows)
@@ -136,7 +146,7 @@ def _ratios(group: PrecisionGroup, run: Result, compared: Speeds) -> list[str]:
     def over(other: Result | None) -> str:
         if other is None or run.name not in compared.of or other.name not in compared.of:
             return ABSENT
-        return shown(compared.ratio(run.name, other.name), ".2f")
+        return with_interval(compared.ratio(run.name, other.name), ".2f")
 
     return ["reference" if run is group.full else over(group.full), over(group.base(run)) if group.base(run) else ""]
 
@@ -146,8 +156,8 @@ def _size_table(group: PrecisionGroup) -> str:
     for run in group.runs:
         share = metric(run, "audit/parameters_share_without_embedding")
         bits = metric(run, "audit/bits_per_parameter_without_embedding")
-        row = [group.label(run), number(share, ".1%"), number(bits, ".2f")]
-        row += [number(metric(run, key), ",.1f") for key in (MIB, "memory/embedding_mib")]
+        row = [group.label(run), formatted(share, ".1%"), formatted(bits, ".2f")]
+        row += [formatted(metric(run, key), ",.1f") for key in (MIB, "memory/embedding_mib")]
         kernel = run.tags.get("quantized_kernel", "none")
         rows.append([*row, kernel if kernel != "none" else run.tags.get("matmul", "")])
     return table(SIZE, rows)
@@ -181,6 +191,9 @@ def _notes(results: Sequence[Result]) -> list[str]:
     for tag in (*MACHINE_TAGS, "blocks", "version.bitsandbytes", "energy.sm_clock_mhz", "energy.throttle_reasons"):
         if tag not in PRECISION_TAGS:
             lines += distinct_values(tag, [run.tags[tag] for run in runs if tag in run.tags])
-    lines += [f"Unsupported: {escaped(name)}, as {escaped(reason)}." for name, reason in unsupported(results).items()]
+    lines += [
+        f"Unsupported: {escaped(name)}, as {escaped(reason)}."
+        for name, reason in unsupported_precisions(results).items()
+    ]
     recorded = dict.fromkeys((tag, text) for run in runs for tag, text in run.tags.items() if tag.startswith("note."))
     return lines + [f"{escaped(tag.removeprefix('note.'))}: {escaped(text)}." for tag, text in recorded]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rwkv_sweep.report.common.text import between, counted, few, listed, times
+from rwkv_sweep.report.common.text import between, counted, first_few, listed, times
 from rwkv_sweep.stats.intervals import Interval
 
 
@@ -42,9 +42,9 @@ class Fastest:
     @property
     def phrase(self) -> str:
         if self.ratio is None:
-            alike = f", {few(self.labels)} as fast" if self.labels else ""
+            alike = f", {first_few(self.labels)} as fast" if self.labels else ""
             return f"{self.where} nothing is faster than fp32{alike}"
-        return f"{self.where} {few(self.labels)}, at {times(self.ratio, 'fp32')}"
+        return f"{self.where} {first_few(self.labels)}, at {times(self.ratio, 'fp32')}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class OverBase:
             if those:
                 parts.append(f"{how} with {_spread(those)}")
         if self.alike:
-            parts.append(f"no measurable difference with {few([label for label, *_ in self.alike])}")
+            parts.append(f"no measurable difference with {first_few([label for label, *_ in self.alike])}")
         return f"Against the same dtype without quantization, {self.where}: {listed(parts, ';')}."
 
 
@@ -101,7 +101,7 @@ def _spread(those: Sequence[tuple[str, str, float]]) -> str:
         ((label, base, ratio),) = those
         return f"{label}, at {ratio:.2f} times the speed of {base}"
     ratios = [ratio for *_, ratio in those]
-    return f"{few([label for label, *_ in those])}, at {min(ratios):.2f} to {max(ratios):.2f} times the speed"
+    return f"{first_few([label for label, *_ in those])}, at {min(ratios):.2f} to {max(ratios):.2f} times the speed"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ class Losses:
             rest = len(self.losses) - len(shown)
             text = f"Spearman differs from fp32's by more than noise in {len(shown)} of {precisions}: "
             text += (
-                few([loss.phrase for loss in shown]) if len(shown) == 1 else listed([x.phrase for x in shown[:4]], ";")
+                first_few([loss.phrase for loss in shown])
+                if len(shown) == 1
+                else listed([loss.phrase for loss in shown[:4]], ";")
             )
             text += f"; and {len(shown) - 4} more" if len(shown) > 4 else ""
             return text + ("." if not rest else f". The other {rest}: within noise.")
@@ -144,7 +146,7 @@ class Sizes:
 
     @property
     def text(self) -> str:
-        alike = f"all {self.of} quantized runs alike" if self.of == len(self.labels) > 1 else few(self.labels)
+        alike = f"all {self.of} quantized runs alike" if self.of == len(self.labels) > 1 else first_few(self.labels)
         return (
             f"Weights shrink to {self.smallest / self.whole:.0%} of {self.half}'s, from {self.whole:,.1f} to "
             f"{self.smallest:,.1f} MiB without the embedding table, with {alike}."

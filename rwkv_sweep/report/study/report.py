@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.notes import failures
-from rwkv_sweep.report.common.text import ABSENT, counted, escaped, number, paragraphs, shown, table
+from rwkv_sweep.report.common.text import ABSENT, counted, escaped, formatted, paragraphs, table, with_interval
 from rwkv_sweep.report.study.published import DATASETS, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
 from rwkv_sweep.report.study.rows import Row, baseline_rows, is_glove, model_rows, splits
 from rwkv_sweep.utils.csv_tables import table_text
@@ -53,9 +53,9 @@ def _spearman_table(rows: Sequence[Row], split: str) -> str:
     inside = {None: ABSENT, True: "yes", False: "no"}
     cells = []
     for row in rows:
-        theirs = number(row.published.spearman.get(split), ".4f")
-        ours = shown(row.spearman(split), ".4f")
-        cells.append([_label(row), theirs, ours, number(row.difference(split), "+.4f"), inside[row.inside(split)]])
+        theirs = formatted(row.published.spearman.get(split), ".4f")
+        ours = with_interval(row.spearman(split), ".4f")
+        cells.append([_label(row), theirs, ours, formatted(row.difference(split), "+.4f"), inside[row.inside(split)]])
     return table(header, cells)
 
 
@@ -72,9 +72,9 @@ def _cost_table(rows: Sequence[Row]) -> str:
     for row in rows:
         took, memory = row.measured("latency/mean_ms"), row.measured("memory/peak_allocated_mib")
         depth = row.run.params.get("depth") if row.run is not None else None
-        ours = number(took / 1000 if took is not None else None, ".4f")
-        theirs = number(row.published.seconds, ".4f"), number(row.published.megabytes, ".0f")
-        cells.append([_label(row), theirs[0], ours, theirs[1], number(memory, ".0f"), str(depth or ABSENT)])
+        ours = formatted(took / 1000 if took is not None else None, ".4f")
+        theirs = formatted(row.published.seconds, ".4f"), formatted(row.published.megabytes, ".0f")
+        cells.append([_label(row), theirs[0], ours, theirs[1], formatted(memory, ".0f"), str(depth or ABSENT)])
     return table(header, cells)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 
-from rwkv_sweep.api.outputs import PRECISIONS, finished, quantized, ranges, unit
+from rwkv_sweep.api.outputs import PRECISIONS, finished, normalized, quantized, ranges
 from rwkv_sweep.api.similarity import similarity, similarity_pairwise
 from rwkv_sweep.errors import UserError
 
@@ -33,7 +33,7 @@ def test_dimensions_are_cut_before_lengths_are_made_one() -> None:
 
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**127), 2.0**127, width=32)))
 def test_lengths_are_one_whatever_the_size(vectors: np.ndarray) -> None:
-    lengths = np.linalg.norm(unit(vectors).astype(np.float64), axis=1)
+    lengths = np.linalg.norm(normalized(vectors).astype(np.float64), axis=1)
     zero = ~vectors.any(axis=1)
     np.testing.assert_allclose(lengths[~zero], 1, rtol=1e-5)
     assert (lengths[zero] == 0).all()

@@ -10,7 +10,7 @@ import pytest
 from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import Result, write_latency, write_pairs
-from rwkv_sweep.report.comparison.differences import Comparison, compare_runs, conclusion, verdicts
+from rwkv_sweep.report.comparison.differences import SweepComparison, compare_runs, conclusion, verdicts
 from rwkv_sweep.report.comparison.matching import Change, load_sweep, match
 from tests.made_up_sweeps import SweepWriter
 
@@ -37,7 +37,7 @@ def rescore(folder: Path, noise: float) -> None:
     write_pairs(folder, [("all", row, float(label), float(score)) for row, (label, score) in enumerate(rows)])
 
 
-def compared(a: SweepWriter, b: SweepWriter) -> Comparison:
+def compared(a: SweepWriter, b: SweepWriter) -> SweepComparison:
     one, other = load_sweep("A", a.root), load_sweep("B", b.root)
     return compare_runs(one, other, match(one, other), 500, 0)
 

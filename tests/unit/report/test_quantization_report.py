@@ -13,7 +13,7 @@ import pytest
 from rwkv_sweep.records.results import FAILED, FINISHED, UNSUPPORTED, Result
 from rwkv_sweep.report import write_report
 from rwkv_sweep.report.common.precision_fronts import fast_front, small_front
-from rwkv_sweep.report.common.precisions import precision_groups, unsupported
+from rwkv_sweep.report.common.precisions import precision_groups, unsupported_precisions
 from rwkv_sweep.report.common.speeds import BATCHES, PAIRS, speeds
 from rwkv_sweep.report.quantization.answer import losses_of, quantization_answer
 
@@ -237,4 +237,4 @@ def test_layers_stand_in_groups_of_their_own() -> None:
 
 
 def test_unsupported_is_told_once() -> None:
-    assert unsupported([*sweep(), sweep()[1]]) == {"tf32": "no TF32"}
+    assert unsupported_precisions([*sweep(), sweep()[1]]) == {"tf32": "no TF32"}

@@ -173,8 +173,8 @@ def test_labels_say_what_sets_runs_apart() -> None:
 
 
 def test_no_folder_no_scores(tmp_path: Path) -> None:
-    from rwkv_sweep.report.common.ranking import pair_scores
+    from rwkv_sweep.report.common.ranking import recorded_scores
 
-    assert pair_scores(None, "all") is None and pair_scores(tmp_path, "all") is None
+    assert recorded_scores(None, "all") is None and recorded_scores(tmp_path, "all") is None
     (tmp_path / "pairs.csv").write_text("split,row,label,score\nall,0,one,0.5\n")
-    assert pair_scores(tmp_path, "all") is None
+    assert recorded_scores(tmp_path, "all") is None

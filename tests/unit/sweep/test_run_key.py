@@ -241,7 +241,7 @@ def test_what_is_in_the_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) ->
     contents = ("model_content", "data_content", "word_vectors_content", "corpus_content")
     for name in contents:
         monkeypatch.setattr(run_key_module, name, lambda *_, name=name: name)
-    monkeypatch.setattr(run_key_module, "code_digest", lambda: "the code")
+    monkeypatch.setattr(run_key_module, "results_code_digest", lambda: "the code")
     monkeypatch.setattr(run_key_module, "_digest", lambda parts: parts)
     parts: Any = run_key(run)
     assert (parts["kind"], parts["code"], parts["asked"]["device"]) == (
@@ -271,7 +271,7 @@ def test_which_gpu_or_how_it_was_chosen_is_not_in_the_key(run: RunConfig, index:
 
 def test_the_code_is_in_the_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(run)
-    monkeypatch.setattr(run_key_module, "code_digest", lambda: "another program")
+    monkeypatch.setattr(run_key_module, "results_code_digest", lambda: "another program")
     assert not set(keys(run)) & set(before)
 
 
@@ -342,7 +342,7 @@ def test_weights_of_tokens_have_vectors_of_their_own(run: RunConfig, vectors: Ve
 
 
 def test_the_code_is_in_the_key_of_vectors(run: RunConfig, vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "code_digest", lambda: "another program")
+    monkeypatch.setattr(cache, "results_code_digest", lambda: "another program")
     assert vectors.computes(run)
 
 
@@ -401,6 +401,6 @@ def digests() -> tuple[str, str]:
     """Of the code that decides runs, and vectors."""
     source_digest.cache_clear()
     try:
-        return run_key_module.code_digest(), cache.code_digest()
+        return run_key_module.results_code_digest(), cache.vectors_code_digest()
     finally:
         source_digest.cache_clear()
