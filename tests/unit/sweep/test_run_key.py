@@ -342,7 +342,7 @@ def test_weights_of_tokens_have_vectors_of_their_own(run: RunConfig, vectors: Ve
 
 
 def test_the_code_is_in_the_key_of_vectors(run: RunConfig, vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "results_code_digest", lambda: "another program")
+    monkeypatch.setattr(cache, "vectors_code_digest", lambda: "another program")
     assert vectors.computes(run)
 
 
