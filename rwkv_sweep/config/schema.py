@@ -76,7 +76,8 @@ class WordVectorsConfig:
 
 @dataclass
 class MeasureConfig:
-    """How speed is measured. Set latency_pairs=0 and throughput=false to score quality alone.
+    """What is measured beside Spearman, and how speed is. Set latency_pairs=0 and throughput=false to score quality
+    alone.
 
     latency_pairs: pairs timed one by one.
     warmup_pairs: pairs run before that, untimed.
@@ -84,6 +85,8 @@ class MeasureConfig:
     throughput_seconds: after which that ends, if not all batches are done before.
     parity: also compare vectors and scores with those of fp32 on the same sentences, which costs a sweep one forward in
     fp32. The quantization presets set it.
+    representation: also describe the vectors of the first split without labels (entropy, anisotropy, intrinsic
+    dimension, CKA of layers and others), see the metrics `representation/*`.
     speedup_rounds: also time this precision against fp32, interleaved, over so many turns of one packed batch and four
     times as many single pairs; 0 does not.
     energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
@@ -97,6 +100,7 @@ class MeasureConfig:
     throughput: bool = True
     throughput_seconds: float = 0.5
     parity: bool = False
+    representation: bool = False
     speedup_rounds: int = 0
     energy_seconds: float = 1.0
     overhead: bool = False

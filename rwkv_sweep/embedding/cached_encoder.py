@@ -71,7 +71,7 @@ class VectorSource:
         if self._store is None or self._too_large(pooling, len(sentences)):
             return self._forward(sentences, layers, [pooling])[pooling]
         key = self._key(sentences, pooling)
-        place = {layer: index for index, layer in enumerate(self._layers(pooling))}
+        place = {layer: index for index, layer in enumerate(self.all_layers(pooling))}
         with self._store.lock(key):
             vectors_LSD = self._store.get(key)
             if vectors_LSD is None and not self._store.can_be_written():
@@ -88,7 +88,7 @@ class VectorSource:
         missing = [pooling, *(name for name in others if self._store.get(self._key(sentences, name)) is None)]
         # `state` has no embedding and no final layer, so it needs a pass of its own.
         together = [STATE] if pooling == STATE else [name for name in missing if name != STATE]
-        computed = self._forward(sentences, self._layers(pooling), together)
+        computed = self._forward(sentences, self.all_layers(pooling), together)
         for name, vectors_LSD in computed.items():
             about = {"model": self._encoder.loaded.name, "precision": self._precision.name, "pooling": name}
             about |= {"prompt": self._encoder.prompt.name, "shape": "x".join(map(str, vectors_LSD.shape))}
@@ -100,14 +100,15 @@ class VectorSource:
         with self._clock.stage("forward"), progress_bar(len(sentences), self._encoder.loaded.name) as advance:
             return self._encoder.encode(sentences, layers, poolings, advance)
 
-    def _layers(self, pooling: str) -> list[int]:
+    def all_layers(self, pooling: str) -> list[int]:
+        """Every layer that has a vector by this pooling; one pass that fills the store gives them all."""
         blocks = self._encoder.loaded.model.config.num_hidden_layers
         return list(range(blocks)) if pooling == STATE else [EMBEDDING, *range(blocks + 1)]
 
     def _too_large(self, pooling: str, sentences: int) -> bool:
         config = self._encoder.loaded.model.config
         width = vector_size(pooling, config)
-        large = 4 * width * sentences * len(self._layers(pooling)) > LARGEST_ENTRY_GIB * GIB
+        large = 4 * width * sentences * len(self.all_layers(pooling)) > LARGEST_ENTRY_GIB * GIB
         if large and self._store is not None:
             log_line(f"pooling={pooling} of all layers of {sentences} sentences is too large for the store: not kept")
         return large

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import layer_name
 from rwkv_sweep.config.schema import PromptConfig
-from rwkv_sweep.embedding.pooling import POOLS, STATE, PooledTokens, idf_weights, read_state, vector_size
+from rwkv_sweep.embedding.pooling import STATE, PooledTokens, idf_weights, pool, read_state, vector_size
 from rwkv_sweep.embedding.prompts import Tokenized, tokenize
 from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.hardware.devices import current_device
@@ -54,7 +54,7 @@ class Batch:
         """[B, D] of each pooling from one layer's output."""
         if self.index_P is not None:
             h_TD = h_TD.index_select(0, self.index_P)
-        return {name: POOLS[name](h_TD, self.pooled) for name in poolings}
+        return {name: pool(name, h_TD, self.pooled) for name in poolings}
 
 
 @dataclass(frozen=True)

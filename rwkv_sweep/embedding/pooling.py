@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import layer_name
+from rwkv_sweep.embedding.token_statistics import COUNT, token_statistics
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.layer_handover import sentence_means
 from rwkv_sweep.models.common.shape import Shape
@@ -23,6 +24,8 @@ IDF = "idf"
 """The one pooling whose weights come from other texts: see `idf_weights`."""
 STATE = "state"
 """The one pooling that reads the network's state and not its outputs: see `read_state`."""
+TOKEN_STATISTICS = "token_statistics"
+"""No pooling for scores: three numbers on the tokens of each sentence, see `rwkv_sweep.embedding.token_statistics`."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ POOLS: dict[str, Pool] = {
 """All but `STATE`, by their names in the config."""
 
 
+def pool(name: str, h_TD: Tensor, tokens: PooledTokens) -> Tensor:
+    """One of `POOLS`, or `TOKEN_STATISTICS`: [T, D] to [B, D']."""
+    return token_statistics(h_TD, tokens.packed) if name == TOKEN_STATISTICS else POOLS[name](h_TD, tokens)
+
+
 def read_state(wkv_BHKV: Tensor, shift_B2D: Tensor) -> Tensor:
     """[B, H * K * V] from a block's state after each sentence's last token: the WKV state, laid flat as it is.
 
@@ -123,7 +131,7 @@ def vector_size(name: str, shape: Shape) -> int:
     if name == STATE:
         assert shape.state_size is not None, "networks without states are refused before"
         return shape.state_size
-    return shape.hidden_size
+    return COUNT if name == TOKEN_STATISTICS else shape.hidden_size
 
 
 def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:

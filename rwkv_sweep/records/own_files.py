@@ -16,10 +16,11 @@ AUDIT_FILE = "audit.json"
 LATENCY_FILE = "latency_ms.csv"
 THROUGHPUT_FILE = "throughput.csv"
 OVERHEAD_FILE = "overhead_ms.csv"
+CKA_FILE = "cka.csv"
 CRASH_FILE = "crash.txt"
 """Python's account of where an isolated job crashed; there only if it did."""
 
-RUN_FILES = (PAIRS_FILE, AUDIT_FILE, LATENCY_FILE, THROUGHPUT_FILE, OVERHEAD_FILE, CRASH_FILE, RESULT_FILE)
+RUN_FILES = (PAIRS_FILE, AUDIT_FILE, LATENCY_FILE, THROUGHPUT_FILE, OVERHEAD_FILE, CKA_FILE, CRASH_FILE, RESULT_FILE)
 """Of one run, in its folder; the record last, as its presence shows that the rest is there."""
 
 LOG_FILE = "rwkv_sweep.log"

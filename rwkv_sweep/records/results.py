@@ -17,6 +17,7 @@ from typing import Any
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records import record_checks as checks
 from rwkv_sweep.records.own_files import AUDIT_FILE as AUDIT_FILE
+from rwkv_sweep.records.own_files import CKA_FILE as CKA_FILE
 from rwkv_sweep.records.own_files import LATENCY_FILE as LATENCY_FILE
 from rwkv_sweep.records.own_files import OVERHEAD_FILE as OVERHEAD_FILE
 from rwkv_sweep.records.own_files import PAGE_FILE as PAGE_FILE
@@ -164,6 +165,12 @@ def write_overhead(folder: Path, samples_ms: Mapping[str, Sequence[float]]) -> N
         (name, round_number, value) for name, values in samples_ms.items() for round_number, value in enumerate(values)
     ]
     _write_csv(folder, OVERHEAD_FILE, ("timed", "round", "ms"), rows)
+
+
+def write_cka(folder: Path, layers: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+    """Write `cka.csv`: linear CKA of each two layers, a row and a column for each."""
+    rows = [(name, *row) for name, row in zip(layers, values, strict=True)]
+    _write_csv(folder, CKA_FILE, ("layer", *layers), rows)
 
 
 def _write_csv(folder: Path, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -22,6 +22,7 @@ from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.quality import PostprocessFit, Resampling, measure_quality
+from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -193,11 +194,17 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
     resampling = Resampling(run.bootstrap, run.seed, job.place.record.jobs or 1)
     if loaded.trained:
         with job.clock.stage("scoring"):
+            # First, so that the vectors to be scored come from the same forward pass.
+            tokens_S3 = read_token_statistics(source, embedder, splits[0]) if run.measure.representation else None
             baselines = baseline_scores(run, splits[0], job.place.root)
             quality = measure_quality(embedder, source, splits, fitting, baselines, resampling, job.place.folder)
         embedder = quality.embedder
         measured.params["postprocess.fit"] = quality.fitted_on
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
+        if run.measure.representation:
+            with job.clock.stage("scoring"):
+                represented = measure_representation(embedder, source, splits[0], tokens_S3, run.seed, job.place.folder)
+            measured.add(*represented)
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
     if run.measure.parity and is_reference(run.precision):
