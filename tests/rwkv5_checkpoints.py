@@ -125,21 +125,3 @@ def _norm(x: Array, z: dict[str, Array], name: str) -> Array:
 
 def _sigma(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
-
-
-def folder_names(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As a folder of the hub names them."""
-    words = {"k": "key", "v": "value", "r": "receptance", "g": "gate"}
-    found = {}
-    for name, tensor in checkpoint.items():
-        for author, theirs in (
-            ("emb.", "embeddings."),
-            (".ln0.", ".pre_ln."),
-            (".att.", ".attention."),
-            (".ffn.", ".feed_forward."),
-        ):
-            name = name.replace(author, theirs)
-        if name[:-1].endswith("time_mix_"):
-            name = name[:-1] + words[name[-1]]
-        found[name if name == "head.weight" else f"rwkv.{name}"] = tensor
-    return found

@@ -28,7 +28,7 @@ class ModelConfig:
     head_size: width of a head, for `random` only.
     intermediate_size: width of the channel mix, for `random` only.
     vocab_size: rows of the embedding table, for `random` only.
-    generation: 5, 6 or 7, for `random` only; files show theirs.
+    generation: 4, 5, 6 or 7, for `random` only; files show theirs.
     foreign_tokenizer: ids of a vocabulary that is not the model's: `gpt2`, `world`, `bytes`, or a tokenizer.json.
     full_depth: every layer costs all blocks.
     rescale_every: the stream is halved after each so many blocks; 0 never.

@@ -53,7 +53,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.head_size": (1, 2**12),
     "model.intermediate_size": (1, 2**22),
     "model.vocab_size": (1, 2**24),
-    "model.generation": (5, 7),
+    "model.generation": (4, 7),
     "model.rescale_every": (0, MOST_INT),
     "postprocess.components": (1, MOST_INT),
     "device.index": (0, 1023),

@@ -7,11 +7,12 @@ from pathlib import Path
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.generation import Generation
 from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, read_json, read_tensors, tensor_names
+from rwkv_sweep.models.rwkv4.generation import GENERATION as RWKV4
 from rwkv_sweep.models.rwkv5.generation import GENERATION as RWKV5
 from rwkv_sweep.models.rwkv6.generation import GENERATION as RWKV6
 from rwkv_sweep.models.rwkv7.generation import GENERATION as RWKV7
 
-GENERATIONS = {generation.number: generation for generation in (RWKV5, RWKV6, RWKV7)}
+GENERATIONS = {generation.number: generation for generation in (RWKV4, RWKV5, RWKV6, RWKV7)}
 DEFAULT_GENERATION = RWKV6.number
 """Of `model.source=random` where `model.generation` leaves it open, and whose reader says what unknown tensors lack."""
 

@@ -13,7 +13,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.generation import Generation
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
-from rwkv_sweep.models.common.shape import RwkvShape, too_large
+from rwkv_sweep.models.common.shape import RwkvShape, Shape, too_large
 from rwkv_sweep.models.generations import DEFAULT_GENERATION, GENERATIONS, generation_of
 from rwkv_sweep.models.pretrained import locate
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
@@ -29,6 +29,15 @@ class RwkvSource(ModelSource):
 
     gpt2_stand_in: str | None = None
     """A tokenizer in place of `model.foreign_tokenizer=gpt2`; None fetches GPT-2's."""
+
+    def check_use(self, pooling: str, max_tokens: int, precision: PrecisionConfig, shape: Shape) -> None:
+        """See `ModelSource.check_use`."""
+        if pooling == "state" and shape.state_size is None:
+            raise UserError(
+                "pooling=state with an RWKV-4, which has no matrix-valued state: valid are poolings of tokens, such as "
+                "mean"
+            )
+        super().check_use(pooling, max_tokens, precision, shape)
 
     def tags(self, network: Network, precision: PrecisionConfig, device: torch.device) -> Tags:
         """See `ModelSource.tags`."""

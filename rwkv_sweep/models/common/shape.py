@@ -63,8 +63,8 @@ class RwkvShape:
         return self.hidden_size // self.head_size
 
     @property
-    def state_size(self) -> int:
-        """Numbers in the WKV states of one layer."""
+    def state_size(self) -> int | None:
+        """Numbers in the WKV states of one layer; None for a generation without matrix-valued states."""
         return self.num_heads * self.head_size**2
 
     @property

@@ -21,8 +21,7 @@ _NETWORKS = (
     (r"\.(att|attention)\.(time_maa_w1|time_decay_w1)$", "an RWKV-6", ""),
     (r"\.(att|attention)\.(time_mix_g|time_mix_gate|gate\.weight)$", "an RWKV-5", _HERE_6),
     (r"\.(att|attention)\.ln_x\.weight$", "an RWKV-5", _HERE_6),
-    (r"^(rwkv\.)?blocks\.\d+\.attention\.time_first$", "an RWKV-4", _HF),
-    (r"\.att\.time_first$", "an RWKV-4", f"{_NOT_YET}; from its folder on the hub, {_HF}"),
+    (r"^(rwkv\.)?blocks\.\d+\.(att|attention)\.time_first$", "an RWKV-4", _HERE_6),
     (r"(^|\.)embeddings\.word_embeddings\.weight$", "a BERT or a relative of it", _HF),
     (r"(^|\.)wte\.weight$", "a GPT-2 or a relative of it", _HF),
     (r"(^|\.)layers\.\d+\.self_attn\.q_proj\.weight$", "a Llama or a relative of it", _HF),
@@ -30,7 +29,7 @@ _NETWORKS = (
 )
 """A name that is in each checkpoint of a network, the network, and what to do with it; the first that fits counts."""
 _MODEL_TYPES = {
-    "rwkv": "an RWKV-4: model=hf reads it",
+    "rwkv": "an RWKV-4: here an RWKV-6 is expected",
     "rwkv5": "an RWKV-5: here an RWKV-6 is expected",
     "rwkv7": "an RWKV-7: here an RWKV-6 is expected",
 }
@@ -72,12 +71,12 @@ def network_of(names: Iterable[str]) -> str | None:
 def network_of_type(model_type: object) -> str:
     """The network of a config.json that is not of an RWKV-6, and what to do with it."""
     if not isinstance(model_type, str):
-        return "no name of a network: expected rwkv5, rwkv6 or rwkv7"
+        return "no name of a network: expected rwkv, rwkv5, rwkv6 or rwkv7"
     if model_type in _MODEL_TYPES:
         return _MODEL_TYPES[model_type]
     if model_type.startswith("rwkv"):
-        return f"another RWKV than an RWKV-5, 6 or 7: {_NOT_YET}"
-    return "no RWKV-5, 6 or 7: where transformers knows it, model=hf model.path=<this folder> reads it"
+        return f"another RWKV than an RWKV-4, 5, 6 or 7: {_NOT_YET}"
+    return "no RWKV-4 to 7: where transformers knows it, model=hf model.path=<this folder> reads it"
 
 
 def _without_wrappers(name: str) -> str:

@@ -20,7 +20,8 @@ from rwkv_sweep.models.rwkv5.checkpoint import is_rwkv5, read_shape, read_weight
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
 from rwkv_sweep.models.rwkv5.network import Rwkv5Model
 from rwkv_sweep.ops.common.packing import Packed
-from tests.rwkv5_checkpoints import Sizes, author_checkpoint, folder_names
+from tests.rwkv4_checkpoints import folder_names
+from tests.rwkv5_checkpoints import Sizes, author_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
