@@ -34,6 +34,10 @@ def wkv4(r_TA: Tensor, k_TA: Tensor, v_TA: Tensor, log_w_A: Tensor, u_A: Tensor,
 
 
 def _scan_channels(r_TA: Any, k_TA: Any, v_TA: Any, log_w_A: Any, u_A: Any, cu_seqlens_B1: Any, y_TA: Any) -> None:
+    """y_TA = sigmoid(r_TA) * WKV-4(k_TA, v_TA, log_w_A, u_A), as `ops.wkv4.wkv4_reference` has WKV-4.
+
+    All fp32 but cu_seqlens_B1 (int64), where sentences start and end.
+    """
     # Unsigned, since Numba takes a signed index that is below zero from the end, and asks each time.
     width, size = np.uint64(len(u_A)), np.uint64(LANES)
     groups = np.int64((width + size - np.uint64(1)) // size)
