@@ -1,4 +1,7 @@
-"""RWKV-4 over packed batches."""
+"""RWKV-4 over packed batches.
+
+Shapes: T packed tokens, D hidden size.
+"""
 
 from __future__ import annotations
 

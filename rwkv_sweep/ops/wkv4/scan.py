@@ -4,7 +4,7 @@ The weighted sums of two neighbouring runs of tokens combine into those of both:
 the later one, and both are taken relative to the larger of their largest exponents. So log2(longest sentence) passes
 over all tokens give each token the sums over all tokens up to it (Hillis and Steele, 1986); no exponential is above 1.
 
-Shapes: T packed tokens, A channels.
+Shapes: T packed tokens, B sentences, A channels.
 """
 
 from __future__ import annotations
