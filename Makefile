@@ -19,10 +19,10 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb mutants test-faults test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
+.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the pinned packages (PYTHON=python3.12 picks another interpreter)
 
@@ -84,8 +84,14 @@ bench-gpu: setup ## Measure one forward and one pair on an NVIDIA GPU
 test-gpu: setup ## Run all that needs an NVIDIA GPU: kernels, and the real command at full size (10 minutes; two cards where there are two)
 	$(BIN)/python -m pytest -q -m gpu tests/gpu tests/unit $(ARGS)
 
+# A test goes to whichever process is free, and each process keeps one that has loaded everything for all of its commands.
+FAULTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
 test-faults: setup ## Kill, crowd, damage and fuzz sweeps (a quarter of an hour; ARGS="-k kills" narrows it)
-	$(BIN)/python -m pytest -q -s -m "faults or not faults" tests/faults $(ARGS)
+	$(FAULTS) -m "not whole" tests/faults $(ARGS)
+
+test-faults-all: setup ## The same with every combination of every fault (no limit on its time)
+	$(FAULTS) -m "whole or not whole" tests/faults $(ARGS)
 
 # Environments of their own that look into .venv for everything else. Ray wants older packages than the rest; MLflow would
 # import one of mteb's, which takes half a second of every command; nothing but mutants needs mutmut.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.commands import Commands, Conditions
 from tests.search_path import LIMIT_S, search_path
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,8 +25,8 @@ def environment(repo_root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def command(environment: dict[str, str]) -> Command:
-    """Run `python -m rwkv_sweep` with these arguments in `cwd`."""
+def started(environment: dict[str, str]) -> Command:
+    """Run `python -m rwkv_sweep` with these arguments in `cwd`, from the start, imports and all."""
 
     def run(arguments: Sequence[str], cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
         cwd.mkdir(exist_ok=True)
@@ -33,6 +34,26 @@ def command(environment: dict[str, str]) -> Command:
         return subprocess.run(
             [*MODULE, *arguments], cwd=cwd, env=whole, capture_output=True, text=True, timeout=LIMIT_S
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def commands(environment: dict[str, str]) -> Iterator[Commands]:
+    forked = Commands(environment)
+    yield forked
+    forked.close()
+
+
+@pytest.fixture(scope="session")
+def command(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """As `started`, in a process that has the imports behind it: four seconds less."""
+    folder = tmp_path_factory.mktemp("streams")
+    streams = Conditions(log=str(folder / "stdout"), errors=str(folder / "stderr"))
+
+    def run(arguments: Sequence[str], cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        ended = commands.run(list(arguments), cwd, environment=env, conditions=streams)
+        return subprocess.CompletedProcess([*MODULE, *arguments], ended.code, ended.output, ended.errors)
 
     return run
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config
+from tests.commands import Commands, Conditions
 from tests.e2e.documented import (
     COMPOSE,
     RULES,
@@ -76,22 +77,16 @@ def test_a_forgotten_command_is_found(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def python(environment: dict[str, str]) -> Iterator[Python]:
+def python(commands: Commands) -> Python:
     """Run `python` with these arguments in a folder; returns what it wrote, and fails unless it ended well."""
-    env = {**environment, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "GOMP_SPINCOUNT": "1000"}
-    warm = [sys.executable, str(Path(__file__).with_name("warm_python.py"))]
-    with subprocess.Popen(warm, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
-        assert server.stdin and server.stdout and server.stdout.readline() == "ready\n"
+    environment = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
-        def run(arguments: list[str], cwd: Path) -> str:
-            assert server.stdin and server.stdout
-            print(json.dumps({"arguments": arguments, "cwd": str(cwd)}), file=server.stdin, flush=True)
-            answer = json.loads(server.stdout.readline())
-            assert answer["code"] == 0, f"{arguments} ended with {answer['code']}:\n{answer['output']}"
-            return str(answer["output"])
+    def run(arguments: list[str], cwd: Path) -> str:
+        ended = commands.run(arguments, cwd, environment=environment, conditions=Conditions(python=True))
+        assert ended.code == 0, f"{arguments} ended with {ended.code}:\n{ended.output}"
+        return ended.output
 
-        yield run
-        server.terminate()
+    return run
 
 
 @pytest.fixture(scope="module")

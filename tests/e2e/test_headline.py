@@ -24,11 +24,11 @@ LAYERS, PRECISIONS = ("1", "3", "5", "7", "9", "11"), ("fp16", "int8")
 
 
 @pytest.fixture(scope="module")
-def headline(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def headline(started: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     cwd = tmp_path_factory.mktemp("headline")
     # The modes may stand anywhere; MLFLOW_RUN_ID must not redirect anything.
     arguments = ["-m", f"layer={','.join(LAYERS)}", f"precision={','.join(PRECISIONS)}", *job]
-    return Sweep(command(arguments, cwd, MLFLOW_RUN_ID="0" * 32), cwd)
+    return Sweep(started(arguments, cwd, MLFLOW_RUN_ID="0" * 32), cwd)
 
 
 def test_headline_tracks_twelve_runs_and_two_baselines_under_one_parent(headline: Sweep) -> None:

@@ -48,9 +48,9 @@ def study(command: Command, mrpc: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize("preset", ["paper", "paper_as_published"])
 def test_without_weights_one_line_says_which_files_to_put_where(
-    command: Command, mrpc: Path, tmp_path: Path, preset: str
+    started: Command, mrpc: Path, tmp_path: Path, preset: str
 ) -> None:
-    done = command(
+    done = started(  # where the hub's cache lies is read on import
         [f"+experiment={preset}", f"dataset.path={mrpc}"], tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path)
     )
     assert done.returncode == 2

@@ -13,8 +13,8 @@ from rwkv_sweep.cli.verbs import VERBS
 from tests.e2e.finished import Command
 
 
-def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
-    done = command(["--help"], tmp_path)
+def test_help_names_groups_and_keys(started: Command, tmp_path: Path) -> None:
+    done = started(["--help"], tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert "\nprecision: bf16, fp16, fp32, " in done.stdout
     assert "python -m rwkv_sweep -m layer=1,3,5,7,9,11 precision=fp16,int8" in done.stdout
@@ -24,10 +24,10 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cfg_job_shows_what_would_run(command: Command, tmp_path: Path) -> None:
+def test_cfg_job_shows_what_would_run(started: Command, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    done = command(["--cfg", "job", "layer=5", "precision=int8"], tmp_path)
+    done = started(["--cfg", "job", "layer=5", "precision=int8"], tmp_path)
     assert done.returncode == 0, done.stderr
     config = OmegaConf.create(done.stdout)
     assert (config.layer, config.precision.quantization, config.model.name) == (5, "int8", "tiny")
@@ -42,8 +42,8 @@ def test_cfg_job_shows_what_would_run(command: Command, tmp_path: Path) -> None:
         ("rwkv_sweep measure.late", ["measure.latency_pairs="]),
     ],
 )
-def test_shell_completion(command: Command, tmp_path: Path, line: str, offered: list[str]) -> None:
-    done = command(["-sc", "query=bash"], tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+def test_shell_completion(started: Command, tmp_path: Path, line: str, offered: list[str]) -> None:
+    done = started(["-sc", "query=bash"], tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == set(offered)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import RUNS, SWEPT, Commands, Undisturbed, arguments, latest_root, quality, records
+from tests.commands import Commands
+from tests.faults.sweeps import RUNS, SWEPT, Streams, Undisturbed, arguments, latest_root, quality, records
 from tests.search_path import search_path
 
 
@@ -68,3 +71,54 @@ def undisturbed(
         return Undisturbed(command, figures, ended.seconds)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def two_sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`A`, the records of three runs and a baseline, and `B`, much the same to compare it with."""
+    from tests.made_up_sweeps import SweepWriter
+
+    folder = tmp_path_factory.mktemp("two_sweeps")
+    for name, ms in (("A", 10.0), ("B", 12.0)):
+        sweep = SweepWriter(folder / name, jobs=3)
+        for layer in (1, 3, "final"):
+            sweep.run(0.4, ms, layer=layer)
+        sweep.baseline()
+        path = folder / name / "sweep.json"
+        tracking = {"enabled": True, "uri": f"sqlite:///{folder}/x.db", "artifacts": f"{folder}/a", "experiment": "e"}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "tracking": tracking, "id": name * 8}))
+    return folder
+
+
+@pytest.fixture
+def copy(two_sweeps: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Makes a fresh copy of sweep `A`, always in the same place."""
+
+    def fresh() -> Path:
+        root = tmp_path / "sweep"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(two_sweeps / "A", root)
+        return root
+
+    return fresh
+
+
+@pytest.fixture
+def streams(capsys: pytest.CaptureFixture[str]) -> Streams:
+    return Streams(capsys)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take seconds to make."""
+    from rwkv_sweep.tracking.database import create
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    create(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def database(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests of a module, which use experiments of their own."""
+    return Path(shutil.copy(empty_database, tmp_path_factory.mktemp("database")))

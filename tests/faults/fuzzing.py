@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,16 @@ VALUE = st.recursive(
     max_leaves=4,
 )
 
+
+JSON_TEXT = st.one_of(
+    st.sampled_from(
+        ["9" * 5000, "-" + "9" * 400, "1e400", "-Infinity", "NaN", "0.", '"\\ud800"', '{"a": 1, "a": 2}', ""]
+    ),
+    st.sampled_from(["[" * 50_000 + "]" * 50_000, '{"a":' * 50_000 + "1" + "}" * 50_000, "[" * 100_000]),
+    CELL.map(json.dumps),
+    CELL,
+)
+"""A value within a file of JSON as text, which may be none."""
 
 SIZE = st.one_of(st.integers(-1, 64), st.sampled_from([10**5, 2**24, 2**31, 10**18, 2**63, 10**400]), VALUE)
 """A size in a model's config.json: possible, far too large, or of another type."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from rwkv_sweep.cli.verbs import run_verb
 
 RUNS = {"small": 8, "whole": 24}
 SWEPT = {
@@ -41,15 +41,6 @@ def arguments(swept: list[str], model: Path, pairs: Path) -> list[str]:
     ]
 
 
-@dataclass
-class Ended:
-    """A command that has ended. code: negative for the signal that ended it. output: what it wrote to both streams."""
-
-    code: int
-    seconds: float
-    output: str
-
-
 @dataclass(frozen=True)
 class Undisturbed:
     """A sweep that nothing befell. arguments: its command's. quality: its figures by run. seconds: what it took."""
@@ -59,61 +50,18 @@ class Undisturbed:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What a command meets.
+class Streams:
+    """What a command in this process wrote, and its exit code."""
 
-    signal: what ends it at the moment given. remove: a folder that is removed then in place of a signal. umask: its
-    own. file_size: the largest file it may write, in bytes. unread: streams whose reader is gone. log: where its output
-    goes, if not into its working folder.
-    """
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
 
-    signal: int = signal.SIGKILL
-    remove: str | None = None
-    umask: int | None = None
-    file_size: int | None = None
-    unread: tuple[str, ...] = ()
-    log: str | None = None
-
-
-class Commands:
-    """Starts commands of this program that need no time for imports, see `forking`."""
-
-    def __init__(self, environment: dict[str, str], prefix: Sequence[str] = ()) -> None:
-        """prefix: a program that starts them, with its own arguments, such as setpriv."""
-        script = Path(__file__).with_name("forking.py")
-        self._process = subprocess.Popen(
-            [*prefix, sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
-
-    def run(
-        self,
-        arguments: list[str],
-        cwd: Path,
-        kill_after: float | None = None,
-        after_records: int = 0,
-        environment: dict[str, str] | None = None,
-        conditions: Conditions = Conditions(),
-    ) -> Ended:
-        """kill_after: seconds after its start, or after it has added records, when SIGKILL ends it; None: never.
-        environment: variables beside those of all commands."""
-        cwd.mkdir(exist_ok=True)
-        assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"arguments": arguments, "cwd": str(cwd), "kill_after": kill_after, "after_records": after_records}
-        request |= {"environment": environment or {}, "conditions": asdict(conditions)}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+    def of(self, verb: str, *given: object) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        code = run_verb(verb, [str(argument) for argument in given])
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
 
 
 def records(root: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import Commands, Undisturbed, check_complete, latest_root
+from tests.commands import Commands
+from tests.faults.sweeps import Undisturbed, check_complete, latest_root
 
 MOST_STARTS = 60
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import Commands, Undisturbed, check_complete, latest_root, records, tracked
+from tests.commands import Commands
+from tests.faults.sweeps import Undisturbed, check_complete, latest_root, records, tracked
 
 LAUNCHERS = {"parallel": ["hydra.launcher.n_jobs=2"], "slurm_local": []}
 

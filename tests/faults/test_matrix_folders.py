@@ -21,7 +21,8 @@ import pytest
 
 from rwkv_sweep.records.own_files import HYDRA_FILES, RUN_FILES
 from rwkv_sweep.sweep.jobs import quoted
-from tests.faults.sweeps import Commands, Conditions, Ended, arguments
+from tests.commands import Commands, Conditions, Ended
+from tests.faults.sweeps import arguments
 
 pytestmark = pytest.mark.faults
 
@@ -63,19 +64,9 @@ def errors(ended: Ended) -> list[str]:
     return [line for line in ended.output.splitlines() if line.startswith("error: ")]
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which take seconds to make."""
-    from rwkv_sweep.tracking.database import create
-
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    create(path)
-    return path
-
-
 @pytest.fixture
 def place(
-    commands: Commands, tiny_checkpoint: Path, few_pairs: Path, database: Path, tmp_path: Path
+    commands: Commands, tiny_checkpoint: Path, few_pairs: Path, empty_database: Path, tmp_path: Path
 ) -> Callable[[str], Place]:
     """A folder of this name to start commands in, with an empty database."""
     base = [*arguments([], tiny_checkpoint, few_pairs)[1:], "measure.latency_pairs=0"]
@@ -83,7 +74,7 @@ def place(
     def make(name: str) -> Place:
         cwd = tmp_path / name
         (cwd / "mlruns").mkdir(parents=True)
-        shutil.copy(database, cwd / "mlruns" / "mlflow.db")
+        shutil.copy(empty_database, cwd / "mlruns" / "mlflow.db")
         return Place(commands, base, cwd, tmp_path / "said.txt")
 
     return make

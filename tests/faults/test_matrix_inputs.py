@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.sweeps import Commands, Ended, latest_root, tracked
+from tests.commands import Commands, Ended
+from tests.faults.sweeps import latest_root, tracked
 
 pytestmark = pytest.mark.faults
 

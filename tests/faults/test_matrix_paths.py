@@ -1,4 +1,7 @@
-"""Kinds of path against keys that take one: refused in one line before anything is written, or the run goes on."""
+"""Kinds of path against keys that take one: refused in one line before anything is written, or the run goes on.
+
+By default two keys meet every kind, and every key those that have once been taken wrongly; `covering` has the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.sweeps import Commands
+from tests.commands import Commands
+from tests.faults.covering import matrix
 from tests.odd_paths import ABSENT, IMPOSSIBLE, PERMISSIONS
 
 pytestmark = pytest.mark.faults
 
 QUICK = ["layer=3", "measure.latency_pairs=0", "measure.throughput=false", "bootstrap=20", "device=cpu"]
-LONG_ENOUGH = 30.0
-"""Seconds after which a command that waits for a pipe's other end is killed; its exit code is then negative."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,6 @@ UNCACHED = {"a folder without permission", "below a folder without permission", 
 """Where a cache cannot be, and a run goes on without it."""
 
 KINDS = {**IMPOSSIBLE, **PERMISSIONS, **ABSENT}
-WITH_ALL = ("dataset.path", "hydra.run.dir")
-"""Keys that meet every kind; the others those of `HARD`. tests/unit/utils/test_path_values.py has all with all."""
 HARD = (
     "below a file",
     "a name of 300 bytes",
@@ -79,6 +79,10 @@ HARD = (
     "a NUL",
     "not UTF-8",
 )
+"""Kinds of path that some key has once taken wrongly. All kinds meet all keys' checks, without a command, in
+tests/unit/utils/test_path_values.py."""
+WITH_ALL = [key for key in KEYS if key.name in ("dataset.path", "hydra.run.dir") and not key.multirun]
+"""A key of what is read, and one of what is written."""
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +98,10 @@ def bound(fault_environment: dict[str, str]) -> Iterator[Commands]:
     started.close()
 
 
-MET = [(key, kind) for key in KEYS for kind in KINDS if kind in HARD or (key.name in WITH_ALL and not key.multirun)]
-
-
-@pytest.mark.parametrize(("key", "kind"), MET, ids=lambda value: getattr(value, "id", value))
+@matrix(
+    {"key": KEYS, "kind": list(KINDS)},
+    failed_before=[*((None, kind) for kind in HARD), *((key, None) for key in WITH_ALL)],
+)
 def test_kinds_of_path_for_every_key(bound: Commands, few_pairs: Path, tmp_path: Path, key: Key, kind: str) -> None:
     place, cwd = tmp_path / "place", tmp_path / "run"
     place.mkdir()
@@ -110,7 +114,7 @@ def test_kinds_of_path_for_every_key(bound: Commands, few_pairs: Path, tmp_path:
     arguments = [*(["-m"] if key.multirun else []), *QUICK, *more]
     there = listing(place)
     goes_on = (key.is_made and kind in ABSENT) or (key.is_cache and kind in UNCACHED)
-    ended = bound.run(arguments, cwd, kill_after=None if goes_on else LONG_ENOUGH)
+    ended = bound.run(arguments, cwd)  # one that waits for a pipe's other end is killed, which is no exit code 2
     assert "Traceback" not in ended.output, ended.output
     if goes_on:
         assert ended.code == 0, ended.output

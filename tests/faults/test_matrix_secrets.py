@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from rwkv_sweep.config.output_guard import _ordinary
-from tests.faults.sweeps import Commands, arguments, records
+from tests.commands import Commands
+from tests.faults.sweeps import arguments, records
 
 SECRETS = (
     "pa'hunter2",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.sweeps import Commands, arguments, latest_root, records, tracked
+from tests.commands import Commands
+from tests.faults.sweeps import arguments, latest_root, records, tracked
 
 
 @pytest.fixture(scope="module")

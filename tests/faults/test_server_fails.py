@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from rwkv_sweep.tracking import MlflowClient
+from tests.commands import Commands
 from tests.faults.servers import Proxy, free_port, mlflow_server
-from tests.faults.sweeps import Commands, arguments, records
+from tests.faults.sweeps import arguments, records
 
 pytestmark = pytest.mark.faults
 

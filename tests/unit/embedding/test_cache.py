@@ -219,6 +219,22 @@ def test_entries_of_a_groups_folder_are_the_groups(shared: Path, repo_root: Path
     assert stat.S_IMODE((shared / f"{OTHER}.npy").stat().st_mode) == 0o664
 
 
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+@pytest.mark.parametrize(("folder", "expected"), [(0o775, 0o664), (0o777, 0o666), (0o1777, 0o644)])
+def test_all_files_of_an_entry_follow_a_shared_folder(tmp_path: Path, umask: int, folder: int, expected: int) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(folder)
+    before = os.umask(umask)
+    try:
+        store = EmbeddingStore(tmp_path / "store", 1.0)
+        with store.lock(KEY):
+            assert store.put(KEY, ARRAY, {})
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "store").iterdir()}
+    assert modes == dict.fromkeys((f"{KEY}.npy", f"{KEY}.json", f"{KEY}.lock"), expected)
+
+
 def test_a_limit_on_the_size_of_files_costs_a_line(shared: Path, repo_root: Path) -> None:
     shared.chmod(0o777)
     (found, missing, kept, failure), said = as_another_user(shared, repo_root, limit="20000")

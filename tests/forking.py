@@ -1,9 +1,8 @@
 """Commands without their imports: a process that has loaded everything forks one child per command.
 
 It reads a line of JSON for each: arguments, cwd, kill_after, seconds after which the child is ended by SIGKILL (null
-for never), after_records, how many records it adds before these seconds count, environment, further variables, and
-conditions, as `sweeps.Conditions`. It answers with a line: code (negative for a signal), seconds, and what the child
-wrote.
+for `LIMIT_S`), after_records, how many records it adds before these seconds count, environment, further variables, and
+conditions, as `commands.Conditions`. It answers with a line, as `commands.Ended`.
 """
 
 from __future__ import annotations
@@ -23,12 +22,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+LIMIT_S = 300.0
+"""What still runs then waits for what will never come: a test fails in place of all that follow."""
+
 
 def serve() -> None:
     load_everything()
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(carry_out(**json.loads(line))), flush=True)
+    os._exit(0)  # with nothing to write: to take all modules apart takes seconds
 
 
 # What a run imports sooner or later, most of it where it is first needed, so that commands start quickly.
@@ -56,11 +59,13 @@ def load_everything() -> None:
     from rwkv_sweep.ops.common.packing import Packed
 
     # As small as the models of these tests: kernels for one thread are read from Numba's cache.
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     sizes = {"vocab_size": 4, "hidden_size": 32, "num_hidden_layers": 1, "head_size": 8, "intermediate_size": 32}
     model = GENERATIONS[6].draw(GENERATIONS[6].random_config(sizes), 0, torch.device("cpu")).eval()
     with torch.inference_mode():
         model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+    torch.set_num_threads(threads)
     assert threading.active_count() == 1, "threads were started, which no child would have"
 
 
@@ -78,13 +83,15 @@ def carry_out(
     if child == 0:
         os.environ.update(environment)
         run_command(arguments, cwd, log, conditions)
-    if kill_after is not None and outlives(child, kill_after, Path(cwd), after_records):
+    if outlives(child, LIMIT_S if kill_after is None else kill_after, Path(cwd), after_records):
         if conditions["remove"] is not None:
             shutil.rmtree(conditions["remove"], ignore_errors=True)
         else:
             os.kill(child, conditions["signal"])
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return {"code": code, "seconds": time.monotonic() - started, "output": log.read_text(errors="replace")}
+    errors = Path(conditions["errors"]).read_text(errors="replace") if conditions["errors"] else ""
+    seconds = time.monotonic() - started
+    return {"code": code, "seconds": seconds, "output": log.read_text(errors="replace"), "errors": errors}
 
 
 def outlives(child: int, seconds: float, cwd: Path, records: int) -> bool:
@@ -115,13 +122,16 @@ def run_command(arguments: list[str], cwd: str, log: Path, conditions: dict[str,
     try:
         os.setsid()
         os.chdir(os.fsencode(cwd))
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        os.dup2(new_file(log), 1)
+        os.dup2(new_file(conditions["errors"]) if conditions["errors"] else 1, 2)
         set_conditions(conditions)
-        sys.argv = ["rwkv_sweep", *arguments]
-        runpy.run_module("rwkv_sweep", run_name="__main__", alter_sys=True)
+        option, what, *rest = arguments if conditions["python"] else ["-m", "rwkv_sweep", *arguments]
+        sys.argv = [what, *rest]
+        if option == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -132,6 +142,10 @@ def run_command(arguments: list[str], cwd: str, log: Path, conditions: dict[str,
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def new_file(path: str | Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
 
 
 def set_conditions(conditions: dict[str, Any]) -> None:
