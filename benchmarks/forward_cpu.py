@@ -1,11 +1,11 @@
-"""One forward on the CPU: the floor of the matrix products, this project, and its peers, side by side.
+"""One forward on the CPU: the GEMM-only lower bound, this project, and other programs, side by side.
 
-Floors: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size, by
-`torch.mm` (whatever library PyTorch takes) and by oneDNN. Shares are of the faster one.
+Lower bounds: the matrix products of all blocks alone, on random data of the same shapes, in batches of the same size,
+by `torch.mm` (whatever library PyTorch uses) and by oneDNN. Shares are of the faster one.
 Ours: tokenized sentences to mean-pooled vectors of the last block, packed batches, as a sweep does it.
 rwkv: the model author's inference code (PyPI `rwkv`), one sentence at a time in its sequence mode, fp32, TorchScript,
 in fresh processes with one thread and with as many as ours: more threads slow it down on sentences this short.
-naive loop: the study's way, one sentence at a time through this network with the operator's token-by-token reference.
+token loop: the study's way, one sentence at a time through this network with the operator's token-by-token reference.
 transformers: its `RwkvModel`, which is RWKV-4 (a simpler block), of the same width and depth, random weights,
 one sentence at a time.
 
@@ -50,7 +50,7 @@ from rwkv_sweep.ops.wkv6 import wkv6_reference
 CPU = torch.device("cpu")
 BATCH_TOKENS = 4096
 REPEATS = 3
-FLOORS = {"floor, torch.mm": torch.nn.functional.linear, "floor, oneDNN": onednn.product}
+PRODUCTS = {"GEMM only, torch.mm": torch.nn.functional.linear, "GEMM only, oneDNN": onednn.product}
 
 
 def arguments() -> argparse.Namespace:
@@ -81,7 +81,9 @@ def load_sentences(path: str | None) -> Sequence[str]:
     return split.sentences
 
 
-def floor_seconds(encoder: RwkvEncoder, tokens: int, product: Callable[[torch.Tensor, torch.Tensor], object]) -> float:
+def products_seconds(
+    encoder: RwkvEncoder, tokens: int, product: Callable[[torch.Tensor, torch.Tensor], object]
+) -> float:
     """Time of the blocks' matrix products alone for this many tokens; `product` takes [T, K] and [N, K]."""
     config = encoder.loaded.model.config
     hidden, inner, wide = config.hidden_size, config.attention_hidden_size, config.intermediate_size
@@ -132,7 +134,7 @@ def original_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {original_name(name): tensor.float() for name, tensor in tensors.items()}
 
 
-def naive_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
+def token_loop_rate(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
     """Tokens per second of the plain blocks, one sentence at a time, the operator token by token."""
 
     def reference(*inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,10 +188,10 @@ def main() -> None:
     ids = tokenized.ids
     tokens = sum(map(len, ids))
     few = tokenized.select(range(0, len(ids), max(1, len(ids) // args.peer_sentences))[: args.peer_sentences])
-    rates = {name: tokens / floor_seconds(encoder, tokens, product) for name, product in FLOORS.items()}
-    floor = max(rates.values())
+    rates = {name: tokens / products_seconds(encoder, tokens, product) for name, product in PRODUCTS.items()}
+    bound = max(rates.values())
     rates["rwkv_sweep"] = tokens / ours_seconds(encoder, tokenized)
-    rates["naive loop"] = naive_rate(encoder, few)
+    rates["token loop"] = token_loop_rate(encoder, few)
     rates["transformers"] = transformers_rate(encoder, few)
     if not args.random:
         for threads in sorted({1, args.threads}):
@@ -197,9 +199,9 @@ def main() -> None:
     machine = device_tags(CPU)
     print(f"{date.today()}  {machine['device_name']}, {args.threads} threads, torch {torch.__version__}, fp32")
     print(f"{len(ids)} sentences, {tokens:,} tokens; one by one: {len(few.ids)} of them")
-    print(f"{'':18}{'tokens/s':>12}{'of the floor':>14}{'rwkv_sweep is':>18}")
+    print(f"{'':20}{'tokens/s':>12}{'of GEMM only':>14}{'rwkv_sweep is':>18}")
     for name, rate in rates.items():
-        print(f"{name:18}{rate:12,.0f}{rate / floor:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
+        print(f"{name:20}{rate:12,.0f}{rate / bound:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
     write_record(args.out, args, {"machine": machine, "torch": torch.__version__, "tokens_per_s": rates})
 
 

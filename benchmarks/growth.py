@@ -97,10 +97,10 @@ def run_command(model: Path, file: Path, out: Path, threads: int) -> tuple[float
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    told = process.stderr.read()
+    errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{' '.join(command)} failed: {told.decode()[-500:]}")
+        raise SystemExit(f"{' '.join(command)} failed: {errors.decode()[-500:]}")
     return time.perf_counter() - start, usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
 
 

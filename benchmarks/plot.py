@@ -1,4 +1,4 @@
-"""Tokens per second of one forward, ours beside its floor and its peers, as bars: one panel for each record.
+"""Tokens per second of one forward, ours beside its lower bound and other programs, as bars: one panel for each record.
 
 Command: python -m benchmarks.plot forward_cpu.json forward_gpu.json --titles "CPU, fp32" "H100, bf16" --figure forward
 """
@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-OURS, FLOOR, PEER = "#0072b2", "#999999", "#e69f00"
-"""Told apart by the colour-blind too (Okabe and Ito)."""
+OURS, BOUND, OTHER = "#0072b2", "#999999", "#e69f00"
+"""Distinct for colour-blind readers too (Okabe and Ito)."""
 ALONE = "matrix products alone"
 SHOWN = {
-    "floor, torch.mm": f"{ALONE}, torch.mm",
-    "floor, oneDNN": f"{ALONE}, oneDNN",
+    "GEMM only, torch.mm": f"{ALONE}, torch.mm",
+    "GEMM only, oneDNN": f"{ALONE}, oneDNN",
     "rwkv_sweep": "rwkv_sweep",
     "transformers": "transformers, RWKV-4",
-    "naive loop": "one sentence at a time, plain PyTorch",
+    "token loop": "one sentence at a time, plain PyTorch",
     "bf16, floor, one by one": ALONE,
     "bf16, fused": "rwkv_sweep",
     "bf16, fused, all layers pooled": "rwkv_sweep, all 24 blocks pooled",
@@ -48,8 +48,8 @@ def rates(record: dict[str, Any]) -> dict[str, float]:
 
 
 def color_of(name: str) -> str:
-    """Floors, ours and peers apart."""
-    return FLOOR if name.startswith(ALONE) else OURS if name.startswith("rwkv_sweep") else PEER
+    """One colour each for lower bounds, for ours and for other programs."""
+    return BOUND if name.startswith(ALONE) else OURS if name.startswith("rwkv_sweep") else OTHER
 
 
 def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
@@ -65,11 +65,11 @@ def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
         squeeze=False,
     )
     for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
-        floor = max(x for name, x in found.items() if name.startswith(ALONE))
+        bound = max(x for name, x in found.items() if name.startswith(ALONE))
         colors = [color_of(name) for name in found]
         bars = axis.barh(list(found), list(found.values()), color=colors)
-        axis.bar_label(bars, [f" {x:,.0f}  ({x / floor:.1%})" for x in found.values()], fontsize=9)
-        axis.set(xscale="log", title=title, xlim=(min(found.values()) / 2, floor * 8))
+        axis.bar_label(bars, [f" {x:,.0f}  ({x / bound:.1%})" for x in found.values()], fontsize=9)
+        axis.set(xscale="log", title=title, xlim=(min(found.values()) / 2, bound * 8))
         axis.invert_yaxis()
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("tokens/s (and share of the matrix products), logarithmic")

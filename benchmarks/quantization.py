@@ -1,7 +1,7 @@
 """Precisions side by side on any device and shape: speed, size, parity with fp32, and a GPU's energy.
 
 The preset `+experiment=quantization` measures one precision after another and scores real pairs; this script holds all
-precisions in memory and runs them turn by turn, so that what disturbs the machine disturbs all of them alike. With
+precisions in memory and runs them interleaved, so that what disturbs the machine disturbs all of them alike. With
 `--model tiny` the weights are the trained ones that come with the package; otherwise they are random, and parity says
 only that the arithmetic stays finite and close.
 
