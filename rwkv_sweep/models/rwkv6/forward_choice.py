@@ -45,11 +45,12 @@ def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
 
 def unsupported(blocks: Sequence[Block], device: torch.device) -> str | None:
     """Why inference on this GPU takes the plain blocks, in a few words; None where it takes the fused ones."""
-    return _unsupported(blocks[0].attention.time_faaaa.shape[1], device)
+    return gpu_unsupported(blocks[0].attention.time_faaaa.shape[1], device)
 
 
 @functools.cache
-def _unsupported(head_size: int, device: torch.device) -> str | None:
+def gpu_unsupported(head_size: int, device: torch.device) -> str | None:
+    """Why the kernels cannot run on this GPU with heads of this size, in a few words; None where they can."""
     if head_size > LARGEST_HEAD:
         return f"heads of {head_size}, more than {LARGEST_HEAD}"
     capability = torch.cuda.get_device_capability(device)

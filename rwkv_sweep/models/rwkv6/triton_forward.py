@@ -78,7 +78,7 @@ def run_blocks(
         amax = norm is not None and _bounded(blocks[index + 1])
         normed = add_norm_mix(normed.h_TD, value_TD, gate_TD, norm, mixes, packed, _dtype(block), scale, sums, amax)
         if index in layers:
-            pooling.run(partial(_hand_over, index, normed, packed, on_layer, on_mean), reads=normed)
+            pooling.run(partial(hand_over_normed, index, normed, packed, on_layer, on_mean), reads=normed)
     pooling.join()
     return normed.h_TD
 
@@ -91,7 +91,8 @@ def _next(blocks: Sequence[Block], index: int) -> tuple[nn.LayerNorm | None, Seq
     return following.ln1, [following.attention.time_maa_x]
 
 
-def _hand_over(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
+def hand_over_normed(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
+    """Give layer `index` to its receivers, its means from the sums of spans where there are any."""
     from rwkv_sweep.ops.triton.residual import SPAN_TOKENS
     from rwkv_sweep.ops.triton.segment_mean import segment_mean
 
@@ -206,7 +207,7 @@ def row_dtype(*linears: nn.Module) -> torch.dtype | None:
     return found.pop() if len(found) == 1 else None
 
 
-def shift_states(block: Block, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
+def shift_states(block: Any, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
     """The two norms' outputs for each sentence's last token, [B, 2, D]."""
     pairs = ((block.ln1, h_TD), (block.ln2, middle_TD))
     return torch.stack([norm(stream_TD.index_select(0, packed.last_B)) for norm, stream_TD in pairs], 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv7 import wkv7_chunked
+
+if TYPE_CHECKING:
+    from rwkv_sweep.models.rwkv7.gpu_weights import GpuWeights
 
 DECAY_SCALE = math.exp(-0.5)
 """A decay is exp(-DECAY_SCALE * sigmoid(z)), so at least 0.545."""
@@ -56,6 +60,8 @@ class TimeMix(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         self.num_heads, self.first = config.num_heads, index == 0
+        # What the kernels of a GPU read beside the parameters, where `triton_forward.prepare_blocks` has laid it.
+        self.gpu_weights: GpuWeights | None = None
         # All that has one number a channel is kept as [D], also the bonus r_k that files keep as [H, K].
         vectors = ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "k_k", "k_a", "r_k"]
         ranks = {"w": config.decay_rank, "a": config.rate_rank, "g": config.gate_rank}

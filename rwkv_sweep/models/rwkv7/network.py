@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import cast
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
+from rwkv_sweep.models.rwkv7 import forward_choice, triton_forward
 from rwkv_sweep.models.rwkv7.blocks import Block
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
@@ -30,26 +30,30 @@ class Rwkv7Model(RwkvModel):
 
     def runner(self, read: Tensor) -> RunBlocks:
         """See `RwkvModel.runner`."""
-        return _compiled() if runs_compiled(cast(Sequence[Block], self.blocks), read.device) else run_blocks
+        return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
 
     def path_tags(self, device: torch.device) -> dict[str, str]:
         """See `RwkvModel.path_tags`."""
-        if device.type == "cpu":
-            return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
-        return {"blocks": f"PyTorch (RWKV-7 on device {device.type})", "wkv": "chunked"}
+        return forward_choice.path_tags(self._blocks, device)
 
     def capture_obstacle(self, device: torch.device) -> str | None:
         """See `Network.capture_obstacle`."""
-        return "the plain blocks of RWKV-7, whose operator asks the host how sentences are cut"
+        return forward_choice.unsupported(self._blocks, device)
+
+    def prepare(self, device: torch.device) -> None:
+        """See `RwkvModel.prepare`."""
+        if device.type == "cuda" and forward_choice.unsupported(self._blocks, device) is None:
+            triton_forward.prepare_blocks(self._blocks)
+
+    @property
+    def _blocks(self) -> Sequence[Block]:
+        return cast(Sequence[Block], self.blocks)
 
 
-def runs_compiled(blocks: Sequence[Block], device: torch.device) -> bool:
-    """Whether these blocks run with compiled loops between their matrix products: in inference on a CPU."""
-    trains = torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad
-    return device.type == "cpu" and not trains and not torch.is_autocast_enabled("cpu")
-
-
-def _compiled() -> RunBlocks:
+def _fused(read: Tensor) -> RunBlocks:
+    """The fused forward where `read` lies."""
+    if read.is_cuda:
+        return triton_forward.run_blocks
     from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
 
     return cpu_forward.run_blocks

@@ -23,6 +23,7 @@ ONE_ROW_UP_TO = 2048
 """Batches of at most this many tokens give each token a program of its own; larger ones let a program walk over
 `SPAN_TOKENS` neighbours, which norms the row before a token once instead of twice."""
 SPAN_TOKENS = 16
+MOST_MIXES = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def add_norm_mix(
         value_TD: what is added, of any dtype; None adds nothing and returns h itself.
         gate_TD: None adds the value as it is.
         norm: None for a last block's output, which needs neither norm nor mixes.
-        mixes: one or two vectors of D numbers, fp32.
+        mixes: one to `MOST_MIXES` vectors of D numbers, fp32.
         packed: the sentences; the first token of each has zeros before it.
         dtype: of the mixes returned; int8 and fp8 rows as `models.rows.quantize_rows_reference` makes them.
         scale: of the value.
@@ -91,8 +92,7 @@ def add_norm_mix(
             gate_TD,
             None if norm is None else norm.weight,
             None if norm is None else norm.bias,
-            mixes[0] if count else None,
-            mixes[1] if count > 1 else None,
+            *(mixes[index] if index < count else None for index in range(MOST_MIXES)),
             packed.first_T,
             spans_N2,
             out_TD,
@@ -150,6 +150,32 @@ def _normed(h, weight, bias, mask, width, eps):
     return centred * rstd * weight + bias, mean, rstd
 
 
+@triton.jit
+def _store_mix(
+    index: tl.constexpr,
+    mixed,
+    x_ptr,
+    row_scale_ptr,
+    tokens,
+    row,
+    cols,
+    mask,
+    width: tl.constexpr,
+    quantized: tl.constexpr,
+    largest: tl.constexpr,
+    integers: tl.constexpr,
+    rounding: tl.constexpr,
+):
+    """x[index, row] = mixed [D], fp32, in the dtype of x [count, T, D]; where `quantized`, as the 8-bit row of
+    `quantized_row`, whose scale goes to row_scale [count, T], fp32.
+    """
+    if quantized:
+        mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
+        tl.store(row_scale_ptr + index * tokens + row, row_scale)
+    at = (index * tl.cast(tokens, tl.int64) + row) * width + cols
+    tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def residual_kernel(
     h_ptr,
@@ -159,6 +185,8 @@ def residual_kernel(
     bias_ptr,
     mix0_ptr,
     mix1_ptr,
+    mix2_ptr,
+    mix3_ptr,
     first_ptr,
     spans_ptr,
     out_ptr,
@@ -211,6 +239,10 @@ def residual_kernel(
         mix0 = tl.load(mix0_ptr + cols, mask=mask, other=0.0)
         if count > 1:
             mix1 = tl.load(mix1_ptr + cols, mask=mask, other=0.0)
+        if count > 2:
+            mix2 = tl.load(mix2_ptr + cols, mask=mask, other=0.0)
+        if count > 3:
+            mix3 = tl.load(mix3_ptr + cols, mask=mask, other=0.0)
         # A span lies inside one sentence, so only its first row can be a sentence's first.
         if tl.load(first_ptr + start) == 0:
             h = _stream(h_ptr, value_ptr, gate_ptr, start - 1, cols, mask, scale, width, added, gated)
@@ -229,18 +261,70 @@ def residual_kernel(
             tl.store(rstd_ptr + row, rstd)
             if measured:
                 tl.store(amax_ptr + row, tl.max(tl.abs(x), 0))
-            mixed = x + (before - x) * mix0
-            if quantized:
-                mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
-                tl.store(row_scale_ptr + row, row_scale)
-            tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
+            delta = before - x
+            _store_mix(
+                0,
+                x + delta * mix0,
+                x_ptr,
+                row_scale_ptr,
+                tokens,
+                row,
+                cols,
+                mask,
+                width,
+                quantized,
+                largest,
+                integers,
+                rounding,
+            )
             if count > 1:
-                at += tl.cast(tokens, tl.int64) * width
-                mixed = x + (before - x) * mix1
-                if quantized:
-                    mixed, row_scale = quantized_row(mixed, largest, integers, rounding)
-                    tl.store(row_scale_ptr + tokens + row, row_scale)
-                tl.store(x_ptr + at, mixed.to(x_ptr.dtype.element_ty), mask=mask)
+                _store_mix(
+                    1,
+                    x + delta * mix1,
+                    x_ptr,
+                    row_scale_ptr,
+                    tokens,
+                    row,
+                    cols,
+                    mask,
+                    width,
+                    quantized,
+                    largest,
+                    integers,
+                    rounding,
+                )
+            if count > 2:
+                _store_mix(
+                    2,
+                    x + delta * mix2,
+                    x_ptr,
+                    row_scale_ptr,
+                    tokens,
+                    row,
+                    cols,
+                    mask,
+                    width,
+                    quantized,
+                    largest,
+                    integers,
+                    rounding,
+                )
+            if count > 3:
+                _store_mix(
+                    3,
+                    x + delta * mix3,
+                    x_ptr,
+                    row_scale_ptr,
+                    tokens,
+                    row,
+                    cols,
+                    mask,
+                    width,
+                    quantized,
+                    largest,
+                    integers,
+                    rounding,
+                )
             before = x
     if summed:
         tl.store(sums_ptr + tl.cast(program, tl.int64) * width + cols, total, mask=mask)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
-from rwkv_sweep.models.rwkv7 import network
+from rwkv_sweep.models.rwkv7 import forward_choice
 from rwkv_sweep.models.rwkv7.checkpoint import fitted, read_weights
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.initialization import initialize
@@ -67,7 +67,7 @@ def author(folder: Path, files: list[Path], ids: list[int]) -> dict[str, tuple[T
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test runs the compiled loops between the matrix products, and plain PyTorch."""
     if request.param == "plain":
-        monkeypatch.setattr(network, "runs_compiled", lambda *_: False)
+        monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     return str(request.param)
 
 
