@@ -5,8 +5,8 @@ decays and states, products in the dtype of their weights.
 Per block: residual + norm + shift + mixes, three projections, first factors of all low-rank products, their second
 factors, WKV with all around it, output; residual + norm + shift + mix, key, squared ReLU, value.
 
-Shapes: T packed tokens, B sentences, D hidden size, E = D outputs of a projection, F width of the channel mix, G low-rank
-products, H heads of K channels (V = K), M mixes, S columns of all first low-rank factors, X = 3 T rows.
+Shapes: T packed tokens, B sentences, D hidden size, E = D outputs of a projection, F width of the channel mix, G
+low-rank products, H heads of K channels (V = K), M mixes, S columns of all first low-rank factors, X = 3 T rows.
 """
 
 from __future__ import annotations

@@ -57,5 +57,5 @@ def exp2(x):
 
 @triton.jit
 def reciprocal(x):
-    """1 / x in fp32 to 1 unit in the last place."""
+    """x ** -1 in fp32 to 1 unit in the last place."""
     return tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)

@@ -81,7 +81,7 @@ def time_mix7(
             vectors_6D,
             norm.weight,
             norm.bias,
-            packed.offsets_B1,
+            packed.cu_seqlens_B1,
             out_TD,
             state_BHKV,
             norm.eps,
@@ -216,8 +216,8 @@ def _vector(index: tl.constexpr, vectors_ptr, cols, inside, width: tl.constexpr)
 
 @triton.jit
 def _normed(y, weight_ptr, bias_ptr, cols, inside, eps, channels: tl.constexpr):
-    """(y - mean) / sqrt(variance + eps) * weight + bias over the channels of a head, [C, K]; weight and bias [D], all in
-    fp32."""
+    """(y - mean) / sqrt(variance + eps) * weight + bias over the channels of a head, [C, K]; weight, bias [D]. All
+    in fp32."""
     weight = tl.load(weight_ptr + cols, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + cols, mask=inside, other=0.0)
     mean = tl.sum(y, 1) / channels

@@ -20,8 +20,10 @@ def running_sum(numbers, chunk: tl.constexpr, precision: tl.constexpr):
 
 @triton.jit
 def as_factor(x, kind: tl.constexpr):
-    """x [C, K] as a factor of a product: in bf16 where `kind`, the network's dtype, is that. fp16 would not hold what has decayed, so there
-    factors stay in fp32, and are multiplied in TF32."""
+    """x [C, K] as a factor of a product: in bf16 where `kind`, the network's dtype, is that, else in fp32 as it is.
+
+    fp16 would not hold what has decayed.
+    """
     return x.to(tl.bfloat16) if kind == tl.bfloat16 else x
 
 
