@@ -95,7 +95,7 @@ def _import(root: Path, given: dict[str, Any]) -> bool:
 
 
 def _recorded(record: SweepRecord, given: dict[str, Any]) -> dict[str, Any]:
-    """Where the sweep was to be tracked; not asked for where the command line says all of it."""
+    """Where the sweep was to be tracked; not read where the command line gives all of it."""
     if {"uri", "experiment", "artifacts"} <= given.keys():
         return {}
     config = record.tracking_config()

@@ -71,17 +71,19 @@ def reference() -> str:
 
 def meanings(schema: type) -> dict[str, str]:
     """What each key of a schema means, from the lines `key: meaning` of its docstring and what follows them."""
-    names, found, key = {each.name for each in fields(schema)}, {}, None
+    names = {field.name for field in fields(schema)}
+    texts: dict[str, str] = {}
+    key = None
     for line in (inspect.getdoc(schema) or "").splitlines():
         start = re.match(r"(\w+): (.*)", line)
         if start and start[1] in names:
             key = start[1]
-            found[key] = start[2]
+            texts[key] = start[2]
         elif not line:
             key = None
         elif key:
-            found[key] += f" {line}"
-    return found
+            texts[key] += f" {line}"
+    return texts
 
 
 def schemas() -> dict[str, type]:
@@ -93,7 +95,7 @@ def schemas() -> dict[str, type]:
 def keys(schema: type) -> list[str]:
     """The keys of a schema that hold a value, and not a schema of their own."""
     hints = typing.get_type_hints(schema)
-    return [each.name for each in fields(schema) if not is_dataclass(hints[each.name])]
+    return [field.name for field in fields(schema) if not is_dataclass(hints[field.name])]
 
 
 def _keys(schema: type, prefix: str, defaults: DictConfig) -> list[str]:
@@ -108,7 +110,7 @@ def _keys(schema: type, prefix: str, defaults: DictConfig) -> list[str]:
 
 def _options(group: str, schema: type) -> list[str]:
     lines = ["| option | what it is | sets |", "|---|---|---|"]
-    own = {each.name: each.default for each in fields(schema) if each.default is not MISSING}
+    own = {field.name: field.default for field in fields(schema) if field.default is not MISSING}
     for path in _files(group):
         content = OmegaConf.load(path)
         assert isinstance(content, DictConfig)
@@ -116,7 +118,7 @@ def _options(group: str, schema: type) -> list[str]:
         for key, value in content.items():
             if key not in ("name", "defaults") and value is not None and value != own.get(str(key)):
                 sets.append(f"{key!s}={_plain(value)}")
-        lines.append(f"| `{path.stem}` | {_head_sentence(path)} | {', '.join(f'`{each}`' for each in sets)} |")
+        lines.append(f"| `{path.stem}` | {_head_sentence(path)} | {', '.join(f'`{setting}`' for setting in sets)} |")
     return lines
 
 
@@ -128,7 +130,7 @@ def _preset(path: Path) -> Iterator[str]:
         yield ""
     content = OmegaConf.load(path)
     assert isinstance(content, DictConfig)
-    bases = [each for each in content.get("defaults", []) if isinstance(each, str) and each != "_self_"]
+    bases = [base for base in content.get("defaults", []) if isinstance(base, str) and base != "_self_"]
     sets = [f"as `+experiment={base}`" for base in bases]
     sets += [f"`{key}={value}`" for key, value in _chosen(content)]
     sets += [f"`{key}={_plain(value)}`" for key, value in _flat(content) if not key.startswith(("defaults", "hydra."))]
@@ -147,9 +149,9 @@ def _flat(values: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _chosen(content: DictConfig) -> Iterator[tuple[str, str]]:
     """Options of other groups that a file's defaults list chooses."""
-    for each in content.get("defaults", []):
-        if isinstance(each, DictConfig):
-            ((group, option),) = each.items()
+    for default in content.get("defaults", []):
+        if isinstance(default, DictConfig):
+            ((group, option),) = default.items()
             yield str(group).removeprefix("override ").lstrip("/"), str(option)
 
 
@@ -159,14 +161,14 @@ def _files(group: str) -> list[Path]:
 
 def _head(path: Path) -> list[str]:
     """The first block of comments of a file, without Hydra's own."""
-    found: list[str] = []
+    head: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             if not line.startswith("# @package"):
-                found.append(line[1:].removeprefix(" "))
-        elif found:
+                head.append(line[1:].removeprefix(" "))
+        elif head:
             break
-    return found
+    return head
 
 
 def _head_sentence(path: Path) -> str:
@@ -185,7 +187,7 @@ def _text(text: str) -> str:
 def _plain(value: Any) -> str:
     """As it is written on a command line."""
     if OmegaConf.is_list(value):
-        return f"[{', '.join(_plain(each) for each in value)}]"
+        return f"[{', '.join(_plain(item) for item in value)}]"
     return (
         {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
     )
@@ -199,13 +201,13 @@ def _type(hint: Any) -> str:
     if hint is Any:
         return "any"
     if isinstance(hint, types.UnionType):
-        return " or ".join("null" if each is type(None) else _type(each) for each in hint.__args__)
+        return " or ".join("null" if part is type(None) else _type(part) for part in hint.__args__)
     return str(hint) if typing.get_origin(hint) else str(hint.__name__)
 
 
 def _valid(key: str, hint: Any) -> str:
     if key in CHOICES:
-        return ", ".join(_code(each) for each in CHOICES[key])
+        return ", ".join(_code(choice) for choice in CHOICES[key])
     if key in RANGES:
         return range_text(key)
     return "`true`, `false`" if hint is bool else ""

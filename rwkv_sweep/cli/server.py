@@ -30,7 +30,7 @@ SYSTEM_USER = "postgres"
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL whose data lie in `folder`, created if need be; yields the URI of its database for MLflow.
+    """Run a PostgreSQL that keeps its data in `folder`, created if need be; yields the URI of its database for MLflow.
 
     Raises:
         UserError: PostgreSQL is not installed, or cannot use the folder.
@@ -79,9 +79,9 @@ def mlflow_server(uri: str, artifacts: Path, host: str, port: int, workers: int)
 
 
 def _programs() -> Path:
-    """Where PostgreSQL's programs lie; Debian keeps them off the search path, one folder a version."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
+    """The folder of PostgreSQL's programs; Debian keeps them off the search path, one folder a version."""
+    if initdb := shutil.which("initdb"):
+        return Path(initdb).resolve().parent
     versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if not versions:
         raise UserError("PostgreSQL is not installed: apt-get install postgresql, or dnf install postgresql-server")
@@ -96,11 +96,11 @@ def _run(program: Path, *arguments: object) -> str:
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd="/")
         output.seek(0)
-        said = output.read().decode(errors="replace")
+        printed = output.read().decode(errors="replace")
     if done.returncode:
-        lines = [line for line in said.splitlines() if line.strip()] or ["no reason given"]
+        lines = [line for line in printed.splitlines() if line.strip()] or ["no reason given"]
         raise UserError(f"{program.name} failed: {lines[-1]}")
-    return said
+    return printed
 
 
 def _give(folder: Path) -> None:

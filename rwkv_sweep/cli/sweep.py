@@ -1,4 +1,4 @@
-"""The command line: `python -m rwkv_sweep` and `rwkv-sweep`. Hydra composes a run, `task` carries it out."""
+"""The command line of a run or a sweep. Hydra composes the config of a job, `sweep.run` carries it out."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def main() -> None:
     # Before anything loads OpenMP: threads that spin long while they wait take cores from whatever else runs; on a busy
     # machine of two cores a forward pass then took 0.4 to 3 s in place of 0.04 (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # A log file that cannot be written is no reason for a traceback: the record's own error says why.
+    # A log file that cannot be written is no reason for a traceback: the record's own error gives the reason.
     logging.raiseExceptions = False
     outlive_output()
     guard_command(sys.argv[1:])
     register_schemas()
     share_config_store()
     sys.argv[1:] = modes_first(sys.argv[1:])
-    # Hydra prints errors in its own several lines unless told to raise them; a user who sets the variable gets traces.
+    # Hydra prints errors in its own several lines unless it is to raise them; a user who sets the variable gets traces.
     if "--version" in sys.argv[1:]:
         print(f"rwkv_sweep {__version__} (Hydra {hydra.__version__})")
         return

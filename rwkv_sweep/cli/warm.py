@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the kernels around int8 products, and the smallest model of each size of heads."""
+    """Run the kernels around int8 matrix products, and the smallest model of each size of heads."""
     # Imported here, so that --help is quick.
     import torch
 

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in one line that says what would be valid."""
+"""Hydra's and OmegaConf's errors in one line that names what would be valid."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def is_bad_input(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """What went wrong, with key and value, and what would be valid; without Hydra's search paths and hints."""
-    if (launcher := _LAUNCHER.search(str(error))) and (told := missing_plugin(launcher["name"])):
-        return told
+    if (launcher := _LAUNCHER.search(str(error))) and (missing := missing_plugin(launcher["name"])):
+        return missing
     if renamed := renamed_group(str(error)):
         return renamed
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
@@ -59,21 +59,21 @@ def one_line(error: Exception) -> str:
 
 
 def _unknown_key(text: str) -> str | None:
-    found, full = _UNKNOWN_KEY.search(text), _FULL_KEY.search(text)
-    schema = getattr(schema_module, found["schema"], None) if found else None
-    if found is None or schema is None:
+    unknown, full = _UNKNOWN_KEY.search(text), _FULL_KEY.search(text)
+    schema = getattr(schema_module, unknown["schema"], None) if unknown else None
+    if unknown is None or schema is None:
         return None
     valid = sorted(schema.__dataclass_fields__)
-    near = difflib.get_close_matches(found["key"], valid, 1)
+    near = difflib.get_close_matches(unknown["key"], valid, 1)
     meant = f"did you mean {near[0]}? " if near else ""
-    return f"{full['key'] if full else found['key']} is not a key: {meant}valid are {', '.join(valid)}"
+    return f"{full['key'] if full else unknown['key']} is not a key: {meant}valid are {', '.join(valid)}"
 
 
 def _wrong_type(text: str) -> str | None:
-    found, full = _WRONG_TYPE.search(text), _FULL_KEY.search(text)
-    if found is None or full is None:
+    wrong, full = _WRONG_TYPE.search(text), _FULL_KEY.search(text)
+    if wrong is None or full is None:
         return None
-    return f"{full['key']}={found['value']} is not valid: it takes a value of type {found['type']}"
+    return f"{full['key']}={wrong['value']} is not valid: it takes a value of type {wrong['type']}"
 
 
 def _joined(text: str) -> str:

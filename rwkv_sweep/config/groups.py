@@ -14,7 +14,7 @@ from omegaconf import MISSING
 @dataclass
 class ModelConfig:
     """Which weights, and how text becomes ids. The last three keys are mistakes of the study, to show what they do; off
-    by default, and told in the run's tags.
+    by default, and named in the run's tags.
 
     name: the option that was chosen.
     source: of an RWKV `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or

@@ -17,7 +17,7 @@ _ELSEWHERE = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
 
 
 def missing_plugin(option: str) -> str | None:
-    """What to say of a launcher that Hydra does not know because its plugin is not installed; None of any other."""
+    """The message for a launcher that Hydra does not know as its plugin is not installed; None for any other."""
     if option not in EXTRAS:
         return None
     return f"hydra/launcher={option} needs a plugin that is not installed: pip install 'rwkv-sweep[{EXTRAS[option]}]'"

@@ -18,7 +18,7 @@ def flat_params(run: RunConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in asdict(run).items():
         if isinstance(value, dict):
-            flat.update({f"{key}.{inner}": each for inner, each in value.items()})
+            flat.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
         else:
             flat[key] = value
     for group in GROUPS:
@@ -43,5 +43,5 @@ def data_key(run: RunConfig) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(str(each) for each in value) + "]"
+        return "[" + ",".join(str(item) for item in value) + "]"
     return value

@@ -152,7 +152,7 @@ class RunConfig:
     bootstrap: resamples of every interval.
     seed: of the bootstrap, and of the order in which batches and configurations are timed.
     on_error: what a failed job does to the rest of its sweep.
-    resume: take over what has finished before, here or in MLflow, and run the rest.
+    resume: reuse what has finished before, here or in MLflow, and run the rest.
     isolate: a fresh process for each job.
     timeout_s: seconds, above 0, after which such a process is ended; null for none.
     """

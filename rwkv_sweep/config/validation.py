@@ -97,9 +97,9 @@ def run_config(cfg: DictConfig) -> RunConfig:
 def _check(run: RunConfig) -> None:
     for key, valid in CHOICES.items():
         value = _value(run, key)
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None:
-                require_one_of(key, each, valid)
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                require_one_of(key, item, valid)
     for key, (least, most) in RANGES.items():
         value = _value(run, key)
         if value is None or least <= value <= most:
@@ -128,9 +128,9 @@ def _value(run: RunConfig, key: str) -> Any:
 
 
 def _check_template(template: str, span: str) -> None:
-    found, needed = template.count("{sentence}"), 2 if span == "second" else 1
-    if found < needed or (span == "second" and found > 2):
+    count, needed = template.count("{sentence}"), 2 if span == "second" else 1
+    if count < needed or (span == "second" and count > 2):
         raise UserError(
-            f"prompt.template={template} holds {{sentence}} {found} times: valid with prompt.span={span} is "
+            f"prompt.template={template} holds {{sentence}} {count} times: valid with prompt.span={span} is "
             f"{'exactly 2' if span == 'second' else '1 or more'}"
         )

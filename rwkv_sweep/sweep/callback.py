@@ -1,4 +1,4 @@
-"""Hydra's hooks around the jobs of a sweep; what they do lies in `starting` and `ending`.
+"""Hydra's hooks around the jobs of a sweep; what they do is in `starting` and `ending`.
 
 A single run (without -m) goes the same way, as a sweep of one job without a parent run.
 """
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
-    """Hydra turns a callback's exceptions into warnings and goes on, but lets SystemExit through. One line says
+    """Hydra turns a callback's exceptions into warnings and goes on, but lets SystemExit through. One line reports
     what came, and the parent run is closed."""
 
     @functools.wraps(method)
@@ -93,7 +93,7 @@ class SweepCallback(Callback):
         swept, name = swept_keys(config), typed(config)
         _make_absolute(config)
         require_values(config)
-        announce(len(job_overrides(config)))
+        announce(len(job_overrides(config)) or None)
         jobs = compose_jobs(config)
         kept = start(CURRENT, config, Path(config.hydra.sweep.dir), jobs, swept, name)
         self.planned_jobs = PlannedJobs.of(config, jobs, kept)

@@ -75,7 +75,7 @@ def check_root(root: Path, multirun: bool, config: DictConfig) -> None:
         path = root / name
         if os.path.lexists(path) and not (name == LOCK_FILE and path.is_file() and path.stat().st_size == 0):
             raise UserError(
-                f"{key}={root} holds {name}, which would be overwritten, and no {SWEEP_FILE} that says it is of a run: "
+                f"{key}={root} holds {name}, which would be overwritten, and no {SWEEP_FILE} that marks it as a run's: "
                 "valid is another folder"
             )
     if config.report is not None and (root / REPORT).is_dir() and any((root / REPORT).iterdir()):
@@ -92,7 +92,7 @@ class Planned:
 
 
 def check_jobs(root: Path, jobs: Sequence[Planned], known: Collection[Path]) -> None:
-    """Check the folders of a sweep's jobs, among each other and with what lies there.
+    """Check the folders of a sweep's jobs, among each other and with what is there.
 
     Args:
         known: folders that the sweep, which is resumed, has written before.
@@ -150,7 +150,7 @@ def _check_place(root: Path, job: Planned) -> None:
     if parts and parts[0] in (*SWEEP_FOLDERS, *SWEEP_FILES):
         raise UserError(
             f"{JOB_KEY} gives {job.name} the folder {job.folder}, but {parts[0]} is where something else of the sweep "
-            "lies: valid is a name such as ${hydra.job.num}"
+            "is stored: valid is a name such as ${hydra.job.num}"
         )
     if is_reached_by_link(job.folder, root):
         raise UserError(

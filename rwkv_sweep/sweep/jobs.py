@@ -95,7 +95,7 @@ def _overrides(config: DictConfig) -> list[Override]:
 
 
 def _sweeper(config: DictConfig) -> Any:
-    """The class of the sweeper; None where Hydra knows none of that name, and will say so itself."""
+    """The class of the sweeper; None where Hydra knows none of that name, which Hydra then reports."""
     return Plugins.instance().class_name_to_class.get(str(config.hydra.sweeper._target_))
 
 

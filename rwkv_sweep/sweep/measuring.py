@@ -208,7 +208,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
     if run.measure.parity and is_reference(run.precision):
-        measured.tags["parity"] = "none: fp32 is what the others are held against"
+        measured.tags["parity"] = "none: fp32 is the reference of the others"
     elif run.measure.parity:
         with job.clock.stage("scoring"):
             measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling))

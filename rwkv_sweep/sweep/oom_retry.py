@@ -1,4 +1,4 @@
-"""Memory that does not suffice: told from other failures, and met with smaller batches."""
+"""Out of memory: a job is measured again in smaller batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST_BATCH_TOKENS = 32
 
 
 def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result]) -> Result:
-    """`measure(run)`; out of memory, again with half the `batch_tokens`, said each time and kept in a tag.
+    """`measure(run)`; out of memory, again with half the `batch_tokens`, logged each time and recorded in a tag.
 
     Args:
         run: its `batch_tokens` is a number.
@@ -36,7 +36,7 @@ def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result])
             if not is_out_of_memory(error) or size < 2 * SMALLEST_BATCH_TOKENS:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-        # Out here the error is gone, and with it the frames that held the tensors.
+        # After the except block the error is gone, and with it the frames that refer to the tensors.
         release_memory()
         size //= 2
         run = replace(run, batch_tokens=size)

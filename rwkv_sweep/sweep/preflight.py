@@ -22,7 +22,7 @@ from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.models.quantization import check_precision, check_selection
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
-from rwkv_sweep.sweep.resume import recorded, take_over
+from rwkv_sweep.sweep.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.run_key import baseline_key
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import write_atomically
@@ -45,20 +45,20 @@ class Prepared:
             folder.mkdir(parents=True, exist_ok=True)
             result = recorded(folder, key)
             if result is None and self.run.resume:
-                result = take_over(folder, root, key, name, tracking)
+                result = reuse_finished(folder, root, key, name, tracking)
             again = result is not None
             if result is None:
                 result = run_baseline(name, scorer, self.run, self.splits, root)
                 result = replace(result, id=uuid.uuid4().hex, key=key)
                 result.save(folder)
-                _say_unfinished(result, self.run.on_error, root)
+                _report_unfinished(result, self.run.on_error, root)
             if tracking.enabled:
                 from rwkv_sweep.tracking import track_result
 
                 track_result(tracking, result, folder, parent, again)
 
 
-def _say_unfinished(result: Result, on_error: str, root: Path) -> None:
+def _report_unfinished(result: Result, on_error: str, root: Path) -> None:
     """Report a baseline without a figure; one that failed ends the sweep where `on_error=stop`, as a job would."""
     if result.status == FINISHED or result.error is None:
         return

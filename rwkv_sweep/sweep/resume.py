@@ -1,4 +1,4 @@
-"""Finished runs taken over in place of being run again: from the job's own folder, from what the sweep left earlier,
+"""Finished runs reused in place of being run again: from the job's own folder, from what the sweep left earlier,
 from MLflow."""
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from rwkv_sweep.utils.console import log_line
 
 
 def recorded(folder: Path, key: str) -> Result | None:
-    """The finished run with this key that lies in `folder`, if there is one: a launcher that lost sight of a worker may
+    """The finished run with this key in `folder`, if there is one: a launcher that lost sight of a worker may
     start its job a second time."""
     result = _load(folder)
     return result if result is not None and _fits(result, key) else None
 
 
-def take_over(folder: Path, root: Path, key: str, name: str, tracking: TrackingConfig) -> Result | None:
+def reuse_finished(folder: Path, root: Path, key: str, name: str, tracking: TrackingConfig) -> Result | None:
     """Copy a finished run with this key into `folder` and return its record; None where there is none.
 
     Args:
-        name: of the run within this sweep; the one it had may tell of other keys.
-        root: the sweep's folder; what earlier attempts left lies in it. MLflow is asked next, if tracking is enabled.
+        name: of the run within this sweep; the one it had may name other keys.
+        root: the sweep's folder; it holds what earlier attempts left. MLflow is asked next, if tracking is enabled.
     """
     for source in _left_earlier(root, key):
         return _copy(source, folder, name)
@@ -42,7 +42,7 @@ def take_over(folder: Path, root: Path, key: str, name: str, tracking: TrackingC
                 run_id = str(run.info.run_id)
                 try:
                     tracker.fetch(run_id, Path(fetched))
-                except Exception as error:  # artifacts may lie where this machine does not reach
+                except Exception as error:  # artifacts may be stored where this machine does not reach
                     log_line(f"the artifacts of run {run_id} cannot be had ({type(error).__name__}): it is run again")
                     continue
                 result = _load(Path(fetched))

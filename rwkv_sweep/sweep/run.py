@@ -25,7 +25,7 @@ from rwkv_sweep.records.results import FAILED, FINISHED, KILLED, RESULT_FILE, UN
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.sweep.measuring import Place, attempt
 from rwkv_sweep.sweep.process import THIS_PROCESS
-from rwkv_sweep.sweep.resume import recorded, take_over
+from rwkv_sweep.sweep.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.run_key import run_key
 from rwkv_sweep.sweep.subprocess_run import run_isolated
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
@@ -36,7 +36,7 @@ from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
 def run_task(cfg: DictConfig) -> float | None:
-    """Carry out one job; a failure is recorded, told in one line, and leaves the rest of a sweep to go on.
+    """Carry out one job; a failure is recorded and reported in one line, and the rest of a sweep goes on.
 
     Returns:
         Spearman of the first split (for optimizing sweepers), or None where there is none.
@@ -52,13 +52,13 @@ def run_task(cfg: DictConfig) -> float | None:
     clock = Stopwatch()
     try:
         planned = replace(planned, key=run_key(run, THIS_PROCESS.fingerprints))
-        found = recorded(place.folder, planned.key)
-        if found is None and run.resume:
-            found = take_over(place.folder, place.root, planned.key, place.name, run.tracking)
-        if found is not None:
+        finished = recorded(place.folder, planned.key)
+        if finished is None and run.resume:
+            finished = reuse_finished(place.folder, place.root, planned.key, place.name, run.tracking)
+        if finished is not None:
             log_line(f"{place.name}: finished before, not run again")
-            _track(found, run, place, again=True)
-            return found.metrics.get("quality/spearman")
+            _track(finished, run, place, again=True)
+            return finished.metrics.get("quality/spearman")
         with THIS_PROCESS.gpus.own(run.device, place.number) as device:
             chosen = replace(run, device=device)
             isolated = partial(run_isolated, chosen, planned, place.folder, place.root)
@@ -73,7 +73,7 @@ def run_task(cfg: DictConfig) -> float | None:
             raise
         result = failed(planned, error)
     _keep(result, run, place, clock)
-    _tell(result, run, place)
+    _report_failure(result, run, place)
     return result.metrics.get("quality/spearman")
 
 
@@ -142,8 +142,8 @@ def _track(result: Result, run: RunConfig, place: Place, again: bool = False) ->
         track_result(run.tracking, result, place.folder, place.record.parent, again)
 
 
-def _tell(result: Result, run: RunConfig, place: Place) -> None:
-    """Say what went wrong, and stop the sweep if it is to stop then."""
+def _report_failure(result: Result, run: RunConfig, place: Place) -> None:
+    """Log why a run did not finish, and stop the sweep where `on_error=stop`."""
     message = result.error["message"] if result.error else ""
     if result.status == UNSUPPORTED:
         log_line(f"{place.name} unsupported: {message}")

@@ -55,8 +55,8 @@ class SplitFingerprints:
 
 
 def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
-    """32 hex digits over the config (without paths and what merely says how it is run), the content of model, tokenizer
-    and data, the kind of device and the code.
+    """32 hex digits over the config, the content of model, tokenizer and data, the kind of device and the code. Paths,
+    and keys that decide only how a job is run, are left out.
 
     Args:
         known: what this process has read before; None reads all data.

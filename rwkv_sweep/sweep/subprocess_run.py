@@ -36,9 +36,9 @@ def run_isolated(run: RunConfig, planned: Result, folder: Path, root: Path) -> R
     )
     assert process.stdin is not None
     try:
-        # By pipe, not as an argument, where every user of the machine could read a password. It stays open: its end
-        # tells the other process that this one is gone.
-        with contextlib.suppress(BrokenPipeError):  # it died at once: its code tells
+        # By pipe, not as an argument, where every user of the machine could read a password. It stays open: by its end
+        # the other process learns that this one is gone.
+        with contextlib.suppress(BrokenPipeError):  # it died at once: see its exit code
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         process.wait(run.timeout_s)

@@ -42,9 +42,14 @@ def progress_bar(total: int, name: str) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def announce(runs: int) -> None:
-    """A sign of life before jobs are composed and torch is loaded. On stdout: bad input is one line on stderr."""
-    print(f"{runs} run{'s' * (runs != 1)}: checking model, data and device", flush=True)
+def announce(runs: int | None) -> None:
+    """A sign of life before jobs are composed and torch is loaded. On stdout: bad input is one line on stderr.
+
+    Args:
+        runs: how many there are to be; None where the sweeper chooses them as it goes.
+    """
+    count = "runs" if runs is None else f"{runs} run{'s' * (runs != 1)}"
+    print(f"{count}: checking model, data and device", flush=True)
 
 
 def quiet_dependencies() -> None:

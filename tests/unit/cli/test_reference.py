@@ -1,4 +1,4 @@
-"""The reference of all keys and options is whole, and is what the schemas, checks and YAML files say."""
+"""The reference of all keys and options is whole, and agrees with the schemas, checks and YAML files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def page() -> str:
     return reference()
 
 
-@pytest.mark.parametrize(("schema", "key"), ALL_KEYS, ids=lambda each: getattr(each, "__name__", each))
+@pytest.mark.parametrize(("schema", "key"), ALL_KEYS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_key_has_a_meaning(schema: type, key: str) -> None:
-    told = meanings(schema).get(key, "")
-    assert re.search(r"\w{2}", told), f"{schema.__name__}'s docstring has no line `{key}: its meaning`"
+    meaning = meanings(schema).get(key, "")
+    assert re.search(r"\w{2}", meaning), f"{schema.__name__}'s docstring has no line `{key}: its meaning`"
 
 
 def test_a_key_without_a_meaning_is_found_and_its_neighbours_words_are_not_taken_for_it() -> None:
@@ -34,16 +34,16 @@ def test_a_key_without_a_meaning_is_found_and_its_neighbours_words_are_not_taken
     class Half:
         """What it is.
 
-        told: this one is,
+        given: this one is,
         over two lines; other words: none.
 
-        untold is named here, and not told.
+        lacking is named here, without a meaning.
         """
 
-        told: int = 0
-        untold: int = 0
+        given: int = 0
+        lacking: int = 0
 
-    assert meanings(Half) == {"told": "this one is, over two lines; other words: none."}
+    assert meanings(Half) == {"given": "this one is, over two lines; other words: none."}
 
 
 def test_the_page_in_docs_is_what_is_generated(page: str, repo_root: Path) -> None:
@@ -74,7 +74,9 @@ def test_every_key_and_every_option_has_a_row(page: str) -> None:
 
 def test_valid_values_and_defaults_are_shown(page: str) -> None:
     for key, valid in CHOICES.items():
-        assert re.search(rf"^\| `{re.escape(key)}` .*{re.escape(', '.join(f'`{each}`' for each in valid))}", page, re.M)
+        assert re.search(
+            rf"^\| `{re.escape(key)}` .*{re.escape(', '.join(f'`{choice}`' for choice in valid))}", page, re.M
+        )
     for key in RANGES:
         assert re.search(rf"^\| `{re.escape(key)}` .* {re.escape(range_text(key))} \|$", page, re.MULTILINE)
     assert "| `tracking.uri` | str | `sqlite:///mlruns/mlflow.db` |" in page

@@ -164,7 +164,7 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         (
             "precision=int9",
@@ -225,11 +225,11 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("dataset.splits=[]", "dataset.splits=[] is empty: name at least one split, such as [validation]"),
     ],
 )
-def test_what_is_refused_and_how(override: str, told: str) -> None:
+def test_what_is_refused_and_how(override: str, message: str) -> None:
     with pytest.raises(Exception) as caught:
         run_config(composed(override))
     assert is_bad_input(caught.value)
-    assert one_line(caught.value) == told
+    assert one_line(caught.value) == message
 
 
 def numbers(schema: type, prefix: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which layers a word, a number or a list names, and what is said of those that are not there."""
+"""Which layers a word, a number or a list names, and the message for those that are not there."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_layers_that_are_not_there(spec: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "message"),
     [
         (range(0), f"layer=[] is an empty list: {VALID}"),
         (np.arange(0), f"layer=[] is an empty list: {VALID}"),
@@ -87,10 +87,10 @@ def test_layers_that_are_not_there(spec: object) -> None:
         (["first2", 1, "embedding", "embedding"], "layer=[first2,1,embedding,embedding] names layer embedding, 1 more"),
     ],
 )
-def test_lists_that_make_no_sense(spec: object, told: str) -> None:
+def test_lists_that_make_no_sense(spec: object, message: str) -> None:
     with pytest.raises(UserError) as caught:
         resolve_layers(spec, 12)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 def test_names() -> None:

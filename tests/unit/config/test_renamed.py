@@ -1,4 +1,4 @@
-"""The config group `configuration`, and what is said of its old name."""
+"""The config group `configuration`, and the message for its old name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which jobs a multirun has, what its folder says afterwards, and how a callback ends the program."""
+"""Which jobs a multirun has, what its folder holds afterwards, and how a callback ends the program."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_single_run_lies_in_the_folder_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("multirun", [True, False])
 def test_only_recorded_folders_are_of_the_sweep(tmp_path: Path, multirun: bool) -> None:
-    """The folder may hold runs of others, and the jobs may lie anywhere."""
+    """The folder may hold runs of others, and those of the jobs may be anywhere."""
     root = tmp_path / "sweep"
     folders = ["x/0", "../y", "z"] if multirun else ["."]
     for folder in [*folders, "0", "other", "x"]:
@@ -55,7 +55,7 @@ def test_record_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
         (UserError("layer=99 is not there"), 2, "error: layer=99 is not there\n"),
         (ValueError("Config group override must be a string or a list. Got int"), 2, "error: Config group override"),
@@ -71,7 +71,7 @@ def test_record_round_trip(tmp_path: Path) -> None:
 def test_callbacks_end_the_program(
     error: BaseException,
     code: int,
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -90,7 +90,7 @@ def test_callbacks_end_the_program(
         callback._not_swallowed(method)()
     assert caught.value.code == code and closed == [FAILED]
     err = capsys.readouterr().err
-    assert err.startswith(told) and err.count("\n") == 1
+    assert err.startswith(message) and err.count("\n") == 1
 
 
 def test_an_interrupt_passes_through_a_callback() -> None:

@@ -40,8 +40,8 @@ def test_batches_are_halved_until_they_fit(capsys: pytest.CaptureFixture[str]) -
     assert tried == [4096, 2048, 1024, 512]
     note = "out of memory with 4096 tokens a batch, measured with 512"
     assert result == replace(DONE, tags={"device": "cpu", "note.batch_tokens": note, "batch_tokens": "512"})
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3 and said[0] == (
+    logged = capsys.readouterr().err.splitlines()
+    assert len(logged) == 3 and logged[0] == (
         "out of memory (CUDA out of memory. Tried to allocate 2 GiB): again with batch_tokens=2048"
     )
 

@@ -14,7 +14,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_folder import claim, is_claimed, prepare_resume, release, sweep_results
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.sweep.resume import recorded, take_over
+from rwkv_sweep.sweep.resume import recorded, reuse_finished
 
 NOWHERE = TrackingConfig(False, "sqlite:///x.db", "x", "x")
 
@@ -67,11 +67,11 @@ def test_what_is_finished_stays_the_rest_makes_room(tmp_path: Path) -> None:
     assert [result.name for result in sweep_results(tmp_path)] == ["a"]
 
     (tmp_path / "2").mkdir()
-    found = take_over(tmp_path / "2", tmp_path, "key-e", "new name", NOWHERE)
-    assert found is not None and (found.name, found.id) == ("new name", "id-e")
-    assert (tmp_path / "2" / "pairs.csv").read_text() == "e" and recorded(tmp_path / "2", "key-e") == found
-    assert take_over(tmp_path / "2", tmp_path, "key-b", "x", NOWHERE) is None  # it had failed
-    assert take_over(tmp_path / "2", tmp_path, "key-z", "x", NOWHERE) is None
+    result = reuse_finished(tmp_path / "2", tmp_path, "key-e", "new name", NOWHERE)
+    assert result is not None and (result.name, result.id) == ("new name", "id-e")
+    assert (tmp_path / "2" / "pairs.csv").read_text() == "e" and recorded(tmp_path / "2", "key-e") == result
+    assert reuse_finished(tmp_path / "2", tmp_path, "key-b", "x", NOWHERE) is None  # it had failed
+    assert reuse_finished(tmp_path / "2", tmp_path, "key-z", "x", NOWHERE) is None
 
 
 def test_setting_aside_twice_keeps_one(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ FOREIGN = ("2019/thesis.txt", "7/result.json", "0/mine.csv", "1/notes.json", "mi
 @pytest.mark.parametrize("multirun", [True, False])
 @pytest.mark.parametrize("key", ["the same", "another"])
 def test_what_is_of_others_is_left_alone(tmp_path: Path, multirun: bool, key: str) -> None:
-    """Beside the sweep's files and in its jobs' folders: names alone say nothing."""
+    """Beside the sweep's files and in its jobs' folders: names alone prove nothing."""
     for name in FOREIGN:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,8 +155,8 @@ def test_a_record_without_folders_knows_as_many_as_it_had_jobs(tmp_path: Path) -
 def test_damaged_records_are_failures_that_say_so(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "result.json").write_text('{"name": 5}')
-    (found,) = sweep_results(tmp_path)
-    assert found.status == FAILED and found.error is not None and "is damaged: " in found.error["message"]
+    (result,) = sweep_results(tmp_path)
+    assert result.status == FAILED and result.error is not None and "is damaged: " in result.error["message"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ KNOWN_BY_CONTENT = {
     *("model.path", "model.tokenizer", "model.foreign_tokenizer"),
     *("dataset.path", "word_vectors.path", "pooling.corpus"),
 }
-"""What counts is what lies there: see the tests of contents below, and test_corpus.py."""
+"""What counts is what is there: see the tests of contents below, and test_corpus.py."""
 NOT_DECIDING_A_RUN = HOW_IT_IS_RUN | KNOWN_BY_CONTENT | {"tracking", "store", "device.name", "device.index"}
 DECIDING_A_BASELINE = {"dataset", "bootstrap", "seed", "measure"}
 DECIDING_VECTORS = {"precision", "prompt", "max_tokens", "batch_tokens"}
@@ -126,7 +126,7 @@ def test_a_field_is_in_the_keys_of_what_it_decides(run: RunConfig, field: str, m
     assert (baseline_key("word_overlap", other) != baseline_key("word_overlap", run)) == decides
 
 
-# What is known by content: the config's words for it are not in the key, what lies there is.
+# What is known by content: the config's words for it are not in the key, the content is.
 
 
 def test_data_are_known_by_content(run: RunConfig, tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_a_checkpoint_is_known_by_content(run: RunConfig, tmp_path: Path) -> Non
 @pytest.mark.parametrize("key", ["tokenizer", "foreign_tokenizer"])
 def test_a_tokenizer_is_known_by_content(run: RunConfig, key: str) -> None:
     model = replace(run.model, vocab_size=70_000)
-    run, other = (replace(run, model=each) for each in (model, replace(model, **{key: "world"})))
-    weights, other_weights = (model_source(each.model).fingerprints()[0] for each in (run, other))
+    run, other = (replace(run, model=config) for config in (model, replace(model, **{key: "world"})))
+    weights, other_weights = (model_source(config.model).fingerprints()[0] for config in (run, other))
     assert run_key(other) != run_key(run) and other_weights == weights
 
 
@@ -281,7 +281,7 @@ SENTENCES = ["a b", "c d e", "a b", "f"]
 
 
 class Vectors:
-    """One small store; `computes` says whether vectors had to be computed for it."""
+    """One small store; `computes` is whether vectors had to be computed for it."""
 
     def __init__(self, folder: Path) -> None:
         self.store = EmbeddingStore(folder, max_gib=1.0)
