@@ -1,7 +1,7 @@
 """Another user, a package or folders that cannot be written, no home: runs give the same numbers, or one line.
 
 Each command runs as a user whom the system does not know, with rights on its own folder alone; it may read everything,
-as the interpreter may lie in a folder of root's.
+as the interpreter may lie in a folder of root's. By default each place meets a run or a sweep; `covering` has the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.covering import matrix
 from tests.faults.sweeps import arguments, quality
 from tests.other_user import USER, as_other_user, reachable_folder
 from tests.search_path import LIMIT_S, search_path
@@ -225,8 +226,7 @@ def filled_store(machine: Machine) -> Path:
     return store
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+@matrix({"make": CASES, "mode": list(MODES)})
 def test_runs_go_on_with_the_same_figures(
     machine: Machine, expected: dict[str, Figures], make: Callable[[Machine], Case], mode: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""A secret of any characters, wherever a run is given one, is in none of its files, nor in what it says."""
+"""A secret of any characters, wherever a run is given one, is in none of its files, nor in what it says.
+
+By default each place meets one of the secrets, and a password as typed all of them; `covering` has the rest.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from rwkv_sweep.config.output_guard import _ordinary
 from tests.commands import Commands
+from tests.faults.covering import matrix
 from tests.faults.sweeps import arguments, records
 
 SECRETS = (
@@ -111,16 +115,11 @@ def check(commands: Commands, command: list[str], cwd: Path, place: str, secret:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("place", PLACES)
-def test_each_place(commands: Commands, quick: list[str], tmp_path: Path, place: str) -> None:
-    secret = SECRETS[list(PLACES).index(place) % len(SECRETS)]
+@matrix({"place": list(PLACES), "secret": SECRETS}, failed_before=[("password as typed", None)])
+def test_each_place_and_each_secret(
+    commands: Commands, quick: list[str], tmp_path: Path, place: str, secret: str
+) -> None:
     check(commands, quick, tmp_path, place, secret)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("secret", SECRETS)
-def test_each_secret(commands: Commands, quick: list[str], tmp_path: Path, secret: str) -> None:
-    check(commands, quick, tmp_path, "password as typed", secret)
 
 
 @pytest.mark.faults
