@@ -38,6 +38,10 @@ valid, ends in one line before anything is written. `--cfg job` in place of a ru
 
 WHERE_JOBS_RUN = "Where jobs run, if not one after the other in one process: see [Clusters](distributed.md)."
 
+SWEEPERS = """In which order the jobs of a sweep run. `by_model`, the default, loads each model once and leaves out a
+job that repeats another; `basic` is Hydra's own, whose last key varies fastest. Others can be installed and chosen; one
+that chooses its jobs during the sweep, such as Optuna's, gets the Spearman of the first split of each."""
+
 
 def reference() -> str:
     """The whole page."""
@@ -59,10 +63,11 @@ def reference() -> str:
     parts += _options("configuration", RunConfig)
     parts += [
         "\n## `hydra/launcher`\n",
-        "Where jobs run, other than one after the other: see [Clusters](distributed.md).\n",
+        f"{WHERE_JOBS_RUN}\n",
     ]
     parts += ["| option | what it is |", "|---|---|"]
     parts += [f"| `{path.stem}` | {_head_sentence(path)} |" for path in _files("hydra/launcher")]
+    parts += ["\n## `hydra/sweeper`\n", SWEEPERS]
     parts += ["\n## Presets\n", "Sweeps that answer a question. What is given on the command line wins.\n"]
     for path in _files("experiment"):
         parts += [f"### `+experiment={path.stem}`\n", *_preset(path), ""]
