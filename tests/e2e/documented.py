@@ -87,6 +87,11 @@ RULES = (
         "test_quantization.py runs the first; both make its report",
     ),
     Rule(r"python -m rwkv_sweep \+experiment=paper", COMPOSE, "test_paper.py runs it"),
+    Rule(
+        r"python -m rwkv_sweep \+experiment=representation$",
+        COMPOSE,
+        "tests/unit/evaluation/representation has the metrics; the rest is that of any sweep over layers",
+    ),
     # Sweeps that survive, other launchers, servers.
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
     Rule(r"rwkv-sweep import multirun/", RUN, ""),
