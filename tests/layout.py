@@ -99,3 +99,66 @@ def _order_fault(module: str, target: str, order: list[str]) -> list[str]:
 def _parent_fault(module: str, target: str, known: set[str]) -> list[str]:
     own, other = package_of(module, known), package_of(target, known)
     return [f"{module} imports {target}, of a package it lies in"] if own.startswith(f"{other}.") else []
+
+
+def too_long(root: Path, lines: int, function_lines: int, kernels: set[str]) -> list[str]:
+    """Modules below `root` of more than `lines` lines, and functions of more than `function_lines` without their
+    docstrings, a line each.
+
+    Args:
+        kernels: folders that are left out, since a kernel cannot be cut where a reader would like it.
+    """
+    faults = []
+    for path in _sources(root, kernels):
+        name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        if (length := len(text.splitlines())) > lines:
+            faults.append(f"{name} has {length} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (length := _length(node)) > function_lines:
+                faults.append(f"{name}: {node.name} has {length} lines")
+    return faults
+
+
+def _sources(root: Path, left_out: set[str]) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parent.as_posix() not in left_out:
+            yield path
+
+
+def _length(function: ast.FunctionDef) -> int:
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def same_names(root: Path, alike: list[tuple[str, ...]], anywhere: set[str]) -> list[str]:
+    """Public classes and functions of one name at the top of modules in different packages below `root`, a line each.
+
+    Args:
+        alike: packages that do the same for different networks or processors, so that names in them may repeat.
+        anywhere: names that may repeat everywhere.
+    """
+    places: dict[str, set[str]] = defaultdict(set)
+    for path in _sources(root, set()):
+        package = path.relative_to(root).parent.as_posix()
+        group = next((names[0] for names in alike if package in names), package)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                places[node.name].add(group)
+    repeated = {name: packages for name, packages in places.items() if len(packages) > 1 and name not in anywhere}
+    return [f"{name} stands in {' and '.join(sorted(packages))}" for name, packages in sorted(repeated.items())]
+
+
+def assigned_globals(root: Path, entry_points: set[str]) -> list[str]:
+    """Functions below `root` that assign to a variable of their module, a line each: state without an owner.
+
+    Args:
+        entry_points: modules that may: what calls their functions hands nothing on.
+    """
+    return [
+        f"{path.relative_to(root).as_posix()}: global {', '.join(node.names)}"
+        for path in _sources(root, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Global) and path.relative_to(root).as_posix() not in entry_points
+    ]

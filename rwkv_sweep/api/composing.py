@@ -40,12 +40,31 @@ def composed(overrides: tuple[Any, ...]) -> RunConfig:
     except Exception as error:
         if not is_bad_input(error):
             raise
-        raise UserError(_told(error)) from error
+        raise UserError(_in_one_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = state
 
 
-def _told(error: Exception) -> str:
+def mteb_meta(config: RunConfig, revision: str) -> Any:
+    """What `mteb` files results under; needs `mteb`. revision: the model's fingerprint."""
+    from mteb.models import ModelMeta
+
+    name = f"rwkv_sweep/{config.model.name}-layer-{str(config.layer).replace(' ', '')}"
+    return ModelMeta.create_empty({"name": name, "revision": revision})
+
+
+def described(config: RunConfig, layers: str, device: object, dimension: int) -> str:
+    """What sets an encoder of this config apart, for its `repr`."""
+    parts = {"model": config.model.name, "layer": layers}
+    for group in ("pooling", "aggregation", "postprocess", "prompt", "precision"):
+        name = getattr(config, group).name
+        if name != "none":
+            parts[group] = name
+    parts |= {"device": str(device), "dimension": str(dimension)}
+    return ", ".join(f"{key}={value}" for key, value in parts.items())
+
+
+def _in_one_line(error: Exception) -> str:
     if several := _SEVERAL.search(str(error)):
         key, values = several["key"], several["values"]
         return (

@@ -5,8 +5,7 @@ Shapes: L layers, K texts that are not empty, S sentences, D dimensions.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +14,17 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.api import similarity
-from rwkv_sweep.api.composing import EXAMPLE, composed
+from rwkv_sweep.api.calibration import Calibration
+from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta
 from rwkv_sweep.api.fitting import Fitted, check_fit, dimension, given_corpus
-from rwkv_sweep.api.inputs import as_texts, refuse_unknown, require_count
-from rwkv_sweep.api.outputs import NEED_RANGES, PRECISIONS, finished, quantized, ranges
+from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
+from rwkv_sweep.api.outputs import PRECISIONS, finished, quantized
 from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import RunConfig, require_one_of
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.embedding.pooling import check_pooling
-from rwkv_sweep.errors import UserError
 from rwkv_sweep.hardware.devices import resolve_device, set_threads
 from rwkv_sweep.models.loading import model_source
 
@@ -75,7 +74,7 @@ class Encoder:
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, batch_tokens)
         self._fitted = Fitted(encoder if counted is None else encoder.with_idf([counted]), config, texts)
         self._dimension = dimension(self._fitted.embedder(self._layers))
-        self._ranges: dict[object, np.ndarray] = {}
+        self._calibration = Calibration(texts)
 
     @classmethod
     def from_config(
@@ -148,7 +147,7 @@ class Encoder:
             UserError: a value that cannot be, or a text without tokens.
             NonFiniteError: NaN or infinity in a vector.
         """
-        refuse_unknown("encode", unknown, _arguments(Encoder.encode))
+        refuse_unknown("encode", unknown, arguments_of(Encoder.encode))
         require_one_of("precision", precision, PRECISIONS)
         before = chosen_prompt(self.prompts, prompt, prompt_name, prompt_type)
         reading = Reading(before, batch_size, bool(show_progress_bar), on_empty)
@@ -159,12 +158,9 @@ class Encoder:
         def embed(some: Sequence[str], how: Reading) -> np.ndarray:
             return finished(self._embed(some, chosen, how), truncate_dim, normalize_embeddings)
 
-        limits_2D = None
-        if precision in NEED_RANGES:
-            key = (chosen, before, truncate_dim, normalize_embeddings)
-            if key not in self._ranges:
-                self._ranges[key] = ranges(embed(self._calibration(precision), replace(reading, on_empty="error")))
-            limits_2D = self._ranges[key]
+        way = (chosen, before, truncate_dim, normalize_embeddings)
+        strict = replace(reading, on_empty="error")
+        limits_2D = self._calibration.ranges(precision, way, lambda corpus: embed(corpus, strict))
         vectors_SD = quantized(embed(texts, reading), precision, limits_2D)
         if convert_to_tensor or not convert_to_numpy:
             tensor_SD = torch.from_numpy(vectors_SD).to(self.device)
@@ -202,7 +198,7 @@ class Encoder:
         Returns:
             float32 [layers, S, D], of a single text [layers, 1, D].
         """
-        refuse_unknown("encode_layers", unknown, _arguments(Encoder.encode_layers))
+        refuse_unknown("encode_layers", unknown, arguments_of(Encoder.encode_layers))
         chosen = resolve_layers(layers, self.num_blocks)
         check_pooling(self.config.pooling.name, chosen, self.num_blocks)
         before = chosen_prompt(self.prompts, prompt, prompt_name, None)
@@ -225,25 +221,16 @@ class Encoder:
     get_embedding_dimension = get_sentence_embedding_dimension
 
     def __repr__(self) -> str:
-        config = self.config
-        shown = {"model": config.model.name, "layer": layers_name(self._layers, self.num_blocks)}
-        for group in ("pooling", "aggregation", "postprocess", "prompt", "precision"):
-            name = getattr(config, group).name
-            if name != "none":
-                shown[group] = name
-        shown |= {"device": str(self.device), "dimension": str(self._dimension)}
-        return f"Encoder({', '.join(f'{key}={value}' for key, value in shown.items())})"
+        layers = layers_name(self._layers, self.num_blocks)
+        return f"Encoder({described(self.config, layers, self.device, self._dimension)})"
 
     @property
     def mteb_model_meta(self) -> Any:
         """What `mteb` files results under; needs `mteb`."""
-        from mteb.models import ModelMeta
-
-        name = f"rwkv_sweep/{self.config.model.name}-layer-{str(self.config.layer).replace(' ', '')}"
-        return ModelMeta.create_empty({"name": name, "revision": self._fitted.encoder.loaded.fingerprint})
+        return mteb_meta(self.config, self._fitted.encoder.loaded.fingerprint)
 
     def _encode_as(self, kind: str, sentences: Any, layers: Any, arguments: dict[str, Any]) -> Any:
-        known = _arguments(Encoder.encode)
+        known = arguments_of(Encoder.encode)
         refuse_unknown(f"encode_{kind}", [name for name in arguments if name not in known], known)
         return self.encode(sentences, layers, **{"prompt_type": kind, **arguments})
 
@@ -253,15 +240,6 @@ class Encoder:
         check_aggregation(self.config.aggregation, chosen)
         return chosen
 
-    def _calibration(self, precision: str) -> Sequence[str]:
-        if self._fitted.corpus is None:
-            raise UserError(
-                f"precision={precision} needs texts that show each dimension's range: give the encoder a list of them, "
-                "Encoder.from_config(..., corpus=TEXTS), or take binary or ubinary; the range of the sentences of a "
-                "call would make their vectors depend on each other"
-            )
-        return list(self._fitted.corpus)
-
     def _embed(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> np.ndarray:
         """[S, D'], post-processed; zeros for texts without tokens."""
         pooled_LKD, rows = self._pooled(texts, layers, reading)
@@ -269,11 +247,3 @@ class Encoder:
 
     def _pooled(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> tuple[Tensor, list[int]]:
         return pooled(self._fitted.encoder, texts, layers, self.config.pooling.name, reading)
-
-
-def _arguments(method: Callable[..., Any]) -> list[str]:
-    """Names of what a method takes beside the sentences."""
-    parameters = inspect.signature(method).parameters.values()
-    return [
-        each.name for each in parameters if each.name not in ("self", "sentences") and each.kind != each.VAR_KEYWORD
-    ]

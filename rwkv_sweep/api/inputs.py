@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import reprlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +17,7 @@ from rwkv_sweep.errors import UserError
 VALID = "valid are a string, a list of strings, or batches with a list of strings under `text`"
 ALIKE = {"normalize": "normalize_embeddings", "layer": "layers", "dim": "truncate_dim", "progress": "show_progress_bar"}
 """Names that are often tried, and the argument that does it."""
-KEYS = {each.name for each in fields(RunConfig)} - {"layer", "precision"}
+KEYS = {field.name for field in fields(RunConfig)} - {"layer", "precision"}
 
 
 def as_texts(sentences: Any) -> tuple[list[str], bool]:
@@ -46,6 +47,16 @@ def as_texts(sentences: Any) -> tuple[list[str], bool]:
                 f"sentences[{index}]={reprlib.repr(text)} is not valid Unicode: valid is text without lone surrogates"
             ) from error
     return texts, single
+
+
+def arguments_of(method: Callable[..., Any]) -> list[str]:
+    """Names of what a method takes beside the sentences."""
+    parameters = inspect.signature(method).parameters.values()
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in ("self", "sentences") and parameter.kind != parameter.VAR_KEYWORD
+    ]
 
 
 def refuse_unknown(method: str, unknown: Collection[str], valid: Collection[str]) -> None:

@@ -9,29 +9,22 @@ Shapes: N words, D dimensions.
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import gzip
-import lzma
-import zipfile
-import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 import numpy as np
 
 from rwkv_sweep.data.text_lines import reason
 from rwkv_sweep.errors import UserError, shown
+from rwkv_sweep.evaluation.compressed_files import DAMAGED, decompressed
 
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-"""How an archive starts, and an empty one."""
 _SAMPLE = 1 << 16
 """Bytes from which a file's kind is recognized."""
 _MOST_DIGITS = 19
@@ -40,7 +33,6 @@ _BLOCK = 1 << 22
 """Bytes of the binary form that are read at a time."""
 _FIRST_LINES = 64
 """Lines from which the number of dimensions is inferred where no header states it."""
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 _VALID = (
     "valid is GloVe's or word2vec's text, word2vec's binary form (each also .gz, .bz2, .xz, or alone in a .zip), or "
     ".safetensors"
@@ -104,7 +96,7 @@ def read_table(file: Path) -> Table:
     with file.open("rb"):  # what cannot be opened is not the content's fault
         pass
     try:
-        with _unpacked(file) as stream:
+        with decompressed(file) as stream:
             sample = stream.read(_SAMPLE)
         for start, kind in _OTHER_KINDS.items():
             if sample.startswith(start):
@@ -113,35 +105,12 @@ def read_table(file: Path) -> Table:
         if header is not None and header[1] < 1:
             raise UserError(f"{file}, line 1: it announces vectors of {header[1]} numbers")
         if _is_binary(sample):
-            with _unpacked(file) as stream:
+            with decompressed(file) as stream:
                 return _from_binary(stream, file)
-        with _unpacked(file) as stream:
+        with decompressed(file) as stream:
             return _from_text(stream, file)
-    except _UNREADABLE as error:
+    except DAMAGED as error:
         raise UserError(f"{file} cannot be read ({reason(error)}); {_VALID}") from error
-
-
-@contextlib.contextmanager
-def _unpacked(file: Path) -> Iterator[IO[bytes]]:
-    """The content of a file that may be compressed, or the one file in an archive."""
-    with file.open("rb") as raw:
-        magic = raw.read(6)
-    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-    if magic.startswith(_ZIP):
-        with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive, file)) as stream:
-            yield stream
-        return
-    opener = next((opener for start, opener in openers.items() if magic.startswith(start)), open)
-    with opener(file, "rb") as stream:
-        yield cast(IO[bytes], stream)
-
-
-def _only_member(archive: zipfile.ZipFile, file: Path) -> str:
-    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
-    if len(names) == 1:
-        return names[0]
-    listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    raise UserError(f"{file} holds {len(names)} files ({listed}): unpack it and set word_vectors.path to one of them")
 
 
 def _header(line: bytes) -> tuple[int, int] | None:

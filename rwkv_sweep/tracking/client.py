@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shlex
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.own_files import RUN_FILES, run_files
-from rwkv_sweep.records.results import FAILED, FINISHED, UNDEFINED, UNSUPPORTED, Result
+from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
 from rwkv_sweep.utils.processes import is_dead, this_process
 from rwkv_sweep.utils.redaction import redact
@@ -35,8 +34,9 @@ with warnings.catch_warnings():
     from mlflow.tracking import MlflowClient as MlflowClient
 
     from rwkv_sweep.tracking import entities
-    from rwkv_sweep.tracking.database import create, exclusive_access, lock_of, schema_explained
-    from rwkv_sweep.tracking.views import experiment_tags
+    from rwkv_sweep.tracking.database import create, exclusive_access, limit_database_tries, lock_of, schema_explained
+    from rwkv_sweep.tracking.entities import mlflow_status as mlflow_status
+    from rwkv_sweep.tracking.experiments import experiment_id, model_id
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
 # wrong in one is reported by this program, once, without its traceback.
@@ -49,11 +49,8 @@ MAX_PARAM = 6000
 PARAMS_PER_CALL = 100
 """MLflow's limit on the parameters of one call."""
 RUNS_PER_PAGE = 1000
-DATABASE_TRIES = 3
-"""The waits between them are 0.1 and 0.3 s."""
 
 KIND, STATUS, RECORD, KEY = "rwkv_sweep.kind", "rwkv_sweep.status", "rwkv_sweep.record", "rwkv_sweep.key"
-FINGERPRINT = "rwkv_sweep.model_fingerprint"
 PROCESS, FOLDER, PARENT = "rwkv_sweep.process", "rwkv_sweep.folder", "mlflow.parentRunId"
 
 
@@ -69,14 +66,14 @@ class Tracker:
         """Open the server, creating the database and the experiment if need be."""
         uri = absolute_uri(config.uri)
         self._uri, self._database = uri, sqlite_path(uri)
-        _wait_less()
+        limit_database_tries()
         # Two processes that create one database both fail, so even its first opening needs the lock.
         self._models: dict[str, str] = {}
         with exclusive_access(self._database or lock_of(uri)), schema_explained():
             if self._database is not None and not self._database.exists():
                 create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiment = self._experiment_id(config)
+            self._experiment = experiment_id(self._client, config, uri, self._database)
 
     def start_run(
         self,
@@ -213,57 +210,14 @@ class Tracker:
         name = entities.model_name(result)
         if name is None:
             return None
-        fingerprint = result.tags["model_fingerprint"]
-        if (known := self._models.get(name + fingerprint)) is not None:
-            return known
-        with self._writing():
-            condition = f"name = {_quoted(name)} and tags.`{FINGERPRINT}` = {_quoted(fingerprint)}"
-            models = list(self._client.search_logged_models([self._experiment], condition, max_results=1))
-            if not models:
-                # Its weights stay where they are: MLflow keeps what identifies them.
-                tags = {FINGERPRINT: fingerprint, "mlflow.model.isExternal": "true"}
-                params = {key: redact(value) for key, value in entities.model_params(result).items()}
-                kind = "sentence encoder"
-                made = self._client.create_logged_model(self._experiment, name, None, tags, params, kind)
-                models = [self._client.finalize_logged_model(made.model_id, "READY")]
-        self._models[name + fingerprint] = model_id = str(models[0].model_id)
-        return model_id
+        key = name + result.tags["model_fingerprint"]
+        if key not in self._models:
+            with self._writing():
+                self._models[key] = model_id(self._client, self._experiment, name, result)
+        return self._models[key]
 
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
         return exclusive_access(self._database) if self._database is not None else contextlib.nullcontext()
-
-    def _experiment_id(self, config: TrackingConfig) -> str:
-        experiment = self._client.get_experiment_by_name(config.experiment)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
-            raise UserError(
-                f"the experiment {config.experiment} was deleted: MLFLOW_TRACKING_URI={shlex.quote(redact(self._uri))} "
-                f"mlflow experiments restore --experiment-id {experiment.experiment_id} brings it back; or take "
-                "another tracking.experiment"
-            )
-        if experiment is not None:
-            # Of an experiment that others made, or an older version; what its users wrote stays.
-            for key, value in experiment_tags().items():
-                if key not in experiment.tags:
-                    self._client.set_experiment_tag(experiment.experiment_id, key, value)
-            return str(experiment.experiment_id)
-        # A server keeps its own artifacts; for a local database the place must be given.
-        location = Path(config.artifacts).absolute().as_uri() if self._database is not None else None
-        try:
-            tags = experiment_tags()
-            return str(self._client.create_experiment(config.experiment, artifact_location=location, tags=tags))
-        except MlflowException:
-            # Another process made it between the two calls.
-            experiment = self._client.get_experiment_by_name(config.experiment)
-            if experiment is None:
-                raise
-            return str(experiment.experiment_id)
-
-
-def _quoted(value: str) -> str:
-    """A text in MLflow's language of queries, which has no escapes."""
-    if "'" in value and '"' in value:
-        raise UserError(f"{value:.100} holds both kinds of quotes, which MLflow cannot search for")
-    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def is_refusal(error: Exception) -> bool:
@@ -286,15 +240,3 @@ def hurry() -> None:
     """From now on wait 5 s for a server, once: this process was asked to end."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
-
-
-def _wait_less() -> None:
-    """MLflow tries ten times to open a database, 100 s in all; a sweep has a second try of its own, at its end."""
-    from mlflow.store.db import utils
-
-    utils.MAX_RETRY_COUNT = DATABASE_TRIES
-
-
-def mlflow_status(status: str) -> str:
-    """MLflow has no word for what a device cannot do, or data leave undefined; the tag `rwkv_sweep.status` has it."""
-    return FAILED if status in (UNSUPPORTED, UNDEFINED) else status

@@ -23,6 +23,9 @@ from rwkv_sweep.utils.user_folders import temporary_folder
 
 LOCK_SECONDS = 120.0
 
+DATABASE_TRIES = 3
+"""The waits between them are 0.1 and 0.3 s."""
+
 
 def create(database: Path) -> None:
     """Make an SQLite database under another name first: SQLite keeps what a killed migration had done of its tables,
@@ -78,3 +81,10 @@ def lock_of(uri: str) -> Path:
     """Stands for a server in this user's temporary folder."""
     digest = hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
     return (temporary_folder() or Path(tempfile.gettempdir())) / f"tracking-{digest}"
+
+
+def limit_database_tries() -> None:
+    """MLflow tries ten times to open a database, 100 s in all; a sweep has a second try of its own, at its end."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = DATABASE_TRIES

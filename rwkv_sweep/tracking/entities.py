@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from rwkv_sweep.records.results import Result
+from rwkv_sweep.records.results import FAILED, UNDEFINED, UNSUPPORTED, Result
 
 DESCRIPTION = "mlflow.note.content"
 MAX_DESCRIPTION = 7900
@@ -132,3 +132,8 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user may have no name
         return "unknown"
+
+
+def mlflow_status(status: str) -> str:
+    """MLflow has no word for what a device cannot do, or data leave undefined; the tag `rwkv_sweep.status` has it."""
+    return FAILED if status in (UNSUPPORTED, UNDEFINED) else status

@@ -60,3 +60,82 @@ def test_what_breaks_the_order_is_found(repo_root: Path, tmp_path: Path, module:
     with path.open("a") as file:
         file.write(f"\n\n{line}\n")
     assert any(message in fault for fault in layout.faults(package, ORDER, ANYWHERE))
+
+
+LINES, FUNCTION_LINES = 250, 60
+KERNELS = {"ops/triton", "ops/numba"}
+ALIKE = [
+    ("models/rwkv4", "models/rwkv5", "models/rwkv6", "models/rwkv7"),
+    ("ops/numba", "ops/triton"),
+]
+COMMANDS = {"main"}
+ENTRY_POINTS = {"cli/sweep.py"}
+"""Hydra calls its function with a config alone."""
+
+
+def test_modules_and_functions_are_short(repo_root: Path) -> None:
+    assert layout.too_long(repo_root / "rwkv_sweep", LINES, FUNCTION_LINES, KERNELS) == []
+
+
+def test_no_two_packages_use_one_name_for_two_things(repo_root: Path) -> None:
+    assert layout.same_names(repo_root / "rwkv_sweep", ALIKE, COMMANDS) == []
+
+
+def test_no_function_assigns_to_a_variable_of_its_module(repo_root: Path) -> None:
+    assert layout.assigned_globals(repo_root / "rwkv_sweep", ENTRY_POINTS) == []
+
+
+def package_with(root: Path, **modules: str) -> Path:
+    """A package whose modules hold these texts; `__` in a name stands for `/`."""
+    for name, text in modules.items():
+        path = root / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def function_of(lines: int, documented: bool = False) -> str:
+    docstring = '    """In\n    three\n    lines."""\n' if documented else ""
+    return "def f():\n" + docstring + "    pass\n" * (lines - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("data__pairs", "x = 0\n" * 250, None),
+        ("data__pairs", "x = 0\n" * 251, "data/pairs.py has 251 lines"),
+        ("data__pairs", function_of(60), None),
+        ("data__pairs", function_of(61), "data/pairs.py: f has 61 lines"),
+        ("data__pairs", function_of(60, documented=True), None),
+        ("data__pairs", function_of(61, documented=True), "data/pairs.py: f has 61 lines"),
+        ("data__pairs", "class C:\n    " + function_of(61).replace("\n", "\n    "), "data/pairs.py: f has 61 lines"),
+        ("ops__triton__kernel", function_of(61), None),
+        ("ops__common__packing", function_of(61), "ops/common/packing.py: f has 61 lines"),
+    ],
+)
+def test_what_is_too_long_is_found(tmp_path: Path, name: str, text: str, fault: str | None) -> None:
+    found = layout.too_long(package_with(tmp_path, **{name: text}), LINES, FUNCTION_LINES, KERNELS)
+    assert found == ([] if fault is None else [fault])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text", "is_fault"),
+    [
+        ("report__a", "stats__b", "class Entry:\n    pass\n", True),
+        ("report__a", "stats__b", "def entry():\n    pass\n", True),
+        ("report__a", "report__page__b", "class Entry:\n    pass\n", True),
+        ("report__a", "report__b", "class Entry:\n    pass\n", False),
+        ("report__a", "stats__b", "def _entry():\n    pass\n", False),
+        ("report__a", "stats__b", "def main():\n    pass\n", False),
+        ("models__rwkv6__a", "models__rwkv7__b", "class Block:\n    pass\n", False),
+        ("models__rwkv6__a", "models__common__b", "class Block:\n    pass\n", True),
+    ],
+)
+def test_a_name_of_two_things_is_found(tmp_path: Path, first: str, second: str, text: str, is_fault: bool) -> None:
+    root = package_with(tmp_path, **{first: text, second: text})
+    assert bool(layout.same_names(root, ALIKE, COMMANDS)) == is_fault
+
+
+def test_a_variable_of_a_module_that_a_function_assigns_is_found(tmp_path: Path) -> None:
+    root = package_with(tmp_path, sweep__run="_kept = None\ndef keep(x):\n    global _kept\n    _kept = x\n")
+    assert layout.assigned_globals(root, ENTRY_POINTS) == ["sweep/run.py: global _kept"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.common.checkpoint_tensors import epsilon_of
+from rwkv_sweep.models.common.checkpoint_tensors import DTYPES, HEAD, epsilon_of
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
 from rwkv_sweep.models.pretrained.pickles import short
@@ -34,8 +34,6 @@ from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_announced, check_settings
 from rwkv_sweep.utils.console import log_line_once
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-HEAD = "head.weight"
 NORMED = "embedding_layer_norm_fused"
 """Key of config.json that says that `ln0` is in the embedding table already."""
 

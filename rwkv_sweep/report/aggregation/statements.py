@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rwkv_sweep.report.common.text import between, counted, first_few, listed
+from rwkv_sweep.report.common.text import counted, first_few, interval_text, listed
 from rwkv_sweep.stats.intervals import Interval
 
 
@@ -133,7 +133,7 @@ class BestAggregation:
         if self.delta is None:
             return f"{text}; its difference to the final layer was not recorded."
         side = "above" if self.delta.value >= 0 else "below"
-        text += f", {abs(self.delta.value):.3f} {side} the final layer, {between(self.delta, '+.3f')}: "
+        text += f", {abs(self.delta.value):.3f} {side} the final layer, {interval_text(self.delta, '+.3f')}: "
         if self.adjusted is None:
             return f"{text}without a p-value."
         judged = f"after Holm's correction for {counted(self.family, 'comparison')}, p = {self.adjusted:.3g}"
@@ -179,6 +179,7 @@ class BestOfAll:
     def text(self) -> str:
         return (
             f"Highest Spearman of all {counted(self.runs, 'run')}: {self.label} with {self.group}, "
-            f"{self.spearman.value:.3f}, {between(self.spearman)}. It was chosen after looking at all of them, so that "
+            f"{self.spearman.value:.3f}, {interval_text(self.spearman)}. "
+            "It was chosen after looking at all of them, so that "
             "its own number is optimistic."
         )

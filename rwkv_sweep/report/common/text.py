@@ -80,7 +80,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def between(interval: Interval, form: str = ".3f") -> str:
+def interval_text(interval: Interval, form: str = ".3f") -> str:
     """`95 % interval 0.364 to 0.513`."""
     return f"95 % interval {interval.lo:{form}} to {interval.hi:{form}}"
 

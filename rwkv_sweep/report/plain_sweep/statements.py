@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rwkv_sweep.report.common.text import between, counted, first_few, listed, times
+from rwkv_sweep.report.common.text import counted, first_few, interval_text, listed, times
 from rwkv_sweep.stats.intervals import Interval
 
 FEW_PAIRS = 100
@@ -33,7 +33,7 @@ class Best:
     @property
     def text(self) -> str:
         own = f"{self.label}, with a Spearman of {self.spearman.value:.3f} on split {self.split}, "
-        own += between(self.spearman)
+        own += interval_text(self.spearman)
         others = self.runs - 1
         if not others:
             text = f"One run: {own}."
@@ -168,10 +168,10 @@ class OtherSplit:
     @property
     def text(self) -> str:
         text = f"On split {self.split}, {self.label}, chosen on {self.chosen_on}, has a Spearman of "
-        text += f"{self.spearman.value:.3f}, {between(self.spearman)}"
+        text += f"{self.spearman.value:.3f}, {interval_text(self.spearman)}"
         phrases = [
             f"{abs(other.delta.value):.3f} {'above' if other.delta.value >= 0 else 'below'} {other.name}, "
-            f"{between(other.delta, '+.3f')}"
+            f"{interval_text(other.delta, '+.3f')}"
             for other in self.against
         ]
         return text + (f": {listed(phrases, ';')}." if phrases else ".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rwkv_sweep.report.common.text import between, counted, first_few, listed, times
+from rwkv_sweep.report.common.text import counted, first_few, interval_text, listed, times
 from rwkv_sweep.stats.intervals import Interval
 
 
@@ -20,7 +20,7 @@ class Loss:
 
     @property
     def phrase(self) -> str:
-        return f"{self.label} by {self.delta.value:+.3f}, {between(self.delta, '+.3f')}"
+        return f"{self.label} by {self.delta.value:+.3f}, {interval_text(self.delta, '+.3f')}"
 
 
 @dataclass(frozen=True)
