@@ -1,4 +1,4 @@
-"""Operators and nothing else: the WKV recurrence in its forms, and kernels for what lies between matrix products.
+"""Operators and nothing else: the WKV recurrence in its forms, and kernels for what is between the GEMMs.
 
 They know tensors, not models or configs.
 """

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def quantize_rows(x_TK: Tensor, dtype: torch.dtype, square: bool = False) -> tuple[Tensor, Tensor]:
     """Rows [T, K] of any float dtype to `dtype` (int8 or fp8 e4m3) and one fp32 scale each, [T].
 
-    square: of relu(x) ** 2 in place of x, as between the two products of a channel mix. NaN or infinity in a row gives
+    square: of relu(x) ** 2 in place of x, as between the two GEMMs of a channel mix. NaN or infinity in a row gives
     it a scale that is NaN or infinite.
     """
     if x_TK.is_cuda and triton_missing() is None:
@@ -50,6 +50,6 @@ def quantize_rows_reference(x_TK: Tensor, dtype: torch.dtype, square: bool = Fal
     return q_TK.to(dtype), (amax_T1 / largest_T1).squeeze(-1)
 
 
-def product_reference(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor) -> Tensor:
-    """(q * scale) @ (weight * scale).T in fp32 [T, N], by dequantizing both: what fast products are tested against."""
+def matmul_reference(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor) -> Tensor:
+    """(q * scale) @ (weight * scale).T in fp32 [T, N], by dequantizing both: what fast GEMMs are tested against."""
     return (q_TK.float() * scale_T[:, None]) @ (weight_NK.float() * scale_N[:, None]).T

@@ -1,4 +1,7 @@
-"""The measuring of one run, in order: data, model, quality, parity, speed, memory."""
+"""The measuring of one run, in order: data, model, quality, parity, speed, memory.
+
+Shapes: S sentences.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def reachable(tiny_checkpoint: Path, few_pairs: Path) -> Iterator[Path]:
         shutil.copytree(tiny_checkpoint, folder / "model")
         shutil.copy(few_pairs, folder / "pairs.tsv")
         (folder / "temporary").mkdir()
-        (folder / "temporary").chmod(0o1777)  # one for all commands, so that loops are compiled once
+        (folder / "temporary").chmod(0o1777)  # one for all commands, so that kernels are compiled once
         yield folder
 
 
@@ -80,7 +80,7 @@ def job(reachable: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def package(repo_root: Path, reachable: Path) -> Path:
-    """A copy that root installed: nobody else can write it, and no loop is compiled in it."""
+    """A copy that root installed: nobody else can write it, and no kernel is compiled in it."""
     folder = reachable / "installed"
     for name in ("rwkv_sweep", "hydra_plugins", "conf"):
         shutil.copytree(repo_root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,14 +155,14 @@ def no_home_and_no_name(machine: Machine) -> Case:
 
 def home_that_is_no_folder(machine: Machine) -> Case:
     machine.environment["HOME"] = "/dev/null"
-    return Case(said=["compiled loops are kept in "], foreign=[machine.package])
+    return Case(said=["compiled Numba kernels are kept in "], foreign=[machine.package])
 
 
 def home_of_another(machine: Machine) -> Case:
     home = machine.cwd.parent / "home"
     home.mkdir(mode=0o755)
     machine.environment["HOME"] = str(home)
-    return Case(said=["compiled loops are kept in "], foreign=[home, machine.package])
+    return Case(said=["compiled Numba kernels are kept in "], foreign=[home, machine.package])
 
 
 def home_that_can_be_written(machine: Machine) -> Case:

@@ -150,11 +150,11 @@ def test_add_norm_mix_without_value_leaves_the_stream_and_without_norm_only_adds
 @pytest.mark.parametrize(("width", "rank"), [(64, 16), (100, 8), (2048, 32), (256, 64)])
 @pytest.mark.parametrize("lengths", [RAGGED, LONG], ids=["ragged", "long"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_five_mixes_equal_pytorch(
+def test_token_shift_interpolations_equal_pytorch(
     dtype: torch.dtype, lengths: list[int], width: int, rank: int, random: torch.Generator
 ) -> None:
-    from rwkv_sweep.ops.triton.mixes import five_mixes
     from rwkv_sweep.ops.triton.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.token_shift import interpolate_token_shifts
 
     packed = Packed.of(lengths, GPU)
     norm = shaken(nn.LayerNorm(width), random)
@@ -164,7 +164,7 @@ def test_five_mixes_equal_pytorch(
     normed = add_norm_mix(h, None, None, norm, fixed[:1], packed, dtype)
     low = normal(random, packed.tokens, 5 * rank, dtype=dtype)
     high = (normal(random, 5, rank, width) / rank**0.5).to(dtype)
-    found = five_mixes(normed, norm, low, high, fixed, packed)
+    found = interpolate_token_shifts(normed, norm, low, high, fixed, packed)
     x = F.layer_norm(h.double(), (width,), norm.weight.double(), norm.bias.double(), norm.eps)
     moved = torch.tanh(low.float()).to(dtype).double().unflatten(1, (5, rank)).transpose(0, 1) @ high.double()
     mixes = torch.stack(fixed).double()[:, None] + moved

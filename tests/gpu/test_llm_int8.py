@@ -10,7 +10,7 @@ from rwkv_sweep.models.quantization.bitsandbytes_layers import int8_linear, need
 from tests.gpu.device import GPU
 
 kernels = pytest.importorskip("rwkv_sweep.ops.triton.llm_int8", reason="no Triton", exc_type=ImportError)
-FEW, llm_int8_product = kernels.FEW, kernels.llm_int8_product
+FEW, llm_int8_matmul = kernels.FEW, kernels.llm_int8_matmul
 pytestmark = pytest.mark.gpu
 
 SHAPES = [(64, 32), (896, 256), (2048, 2048), (7168, 2048)]
@@ -96,7 +96,7 @@ def test_several_layers_at_once_equal_each(tokens: int) -> None:
     x_GTK = torch.stack([inputs(tokens, 896, columns) for columns in (0, 3, 50, 896)])
     weight_GNK = torch.stack([layer.state.CB for layer in layers])
     amax_GN = torch.stack([layer.state.SCB for layer in layers])
-    together = llm_int8_product(x_GTK, weight_GNK, amax_GN, torch.float16)
+    together = llm_int8_matmul(x_GTK, weight_GNK, amax_GN, torch.float16)
     for out, layer, x_TK in zip(together, layers, x_GTK, strict=True):
         assert torch.equal(out, layer(x_TK))
 

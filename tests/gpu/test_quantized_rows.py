@@ -12,7 +12,7 @@ from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, int_pro
 from rwkv_sweep.models.rwkv6 import forward_choice
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.rowwise import product_reference, quantize_rows, quantize_rows_reference
+from rwkv_sweep.ops.rowwise import matmul_reference, quantize_rows, quantize_rows_reference
 from tests.gpu.device import GPU
 from tests.small_models import all_outputs, small_model
 
@@ -60,8 +60,8 @@ def test_products_match_the_reference(kind: type, sizes: tuple[int, int], tokens
     inner, outer = sizes
     layer = kind(nn.Linear(inner, outer, bias=False), torch.bfloat16, GPU)
     q_TK, scale_T = layer.quantize(rows(tokens, inner, torch.bfloat16))
-    expected = product_reference(q_TK, scale_T, layer.weight_NK, layer.scale_N)
-    found = layer.product(q_TK, scale_T)
+    expected = matmul_reference(q_TK, scale_T, layer.weight_NK, layer.scale_N)
+    found = layer.matmul(q_TK, scale_T)
     assert found.dtype == torch.bfloat16 and found.shape == (tokens, outer)
     # bf16 has 8 bits of mantissa; fast accumulation of fp8 loses some of its own.
     error = (found.float() - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-30)
@@ -74,7 +74,7 @@ def test_integers_by_pytorch_and_by_triton_agree() -> None:
         q_TK, scale_T = layer.quantize(rows(tokens, 256, torch.float32))
         integers = int_product(q_TK, layer.weight_NK)
         expected = integers.float() * scale_T[:, None] * layer.scale_N
-        torch.testing.assert_close(layer.product(q_TK, scale_T), expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(layer.matmul(q_TK, scale_T), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("quantization", ["int8_dynamic", "fp8"])
@@ -98,9 +98,9 @@ def test_fused_blocks_give_what_plain_blocks_give(
 
 @pytest.mark.parametrize("lengths", [(1, 9, 40), (5, 3000)])
 def test_mixes_leave_their_kernel_as_fp8_rows(lengths: tuple[int, ...]) -> None:
-    from rwkv_sweep.ops.triton.mixes import five_mixes
-    from rwkv_sweep.ops.triton.mixes_fp8 import five_mixes_fp8, mix_bounds
     from rwkv_sweep.ops.triton.residual import add_norm_mix
+    from rwkv_sweep.ops.triton.token_shift import interpolate_token_shifts
+    from rwkv_sweep.ops.triton.token_shift_fp8 import interpolate_token_shifts_fp8, interpolation_bounds
 
     width, rank, tokens = 96, 32, sum(lengths)
     random = torch.Generator().manual_seed(0)
@@ -113,9 +113,9 @@ def test_mixes_leave_their_kernel_as_fp8_rows(lengths: tuple[int, ...]) -> None:
     low_TR, high_5RD, fixed = low_TR.bfloat16(), high_5RD.bfloat16(), list(fixed_5D)
     normed = add_norm_mix(h_TD, None, None, norm, fixed[:1], packed, torch.bfloat16, amax=True)
     torch.testing.assert_close(normed.amax_T, norm(h_TD).abs().amax(-1))
-    exact_5TD = five_mixes(normed, norm, low_TR, high_5RD, fixed, packed).float()
-    first_TD, rows_4TD, scale_4T = five_mixes_fp8(
-        normed, norm, low_TR, high_5RD, fixed, packed, mix_bounds(high_5RD, fixed)
+    exact_5TD = interpolate_token_shifts(normed, norm, low_TR, high_5RD, fixed, packed).float()
+    first_TD, rows_4TD, scale_4T = interpolate_token_shifts_fp8(
+        normed, norm, low_TR, high_5RD, fixed, packed, interpolation_bounds(high_5RD, fixed)
     )
     assert torch.equal(first_TD.float(), exact_5TD[0])
     largest_4T = exact_5TD[1:].abs().amax(-1)

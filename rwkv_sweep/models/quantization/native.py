@@ -1,7 +1,7 @@
 """Linear layers in 8 bits by PyTorch's own kernels and ours: int8 and fp8, both factors scaled row by row.
 
 Weights have one scale per output channel, inputs one per token; both are symmetric. Inputs are quantized in one pass
-(`quantize`) and multiplied in another (`product`), so that whoever makes the inputs may hand them in quantized.
+(`quantize`) and multiplied in another (`matmul`), so that whoever makes the inputs may hand them in quantized.
 
 Shapes: T tokens, N outputs, K inputs of a linear layer.
 """
@@ -57,12 +57,12 @@ class RowwiseLinear(nn.Module, ABC):
         return quantize_rows(x_TK, self.row_dtype, square)
 
     @abstractmethod
-    def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+    def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         """Quantized inputs to outputs [T, out]."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any float dtype to [..., out]."""
-        out_TN = self.product(*self.quantize(input.reshape(-1, self.in_features)))
+        out_TN = self.matmul(*self.quantize(input.reshape(-1, self.in_features)))
         return out_TN.view(*input.shape[:-1], self.out_features)
 
 
@@ -71,11 +71,11 @@ class Int8Linear(RowwiseLinear):
 
     row_dtype = torch.int8
 
-    def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+    def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         if q_TK.is_cuda and triton_missing() is None:
-            from rwkv_sweep.ops.triton.int8_product import int8_product
+            from rwkv_sweep.ops.triton.int8_matmul import int8_matmul
 
-            return int8_product(q_TK, scale_T, self.weight_NK, self.scale_N, self.base)
+            return int8_matmul(q_TK, scale_T, self.weight_NK, self.scale_N, self.base)
         product_TN = int_product(q_TK, self.weight_NK)
         if not q_TK.is_cuda:
             from rwkv_sweep.ops.numba.int8 import dequantized  # imports Numba, which GPUs do without
@@ -89,7 +89,7 @@ class Fp8Linear(RowwiseLinear):
 
     row_dtype = FP8
 
-    def product(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+    def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         if scale_T.data_ptr() % ALIGNED:
             scale_T = scale_T.clone()
         return torch._scaled_mm(
@@ -134,7 +134,7 @@ def native_kernel(quantization: str, device: torch.device) -> str:
         by = "Triton" if triton_missing() is None else "PyTorch, as Triton is missing"
         return f"fp8 e4m3 rows, torch._scaled_mm with fast accumulation, inputs by {by}"
     if device.type == "cuda" and triton_missing() is None:
-        return "int8 rows, Triton product with scaled epilogue, inputs by Triton"
+        return "int8 rows, Triton GEMM with scaled epilogue, inputs by Triton"
     if device.type == "cuda":
         return "int8 rows, torch._int_mm, inputs by PyTorch"
     by = f"torch._int_mm ({torch.backends.cpu.get_cpu_capability()})" if int_mm_is_exact() else "products in fp64"

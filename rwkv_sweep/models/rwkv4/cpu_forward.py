@@ -1,5 +1,5 @@
 """The blocks of an RWKV-4 for inference on a CPU: PyTorch (or whatever the linear layers are) for the matrix products,
-compiled loops for everything between them. Same results as `blocks` to rounding: stream, norms and the operator in
+Numba kernels for everything between them. Same results as `blocks` to rounding: stream, norms and the operator in
 fp32, products in the dtype of their weights.
 
 Shapes: T packed tokens, D hidden size, A width of keys and values, M shares of the token before.

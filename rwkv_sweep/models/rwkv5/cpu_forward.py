@@ -1,5 +1,5 @@
 """The blocks of an RWKV-5 for inference on a CPU: PyTorch (or whatever the linear layers are) for the matrix products,
-compiled loops for everything between them. Same results as `blocks` to rounding: stream, norms and states in fp32,
+Numba kernels for everything between them. Same results as `blocks` to rounding: stream, norms and states in fp32,
 products in the dtype of their weights.
 
 Shapes: T packed tokens, B sentences, D hidden size, A width of keys and values, H heads of K key and V value channels.

@@ -44,7 +44,7 @@ class Rwkv5Model(RwkvModel):
 
 
 def runs_compiled(blocks: Sequence[Block], device: torch.device) -> bool:
-    """Whether these blocks run with compiled loops between their matrix products: in inference on a CPU."""
+    """Whether these blocks run with Numba kernels between their matrix products: in inference on a CPU."""
     trains = torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad
     return device.type == "cpu" and not trains and not torch.is_autocast_enabled("cpu")
 

@@ -1,5 +1,5 @@
 """The blocks of an RWKV-6 for inference on a CPU: PyTorch (or whatever the linear layers are) for the matrix products,
-compiled loops for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
+Numba kernels for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
 fp32, products in the dtype of their weights.
 
 Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, R rank of the low-rank products, H
@@ -20,13 +20,14 @@ from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, ha
 from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, TimeMix, matmul
 from rwkv_sweep.models.rwkv6.triton_forward import shift_states
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.numba.mixes import five_mixes_, relu_square_
 from rwkv_sweep.ops.numba.residual import Normed, add, add_norm_mix
+from rwkv_sweep.ops.numba.square import relu_square_
 from rwkv_sweep.ops.numba.time_mix import time_mix
+from rwkv_sweep.ops.numba.token_shift import interpolate_token_shifts_
 
 LITTLE = 100_000_000
 """Multiplications of a block's linear layers that one thread does about as fast as two: there is one wait for the other
-at the end of every product and loop, some twenty a block."""
+at the end of every GEMM and kernel, some twenty a block."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tup
     moved_5TD = whole(matmul(low_5TR, mix.time_maa_w2))
     fixed = (mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g)
     fixed_5D = torch.stack([maa.flatten().float() for maa in fixed])
-    xw, xk, xv, xr, xg = five_mixes_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
+    xw, xk, xv, xr, xg = interpolate_token_shifts_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
     decay_TD = whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
     y_TD, state_BHKV = time_mix(
         whole(mix.receptance(xr)),
@@ -173,5 +174,5 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
 
 
 def whole(x: Tensor) -> Tensor:
-    """In fp32 and without gaps, as the loops read it."""
+    """In fp32 and without gaps, as the kernels read it."""
     return x.float().contiguous()

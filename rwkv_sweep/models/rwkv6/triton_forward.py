@@ -2,8 +2,9 @@
 kernels for everything between them. Same results as `blocks` to rounding, and the same precision: fp32 stream, norms,
 decays and states, products in the dtype of their weights.
 
-Per block: residual + norm + shift + mix, low-rank product, five mixes, four projections, decay's low-rank product,
-WKV with norm and gate, output; residual + norm + shift + two mixes, key and receptance, squared ReLU, value.
+Per block: residual + norm + shift + mix, low-rank GEMM, five token-shift interpolations, four projections, decay's
+low-rank GEMM, WKV with norm and gate, output; residual + norm + shift + two mixes, key and receptance, squared ReLU,
+value.
 
 Shapes: T packed tokens, B sentences, D hidden size, E outputs of a projection, F inner size of the channel mix, R rank
 of the low-rank products, H heads of K key and V value channels, X = 4 * T rows.
@@ -105,20 +106,21 @@ def hand_over_normed(index: int, normed: Normed, packed: Packed, on_layer: OnLay
 
 def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
     """What goes into the output projection [T, D], and the states where asked for."""
-    from rwkv_sweep.ops.triton.mixes import five_mixes
-    from rwkv_sweep.ops.triton.mixes_fp8 import five_mixes_fp8
     from rwkv_sweep.ops.triton.time_mix import time_mix
+    from rwkv_sweep.ops.triton.token_shift import interpolate_token_shifts
+    from rwkv_sweep.ops.triton.token_shift_fp8 import interpolate_token_shifts_fp8
 
     mix = block.attention
     low_TR = normed.x_MTD[0] @ mix.time_maa_w1
     fixed = [mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g]
     beside = Branch(low_TR.device)
     if normed.amax_T is not None:
-        x_TD, *rows = five_mixes_fp8(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed, _bounds(mix, fixed))
+        bounds_4 = _bounds(mix, fixed)
+        x_TD, *rows = interpolate_token_shifts_fp8(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed, bounds_4)
         decay_TR = beside.run(lambda: x_TD @ mix.time_decay_w1)
         k_TD, v_TD, r_TD, gate_TD = _products(mix, *rows)
     else:
-        x_5TD = five_mixes(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
+        x_5TD = interpolate_token_shifts(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
         decay_TR = beside.run(lambda: x_5TD[0] @ mix.time_decay_w1)
         k_TD, v_TD, r_TD, gate_TD = _projections(mix, x_5TD[1:])
     beside.join()
@@ -142,9 +144,9 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     if mix.stack_4ED is not None:
         return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
     if mix.stack_int8 is not None:
-        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_product
+        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_matmul
 
-        return llm_int8_product(x_4TD, *mix.stack_int8, x_4TD.dtype).unbind()
+        return llm_int8_matmul(x_4TD, *mix.stack_int8, x_4TD.dtype).unbind()
     linears = (mix.key, mix.value, mix.receptance, mix.gate)
     if row_dtype(*linears) is not None:
         # One launch for the inputs of all four.
@@ -156,7 +158,7 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
 def _products(mix: TimeMix, rows_4TD: Tensor, scale_4T: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D], of inputs that are 8-bit rows already."""
     linears = (mix.key, mix.value, mix.receptance, mix.gate)
-    return [cast(Any, linear).product(*each) for linear, *each in zip(linears, rows_4TD, scale_4T, strict=True)]
+    return [cast(Any, linear).matmul(*each) for linear, *each in zip(linears, rows_4TD, scale_4T, strict=True)]
 
 
 def _bounded(block: Block) -> bool:
@@ -166,11 +168,11 @@ def _bounded(block: Block) -> bool:
 
 
 def _bounds(mix: TimeMix, fixed: Sequence[Tensor]) -> Tensor:
-    """See `kernels.mixes_fp8.mix_bounds`; found once, since weights do not change in inference."""
-    from rwkv_sweep.ops.triton.mixes_fp8 import mix_bounds
+    """See `ops.triton.token_shift_fp8.interpolation_bounds`; found once, since weights do not change in inference."""
+    from rwkv_sweep.ops.triton.token_shift_fp8 import interpolation_bounds
 
     if mix.bounds_4 is None:
-        mix.bounds_4 = mix_bounds(mix.time_maa_w2, fixed)
+        mix.bounds_4 = interpolation_bounds(mix.time_maa_w2, fixed)
     return mix.bounds_4
 
 
@@ -183,7 +185,7 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float
     k_TF = _product(mix.key, normed, 0)
     if row_dtype(mix.value) is not None:
         rows = cast(Any, mix.value)
-        value_TD, scale = rows.product(*rows.quantize(k_TF, square=True)), 1.0
+        value_TD, scale = rows.matmul(*rows.quantize(k_TF, square=True)), 1.0
     else:
         scale = FP16_SQUARE_SCALE if mix.matmul_dtype == torch.float16 else 1.0
         if hasattr(mix.value, "of_squares"):
@@ -198,7 +200,7 @@ def _product(linear: nn.Module, normed: Normed, index: int) -> Tensor:
     """A layer's output for one of the mixes, which may be quantized rows already."""
     if normed.scale_MT is None:
         return linear(normed.x_MTD[index]).contiguous()
-    return cast(Any, linear).product(normed.x_MTD[index], normed.scale_MT[index])
+    return cast(Any, linear).matmul(normed.x_MTD[index], normed.scale_MT[index])
 
 
 def row_dtype(*linears: nn.Module) -> torch.dtype | None:

@@ -1,5 +1,5 @@
 """The blocks of an RWKV-7 for inference on a CPU: PyTorch (or whatever the linear layers are) for the matrix products,
-compiled loops for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
+Numba kernels for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
 fp32, products in the dtype of their weights.
 
 Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, H heads of K key and V value
@@ -18,8 +18,8 @@ from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.rwkv6.cpu_forward import LITTLE, _one_thread_where
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.numba.mixes import relu_square_
 from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix
+from rwkv_sweep.ops.numba.square import relu_square_
 from rwkv_sweep.ops.numba.wkv7 import Rows, time_mix7
 
 
@@ -116,5 +116,5 @@ def _channel_mix(mix: ChannelMix, mixed_TD: Tensor) -> Tensor:
 
 
 def _whole(x: Tensor) -> Tensor:
-    """In fp32 and without gaps, as the loops read it."""
+    """In fp32 and without gaps, as the kernels read it."""
     return x.float().contiguous()

@@ -51,7 +51,7 @@ class Rwkv7Model(RwkvModel):
 
 
 def _fused(read: Tensor) -> RunBlocks:
-    """The fused forward where `read` lies."""
+    """The fused forward of the device where `read` is."""
     if read.is_cuda:
         return triton_forward.run_blocks
     from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without

@@ -142,15 +142,15 @@ def _projections(mix: TimeMix, weights: GpuWeights, x_3TD: Tensor) -> Sequence[T
     if weights.stack_3ED is not None:
         return torch.bmm(x_3TD, weights.stack_3ED.transpose(1, 2)).unbind()
     if weights.stack_int8 is not None:
-        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_product
+        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_matmul
 
-        return llm_int8_product(x_3TD, *weights.stack_int8, x_3TD.dtype).unbind()
+        return llm_int8_matmul(x_3TD, *weights.stack_int8, x_3TD.dtype).unbind()
     linears = (mix.receptance, mix.key, mix.value)
     if row_dtype(*linears) is not None:
         # One launch for the inputs of all three.
         q_XD, scale_X = cast(Any, mix.key).quantize(x_3TD.flatten(0, 1))
         rows = zip(linears, q_XD.view(x_3TD.shape), scale_X.view(x_3TD.shape[:2]), strict=True)
-        return [cast(Any, linear).product(q_TD, scale_T) for linear, q_TD, scale_T in rows]
+        return [cast(Any, linear).matmul(q_TD, scale_T) for linear, q_TD, scale_T in rows]
     return [linear(x_TD).contiguous() for linear, x_TD in zip(linears, x_3TD, strict=True)]
 
 
@@ -161,10 +161,10 @@ def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, float]:
     if normed.scale_MT is None:
         k_TF = mix.key(normed.x_MTD[0]).contiguous()
     else:
-        k_TF = cast(Any, mix.key).product(normed.x_MTD[0], normed.scale_MT[0])
+        k_TF = cast(Any, mix.key).matmul(normed.x_MTD[0], normed.scale_MT[0])
     if row_dtype(mix.value) is not None:
         rows = cast(Any, mix.value)
-        return rows.product(*rows.quantize(k_TF, square=True)), 1.0
+        return rows.matmul(*rows.quantize(k_TF, square=True)), 1.0
     scale = FP16_SQUARE_SCALE if mix.matmul_dtype == torch.float16 else 1.0
     if hasattr(mix.value, "of_squares"):
         return cast(Any, mix.value).of_squares(k_TF, 1.0 / scale, mix.matmul_dtype), scale**2

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def triton_missing() -> str | None:
-    """Why Triton kernels cannot be made here; None where they can. Said once, in the log."""
+    """Why Triton kernels cannot be made here; None where they can. Logged once."""
     try:
         import triton  # noqa: F401
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""What lies between a block's matrix products on a CPU, compiled by Numba: few passes over memory instead of many."""
+"""What is between a block's GEMMs on a CPU, compiled by Numba: few passes over memory instead of many."""

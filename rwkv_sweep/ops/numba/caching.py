@@ -1,8 +1,8 @@
-"""Compiled loops on disk: where they are kept, and what happens where they cannot be.
+"""Compiled Numba kernels on disk: where they are kept, and what happens where they cannot be.
 
 Numba keeps them beside the sources or in the user's cache folder, and refuses to compile where it can write neither.
 Here they then go to this user's temporary folder, or nowhere. Whatever is wrong with a cache (a full disk, half a file,
-another user's), the loops are compiled all the same.
+another user's), the kernels are compiled all the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _ForgivingCache(FunctionCache):
         try:
             loaded = super().load_overload(sig, target_context)
         except Exception as error:  # half a pickle raises nearly anything
-            _report("compiled loops cannot be read from", str(self.cache_path), first_line(error))
+            _report("compiled Numba kernels cannot be read from", str(self.cache_path), first_line(error))
         if loaded is None:
             _report_compiling()
         return loaded
@@ -45,7 +45,7 @@ class _ForgivingCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:
-            _report("compiled loops cannot be kept in", str(self.cache_path), first_line(error))
+            _report("compiled Numba kernels cannot be kept in", str(self.cache_path), first_line(error))
 
 
 def _cache(function: Callable[..., Any]) -> FunctionCache | None:
@@ -57,9 +57,13 @@ def _cache(function: Callable[..., Any]) -> FunctionCache | None:
         # For the processes of single jobs too.
         os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(folder / "numba")  # type: ignore[attr-defined]
         if (cache := _in_numbas_places(function)) is not None:
-            _report("compiled loops are kept in", str(folder / "numba"), "their usual places cannot be written")
+            _report("compiled Numba kernels are kept in", str(folder / "numba"), "their usual places cannot be written")
             return cache
-    _report("compiled loops are kept", "nowhere", "no place for them can be written: each process compiles them anew")
+    _report(
+        "compiled Numba kernels are kept",
+        "nowhere",
+        "no place for them can be written: each process compiles them anew",
+    )
     return None
 
 
@@ -78,4 +82,4 @@ def _report(what: str, folder: str, why: str) -> None:
 
 @functools.cache
 def _report_compiling() -> None:
-    log_line("compiling the CPU's loops, which are not in their cache yet: up to half a minute, once")
+    log_line("compiling the CPU's Numba kernels, which are not in their cache yet: up to half a minute, once")

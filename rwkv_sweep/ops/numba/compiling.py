@@ -1,4 +1,5 @@
-"""How the loops are compiled, called, and given what Numba lacks: an exponential that becomes vector instructions."""
+"""How Numba kernels are compiled, called, and given what Numba lacks: an exponential that becomes vector
+instructions."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ inlined = numba.njit(fastmath=FAST, error_model="numpy")
 
 
 @dataclass(frozen=True)
-class Loop:
-    """One loop compiled twice: over several threads, and for one.
+class NumbaKernel:
+    """One kernel compiled twice: over several threads, and for one.
 
     Attributes:
         cost: time a number, as a multiple of that of a simple loop.
@@ -43,37 +44,39 @@ class Loop:
     cost: float
 
 
-def compiled(loop: Callable[..., None], cost: float = 1, fastmath: Any = FAST) -> Loop:
-    """The loop as `call` takes it; `numba.prange` marks what threads may share."""
+def compiled(kernel: Callable[..., None], cost: float = 1, fastmath: Any = FAST) -> NumbaKernel:
+    """The kernel as `call` takes it; `numba.prange` marks what threads may share."""
     options: dict[str, Any] = {"fastmath": fastmath, "error_model": "numpy"}
-    # A name of its own: Numba's cache tells functions apart by name and line, not by how they are compiled.
-    single: Any = FunctionType(loop.__code__, loop.__globals__, loop.__name__, None, loop.__closure__)
-    single.__qualname__ = f"{loop.__qualname__}_alone"
-    return Loop(cached(numba.njit(parallel=True, **options)(loop)), cached(numba.njit(**options)(single)), cost)
+    # A name of its own: Numba's cache distinguishes functions by name and line, not by how they are compiled.
+    single: Any = FunctionType(kernel.__code__, kernel.__globals__, kernel.__name__, None, kernel.__closure__)
+    single.__qualname__ = f"{kernel.__qualname__}_alone"
+    return NumbaKernel(
+        cached(numba.njit(parallel=True, **options)(kernel)), cached(numba.njit(**options)(single)), cost
+    )
 
 
-def exactly(cost: float) -> Callable[[Callable[..., None]], Loop]:
+def exactly(cost: float) -> Callable[[Callable[..., None]], NumbaKernel]:
     """As `compiled`, with every operation rounded as it is written."""
-    return lambda loop: compiled(loop, cost, fastmath=False)
+    return lambda kernel: compiled(kernel, cost, fastmath=False)
 
 
-def call(loop: Loop, *arguments: Tensor | float | bool) -> None:
-    """Run a loop, on one thread where there is little to do, else with as many as PyTorch has, so that `device.threads`
-    rules both.
+def call(kernel: NumbaKernel, *arguments: Tensor | float | bool) -> None:
+    """Run a kernel, on one thread where there is little to do, else with as many as PyTorch has, so that
+    `device.threads` rules both.
 
     Args:
-        loop: what `compiled` made.
+        kernel: what `compiled` made.
         arguments: tensors are handed over as arrays of the same memory, so they must be contiguous and on the CPU.
     """
     arrays = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    work = loop.cost * max(x.numel() for x in arguments if isinstance(x, Tensor))
+    work = kernel.cost * max(x.numel() for x in arguments if isinstance(x, Tensor))
     if threads == 1 or work < LITTLE:
-        loop.alone(*arrays)
+        kernel.alone(*arrays)
         return
     with _one_at_a_time:
         numba.set_num_threads(threads)
-        loop.together(*arrays)
+        kernel.together(*arrays)
 
 
 @intrinsic

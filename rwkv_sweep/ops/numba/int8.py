@@ -1,4 +1,4 @@
-"""What lies around an int8 product on a CPU: rows to int8 before it, 32-bit integers to fp32 behind it.
+"""What is around an int8 matmul on a CPU: rows to int8 before it, 32-bit integers to fp32 behind it.
 
 Shapes: T tokens, N outputs, K inputs.
 """
@@ -30,7 +30,7 @@ BOUND_BY_MEMORY = 0.1
 
 
 def quantize_int8(x_TK: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [T, K] in fp32 to int8 and one fp32 scale each, [T]; as `rows.quantize_rows_reference` gives them."""
+    """Rows [T, K] in fp32 to int8 and one fp32 scale each, [T]; as `ops.rowwise.quantize_rows_reference` gives them."""
     q_TK, amax_T, _ = _quantized(x_TK, NO_THRESHOLD, False)
     return q_TK, amax_T / float(LARGEST)
 
@@ -41,16 +41,16 @@ def quantize_llm_int8(x_TK: Tensor, threshold: float) -> tuple[Tensor, Tensor, T
     Returns:
         int8 rows [T, K], zero where an entry is an outlier (its size at least `threshold`); the largest of the other
         sizes in each row, [T], fp32 (NaN where there is one); and the columns with outliers, of which every entry is
-        to be left out of the product.
+        to be left out of the matmul.
     """
     q_TK, amax_T, outlier_K = _quantized(x_TK, threshold, True)
     return q_TK, amax_T, outlier_K.nonzero().flatten()
 
 
-def dequantized(product_TN: Tensor, scale_T: Tensor, scale_N: Tensor, factor: float = 1.0) -> Tensor:
-    """product * (scale_T * scale_N) * factor: 32-bit integers [T, N] to fp32."""
-    out_TN = torch.empty(product_TN.shape)
-    call(_dequantize, product_TN, scale_T, scale_N, factor, out_TN)
+def dequantized(accumulated_TN: Tensor, scale_T: Tensor, scale_N: Tensor, factor: float = 1.0) -> Tensor:
+    """accumulated * (scale_T * scale_N) * factor: 32-bit integers [T, N] to fp32."""
+    out_TN = torch.empty(accumulated_TN.shape)
+    call(_dequantize, accumulated_TN, scale_T, scale_N, factor, out_TN)
     return out_TN
 
 
@@ -173,10 +173,10 @@ def _quantize(x_TK: Any, threshold: Any, half: Any, q_TK: Any, amax_T: Any, outl
 
 
 @exactly(cost=BOUND_BY_MEMORY)
-def _dequantize(product_TN: Any, scale_T: Any, scale_N: Any, factor: Any, out_TN: Any) -> None:
-    """out_TN = product_TN * (scale_T * scale_N) * factor; product_TN is int32, all others fp32."""
+def _dequantize(accumulated_TN: Any, scale_T: Any, scale_N: Any, factor: Any, out_TN: Any) -> None:
+    """out_TN = accumulated_TN * (scale_T * scale_N) * factor; accumulated_TN is int32, all others fp32."""
     tokens, width = out_TN.shape
     for t in numba.prange(tokens):
         row = scale_T[t] * np.float32(factor)
         for n in range(width):
-            out_TN[t, n] = np.float32(product_TN[t, n]) * (row * scale_N[n])
+            out_TN[t, n] = np.float32(accumulated_TN[t, n]) * (row * scale_N[n])

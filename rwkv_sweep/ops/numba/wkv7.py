@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.numba.compiling import ONE, Loop, call, compiled, exp32, inlined, sigmoid32
+from rwkv_sweep.ops.numba.compiling import ONE, NumbaKernel, call, compiled, exp32, inlined, sigmoid32
 from rwkv_sweep.ops.numba.time_mix import _normalize
 
 COST = 20
@@ -81,8 +81,8 @@ def time_mix7(
 
 
 @functools.cache
-def _scan(channels: int) -> Loop:
-    """The loop for heads of this size: a constant lets the compiler unroll and keep vectors in registers."""
+def _scan(channels: int) -> NumbaKernel:
+    """The kernel for heads of this size: a constant lets the compiler unroll and keep vectors in registers."""
     # Unsigned, since Numba takes a signed index that is below zero from the end, and asks each time.
     size, together = np.uint64(channels), np.uint64(max(1, LANES // channels) * channels)
 

@@ -1,1 +1,1 @@
-"""Triton kernels for what lies between a block's matrix products. Imported only where they run: they need Triton."""
+"""Triton kernels for what is between a block's GEMMs. Imported only where they run: they need Triton."""

@@ -1,7 +1,7 @@
 """Exponential, sigmoid and tanh in the hardware's own instructions.
 
 Triton's own keep numbers below 1e-38 alive and divide exactly, at several instructions each; in the kernels here, which
-are bound by the number of instructions, that costs more than all their matrix products.
+are bound by the number of instructions, that costs more than all their GEMMs.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     out = (q @ weight.T) * amax / 127 * amax_N / 127 + (x - q * amax / 127)[:, O] @ (weight * amax_N / 127)[:, O].T
 
 q are the inputs as int8 rows, with amax of each row over its entries below the threshold; O are the columns where any
-entry reaches it. bitsandbytes leaves those columns out of the first product and takes x in the second; here they stay
+entry reaches it. bitsandbytes leaves those columns out of the first GEMM and takes x in the second; here they stay
 in the first, and the second takes what is left of x, which is the same sum. How many columns O has is known on the
-device alone: the second product's loop reads its length from there.
+device alone: the second GEMM's loop reads its length from there.
 
 Shapes: G groups of T rows of K inputs, N outputs each, C places for outlier columns, T the same in every group; a layer
 alone is G = 1.
@@ -32,13 +32,13 @@ FEW_DEPTH = 256
 """Slice of the inner dimension where there are few rows; which slices have outliers is one bit each of a number."""
 MOST_SLICES = 62
 STEP = 64
-"""Columns of O that the second product takes at once."""
+"""Columns of O that the second GEMM takes at once."""
 ROWS, COLUMNS, DEPTH, BAND = 128, 256, 128, 8
 """Tile of the result, slice of the inner dimension, and tiles of rows walked over before the next tile of columns."""
 
 
 @on_device_of_input
-def llm_int8_product(
+def llm_int8_matmul(
     x_GTK: Tensor,
     weight_GNK: Tensor,
     amax_GN: Tensor,

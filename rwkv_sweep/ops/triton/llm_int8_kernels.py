@@ -1,4 +1,4 @@
-"""The Triton kernels of LLM.int8; what they compute together is told in `llm_int8`.
+"""The Triton kernels of LLM.int8; what they compute together is in `llm_int8`.
 
 Shapes: G groups of T rows of K inputs, N outputs each; C places for outlier columns.
 """

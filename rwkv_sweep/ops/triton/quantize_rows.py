@@ -18,7 +18,7 @@ ROUNDING = 12582912.0
 
 @on_device_of_input
 def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, square: bool) -> tuple[Tensor, Tensor]:
-    """As `models.rows.quantize_rows_reference`, on a GPU, bit for bit for the same fp32 inputs."""
+    """As `ops.rowwise.quantize_rows_reference`, on a GPU, bit for bit for the same fp32 inputs."""
     tokens, width = x_TK.shape
     x_TK = x_TK.contiguous()
     q_TK = torch.empty(x_TK.shape, dtype=dtype, device=x_TK.device)
@@ -36,7 +36,7 @@ def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, squar
             square=square,
             rounding=ROUNDING,
             num_warps=min(16, max(1, block // 512)),
-            # A product and a sum made one would round once where the reference rounds twice.
+            # A product and a sum fused into one would round once where the reference rounds twice.
             enable_fp_fusion=False,
         )
     return q_TK, scale_T

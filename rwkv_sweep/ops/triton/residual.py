@@ -70,7 +70,7 @@ def add_norm_mix(
         norm: None for a last block's output, which needs neither norm nor mixes.
         mixes: one to `MOST_MIXES` vectors of D numbers, fp32.
         packed: the sentences; the first token of each has zeros before it.
-        dtype: of the mixes returned; int8 and fp8 rows as `models.rows.quantize_rows_reference` makes them.
+        dtype: of the mixes returned; int8 and fp8 rows as `ops.rowwise.quantize_rows_reference` makes them.
         scale: of the value.
         sums: also return sums over spans; only in batches that have a table of them, see `spans_of`.
         amax: also return the largest size of an entry of each row's norm.
@@ -220,7 +220,7 @@ def residual_kernel(
     rows come with row_scale [count, T], fp32 (see `quantized_row`). mean, rstd and, where `measured`, amax (the largest
     size in a row of n) are [T], fp32.
 
-    One program a token; with `table`, one for each of spans [N, 2] (int32: first row, end), which lies in one sentence,
+    One program a token; with `table`, one for each of spans [N, 2] (int32: first row, end), each within one sentence,
     and where `summed`, sums [N, D] (fp32) of out over each.
     """
     program = tl.program_id(0)
@@ -243,7 +243,7 @@ def residual_kernel(
             mix2 = tl.load(mix2_ptr + cols, mask=mask, other=0.0)
         if count > 3:
             mix3 = tl.load(mix3_ptr + cols, mask=mask, other=0.0)
-        # A span lies inside one sentence, so only its first row can be a sentence's first.
+        # A span is inside one sentence, so only its first row can be a sentence's first.
         if tl.load(first_ptr + start) == 0:
             h = _stream(h_ptr, value_ptr, gate_ptr, start - 1, cols, mask, scale, width, added, gated)
             before, _, _ = _normed(h, weight, bias, mask, width, eps)

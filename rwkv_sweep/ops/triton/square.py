@@ -1,4 +1,4 @@
-"""The squared ReLU between the two wide matrix products of a channel mix.
+"""The squared ReLU between the two wide GEMMs of a channel mix.
 
 Shapes: T packed tokens, F inner size of the channel mix.
 """

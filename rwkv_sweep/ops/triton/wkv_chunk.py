@@ -57,7 +57,7 @@ def chunk_scores(r, k, u, log_w, total, steps, chunk: tl.constexpr, precision: t
     late_quarter = tl.sum(tl.where((steps < chunk // 4 * 3)[:, None], log_w, 0.0), 0)
     own_half = tl.where(early[:, None], quarter[None, :], late_quarter[None, :])
     near = tl.dot(r * exp(before - own_half), tl.trans(k * exp(own_half - total)), input_precision=precision)
-    # Where a token lies on the other side of the middle the exponent is above 0, and the product is not used.
+    # Where a token is on the other side of the middle the exponent is above 0, and the product is not used.
     read = r * exp(tl.minimum(before - middle[None, :], 0.0))
     written = k * exp(tl.minimum(middle[None, :] - total, 0.0))
     far = tl.dot(read, tl.trans(written), input_precision=precision)

@@ -1,4 +1,4 @@
-"""The compiled loops of the CPU's forward against plain PyTorch: each of them, and whole models."""
+"""The Numba kernels of the CPU's forward against plain PyTorch: each of them, and whole models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba import compiling
-from rwkv_sweep.ops.numba.mixes import five_mixes_, relu_square_
 from rwkv_sweep.ops.numba.residual import add, add_norm_mix
+from rwkv_sweep.ops.numba.square import relu_square_
 from rwkv_sweep.ops.numba.time_mix import time_mix
+from rwkv_sweep.ops.numba.token_shift import interpolate_token_shifts_
 from rwkv_sweep.ops.wkv6 import wkv6_reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +42,7 @@ def layer_norm(width: int = WIDTH) -> nn.LayerNorm:
 
 @pytest.fixture(params=["one thread", "several"])
 def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each loop is compiled twice, and how much there is to do decides."""
+    """Each kernel is compiled twice, and how much there is to do decides."""
     torch.set_num_threads(2)
     monkeypatch.setattr(compiling, "LITTLE", 0 if request.param == "several" else 10**12)
 
@@ -80,12 +81,12 @@ def test_means_of_sentences() -> None:
 
 
 @pytest.mark.usefixtures("variant")
-def test_five_mixes() -> None:
+def test_token_shift_interpolations() -> None:
     packed = Packed.of(LENGTHS)
     x_TD, moved_5TD, fixed_5D = normal(packed.tokens, WIDTH), normal(5, packed.tokens, WIDTH, seed=1), normal(5, WIDTH)
     delta_TD = packed.shift(x_TD) - x_TD
     expected = x_TD + delta_TD * (fixed_5D[:, None] + moved_5TD)
-    torch.testing.assert_close(five_mixes_(moved_5TD.clone(), fixed_5D, x_TD, packed), expected)
+    torch.testing.assert_close(interpolate_token_shifts_(moved_5TD.clone(), fixed_5D, x_TD, packed), expected)
 
 
 @pytest.mark.usefixtures("variant")

@@ -23,7 +23,7 @@ from rwkv_sweep.models.quantization.native import int_mm_is_exact
 from rwkv_sweep.models.quantization.selection import resolve_blocks, resolve_modules
 from rwkv_sweep.models.rwkv6.network import Rwkv6Model
 from rwkv_sweep.ops.common.number_formats import FP8
-from rwkv_sweep.ops.rowwise import product_reference, quantize_rows, quantize_rows_reference
+from rwkv_sweep.ops.rowwise import matmul_reference, quantize_rows, quantize_rows_reference
 from tests.small_models import CPU, all_outputs, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,7 +126,7 @@ def test_int8_products_are_those_of_the_dequantized_factors() -> None:
     layer = Int8Linear(linear, torch.float32, CPU)
     x = torch.randn(2, 7, 40)
     rows, scales = quantize_rows_reference(x.view(14, 40), torch.int8)
-    expected = product_reference(rows, scales, layer.weight_NK, layer.scale_N).view(2, 7, 24)
+    expected = matmul_reference(rows, scales, layer.weight_NK, layer.scale_N).view(2, 7, 24)
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
     assert (layer.dequantized() - linear.weight).abs().max() <= 0.501 * linear.weight.abs().max() / 127
     x[1, 3, 5] = torch.nan

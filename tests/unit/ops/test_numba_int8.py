@@ -1,4 +1,4 @@
-"""int8 layers on the CPU: the compiled loops and the layers around them against bitsandbytes and plain PyTorch."""
+"""int8 layers on the CPU: the Numba kernels and the layers around them against bitsandbytes and plain PyTorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHAPES = [(1, 64), (2, 7), (70, 256), (300, 33), (0, 16)]
 
 @pytest.fixture(params=["one thread", "several"])
 def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each loop is compiled twice, and how much there is to do decides."""
+    """Each kernel is compiled twice, and how much there is to do decides."""
     torch.set_num_threads(2)
     monkeypatch.setattr(compiling, "LITTLE", 0 if request.param == "several" else sys.maxsize)
 
@@ -127,7 +127,7 @@ def test_the_layer_is_that_of_bitsandbytes(
 
 
 def test_a_processor_without_fp16_instructions_gives_the_same_rows(repo_root: Path, tmp_path: Path) -> None:
-    """In a process of its own: such a processor is chosen before the first loop is compiled."""
+    """In a process of its own: such a processor is chosen before the first kernel is compiled."""
     x_TK = rows(6, 33, 4)
     torch.save(x_TK, tmp_path / "x.pt")
     script = (

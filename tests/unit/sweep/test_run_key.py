@@ -371,7 +371,7 @@ DECIDING_RUNS = [
     "embedding/pooling.py",
     "models/rwkv6/network.py",
     "models/quantization/selection.py",
-    "ops/numba/mixes.py",
+    "ops/numba/token_shift.py",
 ]
 DECIDING_NO_RUN = [
     "report/summary.py",

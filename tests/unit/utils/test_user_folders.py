@@ -141,7 +141,7 @@ def test_whether_a_folder_can_be_written(tmp_path: Path, folder: str, expected: 
     assert not can_be_written(tmp_path / ("n" * 300))
 
 
-# Compiled loops.
+# Compiled Numba kernels.
 
 
 def doubled(x: np.ndarray) -> None:
@@ -165,21 +165,21 @@ def nowhere_usual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nowhere_usual")
-def test_loops_are_kept_in_the_temporary_folder(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kernels_are_kept_in_the_temporary_folder(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="cannot cache function"):
         numba.njit(cache=True)(doubled)
     functions = [caching.cached(numba.njit(doubled)) for _ in range(3)]
     assert works(functions[0])
     assert list(own_name(temporary).glob("numba/*/*.nbc"))
     assert works(functions[1]) and sum(functions[1].stats.cache_hits.values()) == 1
-    assert capsys.readouterr().err.count(f"compiled loops are kept in {own_name(temporary)}/numba (") == 1
+    assert capsys.readouterr().err.count(f"compiled Numba kernels are kept in {own_name(temporary)}/numba (") == 1
 
 
 @pytest.mark.usefixtures("nowhere_usual")
-def test_loops_are_compiled_without_any_cache(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kernels_are_compiled_without_any_cache(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_file(own_name(temporary))
     assert all(works(caching.cached(numba.njit(doubled))) for _ in range(2))
-    assert capsys.readouterr().err.count("compiled loops are kept nowhere (") == 1
+    assert capsys.readouterr().err.count("compiled Numba kernels are kept nowhere (") == 1
 
 
 def cut_off(folder: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_damaged_cache_costs_time_alone(temporary: Path, harm: Callable[[Path]
     assert works(later)
 
 
-def test_all_loops_compile_without_a_place_to_write(tmp_path: Path, repo_root: Path) -> None:
+def test_all_kernels_compile_without_a_place_to_write(tmp_path: Path, repo_root: Path) -> None:
     """As in a container: the package is imported where Numba finds no folder."""
     script = """
 from numba.core import caching
@@ -221,7 +221,7 @@ import numpy as np, torch
 from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
 q_TK, scale_T = quantize_int8(torch.ones(1, 1))
 assert dequantized(q_TK.int(), scale_T, scale_T).shape == (1, 1)
-from rwkv_sweep.ops.numba import mixes
+from rwkv_sweep.ops.numba import square, token_shift
 from rwkv_sweep.ops.numba import residual
 from rwkv_sweep.ops.numba import time_mix
 from rwkv_sweep.ops.numba import means
@@ -230,4 +230,4 @@ from rwkv_sweep.ops.numba import means
     a_file(own_name(tmp_path))
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("compiled loops are kept nowhere") == 1
+    assert done.stderr.count("compiled Numba kernels are kept nowhere") == 1

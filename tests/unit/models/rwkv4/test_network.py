@@ -35,7 +35,7 @@ WIDER = Sizes(inner=24)
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test runs the compiled loops between the matrix products, and plain PyTorch."""
+    """Every test runs the Numba kernels between the matrix products, and plain PyTorch."""
     if request.param == "plain":
         monkeypatch.setattr(network, "runs_compiled", lambda *_: False)
     return str(request.param)

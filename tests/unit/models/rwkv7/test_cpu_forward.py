@@ -1,4 +1,4 @@
-"""The compiled loops of RWKV-7's forward on a CPU against plain PyTorch: the time mix alone, and whole models."""
+"""The Numba kernels of RWKV-7's forward on a CPU against plain PyTorch: the time mix alone, and whole models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 @pytest.fixture(params=["one thread", "several"])
 def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each loop is compiled twice, and how much there is to do decides."""
+    """Each kernel is compiled twice, and how much there is to do decides."""
     torch.set_num_threads(2)
     monkeypatch.setattr(compiling, "LITTLE", 0 if request.param == "several" else 10**12)
 

@@ -65,7 +65,7 @@ def author(folder: Path, files: list[Path], ids: list[int]) -> dict[str, tuple[T
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test runs the compiled loops between the matrix products, and plain PyTorch."""
+    """Every test runs the Numba kernels between the matrix products, and plain PyTorch."""
     if request.param == "plain":
         monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     return str(request.param)

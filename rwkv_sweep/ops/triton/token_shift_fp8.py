@@ -1,4 +1,4 @@
-"""The five mixes of a time mix, four of them leaving their kernel as fp8 rows.
+"""The five token-shift interpolations of a time mix, four of them leaving their kernel as fp8 rows.
 
 Shapes: T packed tokens, D hidden size, R rank of each low-rank product.
 """
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.triton.mixes import launch
 from rwkv_sweep.ops.triton.residual import Normed
+from rwkv_sweep.ops.triton.token_shift import launch
 
 
-def five_mixes_fp8(
+def interpolate_token_shifts_fp8(
     normed: Normed,
     norm: nn.LayerNorm,
     low_TR: Tensor,
@@ -25,7 +25,7 @@ def five_mixes_fp8(
     packed: Packed,
     bounds_4: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `five_mixes`, the last four as fp8 rows; in one pass, as no row's largest entry has to be known.
+    """As `interpolate_token_shifts`, the last four as fp8 rows; in one pass, as no row's largest entry has to be known.
 
     A row's scale only has to keep it within the range: fp8 is as precise far below its largest number as near to it. So
     it comes from a bound: no entry of a mix is larger than amax + (amax + amax of the token before) * bound.
@@ -46,7 +46,7 @@ def five_mixes_fp8(
     return first_TD, rows_4TD, scale_4T
 
 
-def mix_bounds(high_5RD: Tensor, fixed: Sequence[Tensor]) -> Tensor:
+def interpolation_bounds(high_5RD: Tensor, fixed: Sequence[Tensor]) -> Tensor:
     """The largest size that (fixed + tanh(low) @ high) can have in each of the last four mixes, fp32 [4]."""
     reach_5D = high_5RD.float().abs().sum(1)
     sizes = [(fixed_part.flatten().abs() + reach_D).max() for fixed_part, reach_D in zip(fixed, reach_5D, strict=True)]

@@ -1,4 +1,4 @@
-"""The five data-dependent mixes of a time mix, with the low-rank product that makes them.
+"""The five data-dependent token-shift interpolations of a time mix, with the low-rank GEMM that makes them.
 
 Shapes: T packed tokens, D hidden size, R rank of each low-rank product, C tokens of a tile.
 """
@@ -19,7 +19,7 @@ from rwkv_sweep.ops.triton.launching import on_device_of_input
 from rwkv_sweep.ops.triton.residual import Normed
 
 
-def five_mixes(
+def interpolate_token_shifts(
     normed: Normed, norm: nn.LayerNorm, low_TR: Tensor, high_5RD: Tensor, fixed: Sequence[Tensor], packed: Packed
 ) -> Tensor:
     """x + (x of the token before - x) * (fixed + tanh(low) @ high) for each of five, x being the norm of the stream.
@@ -59,7 +59,7 @@ def launch(
     rank = high_5RD.shape[1]
     rows, columns, tiles = (16, 32, 8) if tokens > 2048 else (16, 64, 1)
     if tokens:
-        mixes_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows * tiles))](
+        token_shift_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows * tiles))](
             normed.h_TD,
             normed.mean_T,
             normed.rstd_T,
@@ -122,12 +122,12 @@ def _store_row(index, mixed, bound, rows_ptr, scale_ptr, tokens, rows, cols, wid
     at = (index * tl.cast(tokens, tl.int64) + rows)[:, None] * width + cols[None, :]
     factor = tl.where(bound == 0.0, 0.0, largest / bound)
     tl.store(rows_ptr + at, (mixed * factor[:, None]).to(rows_ptr.dtype.element_ty), mask=mask)
-    # One program along the width tells the scales.
+    # One program along the width writes the scales.
     tl.store(scale_ptr + index * tokens + rows, bound / largest, mask=(rows < tokens) & (tl.program_id(0) == 0))
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def mixes_kernel(
+def token_shift_kernel(
     h_ptr,
     mean_ptr,
     rstd_ptr,
@@ -164,8 +164,8 @@ def mixes_kernel(
     * R] and high [5, R, D] have the dtype of the matrix products, and out [5, T, D] too.
 
     Where `quantized`, out [T, D] gets the first mix alone; the others become rows [4, T, D] (fp8) with scale [4, T]
-    (fp32), from amax [T], the largest size in each row of x, and bounds [4], fp32 (see `mixes_fp8`). One program for
-    `block_d` channels of `tiles` times `block_t` tokens.
+    (fp32), from amax [T], the largest size in each row of x, and bounds [4], fp32 (see `token_shift_fp8`). One program
+    for `block_d` channels of `tiles` times `block_t` tokens.
     """
     cols = tl.program_id(0) * block_d + tl.arange(0, block_d)
     dtype: tl.constexpr = high_ptr.dtype.element_ty

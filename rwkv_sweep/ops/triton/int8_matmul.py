@@ -1,7 +1,7 @@
-"""A product of int8 rows with int8 rows, scaled row by row as it leaves the registers.
+"""A GEMM of int8 rows with int8 rows, scaled row by row as it leaves the registers.
 
-PyTorch's own int8 product writes 32-bit integers, which a second pass must read, scale and write again: that costs more
-than the faster product gains.
+PyTorch's own int8 GEMM writes 32-bit integers, which a second pass must read, scale and write again: that costs more
+than the faster GEMM gains.
 
 Shapes: T rows, K inputs, N outputs.
 """
@@ -20,8 +20,8 @@ ROWS, COLUMNS, DEPTH, GROUP = 128, 256, 128, 8
 
 
 @on_device_of_input
-def int8_product(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor, dtype: torch.dtype) -> Tensor:
-    """As `models.rows.product_reference`, on a GPU: [T, N] in `dtype`."""
+def int8_matmul(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tensor, dtype: torch.dtype) -> Tensor:
+    """As `ops.rowwise.matmul_reference`, on a GPU: [T, N] in `dtype`."""
     tokens, inner = q_TK.shape
     outputs = len(weight_NK)
     out_TN = torch.empty(tokens, outputs, dtype=dtype, device=q_TK.device)
@@ -29,7 +29,7 @@ def int8_product(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tens
         # A pair's few dozen tokens fill no large tile.
         rows, columns, warps = (ROWS, COLUMNS, 8) if tokens > 512 else (64, 64, 4)
         grid = (triton.cdiv(tokens, rows) * triton.cdiv(outputs, columns),)
-        product_kernel[grid](
+        matmul_kernel[grid](
             q_TK.contiguous(),
             weight_NK,
             scale_T,
@@ -49,7 +49,7 @@ def int8_product(q_TK: Tensor, scale_T: Tensor, weight_NK: Tensor, scale_N: Tens
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def product_kernel(
+def matmul_kernel(
     q_ptr,
     weight_ptr,
     row_scale_ptr,
@@ -63,7 +63,7 @@ def product_kernel(
     depth: tl.constexpr,
     group: tl.constexpr,
 ):
-    """out = (q @ weight.T) * row_scale * column_scale, as `ops.rowwise.product_reference`.
+    """out = (q @ weight.T) * row_scale * column_scale, as `ops.rowwise.matmul_reference`.
 
     q [T, K] and weight [N, K] are int8, row_scale [T] and column_scale [N] fp32, out [T, N] of any float dtype; sums
     are 32-bit integers. One program makes one tile of out, `rows` x `columns`, over slices of `depth` inputs.
