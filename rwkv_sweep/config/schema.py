@@ -87,6 +87,9 @@ class MeasureConfig:
     fp32. The quantization presets set it.
     representation: also describe the vectors of the first split without labels (entropy, anisotropy, intrinsic
     dimension, CKA of layers and others), see the metrics `representation/*`.
+    probe: also train a logistic regression (0/1 labels) or a ridge regression (graded ones) on the vectors of pairs,
+    and score it on the first split.
+    probe_fit: split of the dataset that it is trained on, such as `train[:1000]`; what is scored too is left out of it.
     speedup_rounds: also time this precision against fp32, interleaved, over so many turns of one packed batch and four
     times as many single pairs; 0 does not.
     energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
@@ -101,6 +104,8 @@ class MeasureConfig:
     throughput_seconds: float = 0.5
     parity: bool = False
     representation: bool = False
+    probe: bool = False
+    probe_fit: str | None = None
     speedup_rounds: int = 0
     energy_seconds: float = 1.0
     overhead: bool = False

@@ -112,6 +112,11 @@ def _check(run: RunConfig) -> None:
             f"timeout_s={run.timeout_s:g} isolate={str(run.isolate).lower()}: valid is a number of seconds above 0 "
             "with isolate=true, as only a process of its own can be ended in time"
         )
+    if run.measure.probe and run.measure.probe_fit is None:
+        raise UserError(
+            "measure.probe=true measure.probe_fit=null: valid is a split of the dataset to train the probe on, other "
+            "than the one scored, such as measure.probe_fit=train[:1000]"
+        )
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
 

@@ -67,7 +67,7 @@ def measure_representation(
     Raises:
         NonFiniteError: NaN or infinity in vectors.
     """
-    vectors_SD = _vectors(source, embedder, split.sentences)
+    vectors_SD = scored_vectors(source, embedder, split.sentences)
     pairs = len(split)
     drawn_SD = vectors_SD[_drawn(len(vectors_SD), MOST_SENTENCES, seed)]
     metrics, notes = _figures(
@@ -91,7 +91,7 @@ def measure_representation(
     return metrics, notes
 
 
-def _vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:
+def scored_vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:
     """The run's own vectors [S, D], float64: aggregated and post-processed."""
     vectors_LSD = source.of(sentences, embedder.pooling, embedder.layers)
     vectors_SD = aggregate(vectors_LSD, embedder.aggregation, embedder.layers).numpy().astype(np.float64)
@@ -132,7 +132,7 @@ def _of_views(source: VectorSource, embedder: Embedder, sentences: Sequence[str]
     chosen = [sentences[row] for row in _drawn(len(sentences), MOST_VIEWS, seed).tolist()]
     texts = two_views(chosen, seed)
     try:
-        raw = [_vectors(source, embedder, view) for view in texts]
+        raw = [scored_vectors(source, embedder, view) for view in texts]
     except NoTokensError as error:
         return {}, {"note.representation/views": f"infonce, dime and lidar are missing: {error}"}
     first_SD, second_SD = views.normalized_views(*raw)

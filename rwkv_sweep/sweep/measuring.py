@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rwkv_sweep.config.layer_spec import layers_name
@@ -24,8 +26,9 @@ from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.parity_pass import measure_parity
+from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.evaluation.quality import PostprocessFit, Resampling, measure_quality
-from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics
+from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -204,10 +207,8 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         embedder = quality.embedder
         measured.params["postprocess.fit"] = quality.fitted_on
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
-        if run.measure.representation:
-            with job.clock.stage("scoring"):
-                represented = measure_representation(embedder, source, splits[0], tokens_S3, run.seed, job.place.folder)
-            measured.add(*represented)
+        with job.clock.stage("scoring"):
+            _describe(job, embedder, source, splits[0], tokens_S3, measured)
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
     if run.measure.parity and is_reference(run.precision):
@@ -216,6 +217,23 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         with job.clock.stage("scoring"):
             measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling))
     return embedder
+
+
+def _describe(
+    job: Job,
+    embedder: Embedder,
+    source: VectorSource,
+    split: PairSplit,
+    tokens_S3: np.ndarray | None,
+    measured: Measured,
+) -> None:
+    """Representation metrics and probe, where they are asked for."""
+    run = job.run
+    if run.measure.representation:
+        measured.add(*measure_representation(embedder, source, split, tokens_S3, run.seed, job.place.folder))
+    if run.measure.probe and run.measure.probe_fit is not None:
+        vectors = partial(scored_vectors, source, embedder)
+        measured.add(*measure_probe(vectors, run.dataset, run.measure.probe_fit, split, run.bootstrap, run.seed))
 
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:

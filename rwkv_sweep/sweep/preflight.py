@@ -16,6 +16,7 @@ from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.pooling import IDF, check_pooling
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
+from rwkv_sweep.evaluation.probe_pass import fitting_pairs
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
@@ -117,9 +118,9 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             with refusals_of("dataset.path", run.dataset.path):
                 splits = load_splits(run.dataset)
             prepared[key] = Prepared(run, splits, load_baselines(run))
-        fit = repr((run.pooling, run.postprocess, run.dataset))
+        fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
         if fit not in fits:
-            _check_fit(run)
+            _check_fit(run, prepared[key].splits)
             fits.add(fit)
     if unsupported and len(unsupported) == len(same_as):
         raise unsupported[0]
@@ -136,12 +137,14 @@ def _require_model_path_read(runs: list[RunConfig]) -> None:
         )
 
 
-def _check_fit(run: RunConfig) -> None:
-    """Raises UserError where the texts that pooling or post-processing is fitted on cannot be read."""
+def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
+    """Raises UserError where the texts that pooling, post-processing or probe is fitted on cannot be read or used."""
     if run.pooling.name == IDF:
         load_corpus(run.pooling, run.dataset)
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         load_fit_split(run.dataset, run.postprocess.fit)
+    if run.measure.probe and run.measure.probe_fit is not None:
+        fitting_pairs(run.dataset, run.measure.probe_fit, splits[0])
 
 
 def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:

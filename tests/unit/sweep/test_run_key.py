@@ -19,6 +19,7 @@ from rwkv_sweep.config.schema import (
     AggregationConfig,
     DatasetConfig,
     DeviceConfig,
+    MeasureConfig,
     ModelConfig,
     PoolingConfig,
     PostprocessConfig,
@@ -142,6 +143,10 @@ FITTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "postprocess": (
         {"postprocess": PostprocessConfig("center", fit="train")},
         {"postprocess": PostprocessConfig("none", fit="train")},
+    ),
+    "probe": (
+        {"measure": MeasureConfig(probe=True, probe_fit="train")},
+        {"measure": MeasureConfig(probe_fit="train")},
     ),
     "idf": ({"pooling": PoolingConfig("idf", fit="train")}, {"pooling": PoolingConfig("mean", fit="train")}),
 }
