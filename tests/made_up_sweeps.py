@@ -82,7 +82,7 @@ class SweepWriter:
         given = {**SHARED, "layer": "final", "depth": 12, "precision": "fp32", **self._given(), **_dotted(params)}
         given |= dotted or {}
         layer = str(given["layer"])
-        given["depth"] = int(layer) + 1 if layer.isdigit() else 12
+        given["depth"] = (dotted or {}).get("depth", int(layer) + 1 if layer.isdigit() else 12)
         metrics = {
             **around("quality/spearman", spearman, 0.05),
             **self._quality(spearman),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rwkv_sweep.config.schema import REPORTS, require_one_of
 from rwkv_sweep.records.results import Result
+from rwkv_sweep.records.sweep_folder import result_folders
+from rwkv_sweep.report.common.statements import Records
 
 __all__ = ["write_report"]
 
@@ -30,6 +32,11 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
         from rwkv_sweep.report.study.report import write_paper_report
 
         return write_paper_report(results, root / "report")
+    if kind == "generations":
+        from rwkv_sweep.report.generations.report import write_generations_report
+
+        # The folders hold the scores, by which runs are compared pair by pair.
+        return write_generations_report(Records(results, result_folders(root)), root / "report")
     from rwkv_sweep.report.aggregation.report import write_aggregation_report
 
     return write_aggregation_report(results, root / "report")

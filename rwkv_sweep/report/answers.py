@@ -48,6 +48,10 @@ def sweep_answer(report: str | None, records: Records, ranked: Sequence[Ranking]
         from rwkv_sweep.report.study.report import QUESTION, paper_answer
 
         return Answer(QUESTION, [Section("", [Plain(sentence) for sentence in paper_answer(records.results)])])
+    if report == "generations":
+        from rwkv_sweep.report.generations.answer import generations_answer
+
+        return generations_answer(records, ranked, swept)
     from rwkv_sweep.report.plain_sweep.answer import plain_answer
 
     return plain_answer(records, ranked, swept)

@@ -26,7 +26,12 @@ class RwkvModel(Network):
     """The blocks of an RWKV without the output head: what embeddings need.
 
     A generation names its blocks and says what runs them.
+
+    Attributes:
+        generation: its number.
     """
+
+    generation: int
 
     def __init__(self, config: Any, blocks: Iterable[nn.Module]) -> None:
         """config: the sizes, with `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_heads`, `head_size` and
@@ -76,7 +81,7 @@ class RwkvModel(Network):
 
     def tags(self, device: torch.device) -> Tags:
         """See `Network.tags`."""
-        tags = self.path_tags(device)
+        tags = {"generation": f"RWKV-{self.generation}", **self.path_tags(device)}
         if self.full_depth:
             tags["full_depth"] = "every layer runs all blocks"
         if self.rescale_every:

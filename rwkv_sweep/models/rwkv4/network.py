@@ -22,6 +22,7 @@ from rwkv_sweep.ops.common.packing import Packed
 class Rwkv4Model(RwkvModel):
     """The blocks without the output head: what embeddings need."""
 
+    generation = 4
     config: Rwkv4Config
 
     def __init__(self, config: Rwkv4Config) -> None:

@@ -23,6 +23,7 @@ from rwkv_sweep.ops.common.packing import Packed
 class Rwkv5Model(RwkvModel):
     """The blocks without the output head: what embeddings need."""
 
+    generation = 5
     config: Rwkv5Config
 
     def __init__(self, config: Rwkv5Config) -> None:

@@ -36,6 +36,7 @@ __all__ = [
 class Rwkv6Model(RwkvModel):
     """The blocks without the output head: what embeddings need."""
 
+    generation = 6
     config: Rwkv6Config
 
     def __init__(self, config: Rwkv6Config) -> None:

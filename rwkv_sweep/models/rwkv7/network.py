@@ -23,6 +23,7 @@ from rwkv_sweep.ops.common.packing import Packed
 class Rwkv7Model(RwkvModel):
     """The blocks without the output head: what embeddings need."""
 
+    generation = 7
     config: Rwkv7Config
 
     def __init__(self, config: Rwkv7Config) -> None:

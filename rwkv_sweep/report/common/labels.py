@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import PurePath
 
 from rwkv_sweep.config.params import GROUPS
 from rwkv_sweep.records.results import Result
@@ -54,9 +55,17 @@ def _part(run: Result, key: str, keys: Sequence[str], models: Sequence[Result]) 
     value = str(run.params[key])
     if key == "layer":
         return _layers(run)
+    if key.split(".")[-1] == "path":
+        value = _short_path(value, {str(other.params.get(key)) for other in models})
     shared = any(str(other.params.get(name)) == value for other in models for name in keys if name != key)
     clear = key in PLAIN and not UNCLEAR.fullmatch(value) and not shared
     return value if clear else f"{key.split('.')[-1].replace('_', ' ')} {value}"
+
+
+def _short_path(path: str, others: Collection[str]) -> str:
+    """The last part of a path, where no other path ends in the same."""
+    name = PurePath(path).name
+    return name if name and all(PurePath(other).name != name for other in others if other != path) else path
 
 
 def _layers(run: Result) -> str:

@@ -1,0 +1,1 @@
+"""Several models side by side: quality by relative depth, time a token, memory."""
