@@ -77,7 +77,7 @@ class WordVectorsConfig:
 @dataclass
 class MeasureConfig:
     """What is measured beside Spearman, and how speed is. Set latency_pairs=0 and throughput=false to score quality
-    alone.
+    only.
 
     latency_pairs: pairs timed one by one.
     warmup_pairs: pairs run before that, untimed.
@@ -90,7 +90,7 @@ class MeasureConfig:
     probe: also train a logistic regression (0/1 labels) or a ridge regression (graded ones) on the vectors of pairs,
     and score it on the first split.
     probe_fit: split of the dataset that it is trained on, such as `train[:1000]`; what is scored too is left out of it.
-    speedup_rounds: also time this precision against fp32, interleaved, over so many turns of one packed batch and four
+    speedup_rounds: also time this precision against fp32, interleaved, over so many rounds of one packed batch and four
     times as many single pairs; 0 does not.
     energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
     overhead: also time this configuration against final-layer inference, interleaved.
