@@ -50,7 +50,7 @@ from rwkv_sweep.ops.wkv6 import wkv6_reference
 CPU = torch.device("cpu")
 BATCH_TOKENS = 4096
 REPEATS = 3
-PRODUCTS = {"GEMM only, torch.mm": torch.nn.functional.linear, "GEMM only, oneDNN": onednn.matmul}
+PRODUCTS = {"GEMM only, torch.mm": torch.nn.functional.linear, "GEMM only, oneDNN": onednn.matmul_fp32}
 
 
 def arguments() -> argparse.Namespace:

@@ -16,13 +16,8 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.fp32_reference import REFERENCE, ReferenceEncoder, why_no_reference
 from rwkv_sweep.evaluation.parity import Embedded, parity_metrics
-from rwkv_sweep.evaluation.quality import (
-    PostprocessFit,
-    Resampling,
-    fitted_postprocess,
-    pair_scores,
-    sentence_vectors,
-)
+from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, pair_scores, sentence_vectors
+from rwkv_sweep.evaluation.resampling import Resampling
 
 MOST_PAIRS = 4096
 """Pairs of the first split that are compared, from its beginning: enough for a percentile, and bounded in memory."""

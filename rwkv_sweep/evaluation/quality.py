@@ -23,25 +23,11 @@ from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluation.baselines import pair_rows
 from rwkv_sweep.evaluation.metric_names import quality_metrics
 from rwkv_sweep.evaluation.metrics import cosine, paired_differences
+from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.records.results import write_pairs
 from rwkv_sweep.stats.bootstrap import resamples_for
 from rwkv_sweep.stats.intervals import Difference
 from rwkv_sweep.stats.multiple_testing import ALPHA, FINAL
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals and p-values are drawn.
-
-    Attributes:
-        bootstrap: resamples of an interval.
-        seed: of the bootstrap.
-        jobs: of the sweep; its comparisons are corrected together, so that many need smaller p-values.
-    """
-
-    bootstrap: int
-    seed: int
-    jobs: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Shapes: S sentences.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from rwkv_sweep.config.layer_spec import layers_name
+from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.data.corpus import load_corpus, scored_corpus
 from rwkv_sweep.data.splits import PairSplit, load_splits
@@ -27,8 +28,9 @@ from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
-from rwkv_sweep.evaluation.quality import PostprocessFit, Resampling, measure_quality
+from rwkv_sweep.evaluation.quality import PostprocessFit, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
+from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -38,75 +40,22 @@ from rwkv_sweep.profiling.speed import measure_speed
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
-from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.sweep.job import Job, Measured, Place
 from rwkv_sweep.sweep.oom_retry import with_smaller_batches
 from rwkv_sweep.sweep.preflight import check_run
 from rwkv_sweep.sweep.process import Process
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a job belongs.
-
-    Attributes:
-        folder: the job's own.
-        root: the sweep's; the same for a single run.
-        name: the run's.
-        record: the sweep.
-        number: the job's.
-    """
-
-    folder: Path
-    root: Path
-    name: str
-    record: SweepRecord
-    number: int = 0
-
-
-@dataclass
-class Measured:
-    """What is known of a run so far."""
-
-    params: dict[str, object] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def add(self, metrics: dict[str, float], tags: dict[str, str]) -> None:
-        self.metrics |= metrics
-        self.tags |= tags
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run while it is measured.
-
-    Attributes:
-        run: its config.
-        planned: its record before anything is measured.
-        place: where it belongs.
-        clock: counts the time of each stage.
-        process: what this process keeps from job to job.
-    """
-
-    run: RunConfig
-    planned: Result
-    place: Place
-    clock: Stopwatch
-    process: Process
-
-    @property
-    def poolings(self) -> list[str]:
-        """The run's, and those that the sweep will want of the same forward passes."""
-        return list(dict.fromkeys([self.run.pooling.name, *self.place.record.poolings]))
-
-
 def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, process: Process) -> Result:
     """Measure, with smaller batches where memory does not suffice; whatever fails becomes a result with its reason."""
     try:
-        run = replace(run, batch_tokens=tokens_per_batch(run.batch_tokens, resolve_device(run.device)))
-        planned = replace(planned, params={**planned.params, "batch_tokens": run.batch_tokens})
-        result = with_smaller_batches(run, lambda smaller: measure_run(Job(smaller, planned, place, clock, process)))
+        batch_tokens = tokens_per_batch(run.batch_tokens, resolve_device(run.device))
+        planned = replace(planned, params={**planned.params, "batch_tokens": batch_tokens})
+        result = with_smaller_batches(
+            batch_tokens,
+            lambda size: measure_run(Job(replace(run, batch_tokens=size), planned, place, clock, process)),
+        )
     except UnsupportedError as error:
         result = replace(failed(planned, error), status=UNSUPPORTED)
     except BaseException as error:
@@ -202,7 +151,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         with job.clock.stage("scoring"):
             # First, so that the vectors to be scored come from the same forward pass.
             tokens_S3 = read_token_statistics(source, embedder, splits[0]) if run.measure.representation else None
-            baselines = baseline_scores(run, splits[0], job.place.root)
+            baselines = baseline_scores(run.baselines, data_key(run), splits[0], job.place.root)
             quality = measure_quality(embedder, source, splits, fitting, baselines, resampling, job.place.folder)
         embedder = quality.embedder
         measured.params["postprocess.fit"] = quality.fitted_on

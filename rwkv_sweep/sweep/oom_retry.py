@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 
-from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.out_of_memory import is_out_of_memory
@@ -17,20 +16,20 @@ SMALLEST_BATCH_TOKENS = 32
 """Below this a batch is one sentence in any case, and halving changes nothing."""
 
 
-def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result]) -> Result:
-    """`measure(run)`; out of memory, again with half the `batch_tokens`, logged each time and recorded in a tag.
+def with_smaller_batches(batch_tokens: int, measure: Callable[[int], Result]) -> Result:
+    """`measure(batch_tokens)`; out of memory, again with half of them, logged each time and recorded in a tag.
 
     Args:
-        run: its `batch_tokens` is a number.
+        batch_tokens: asked for.
+        measure: with so many tokens per packed batch.
 
     Raises:
         what `measure` raises; a lack of memory only once batches are as small as they get.
     """
-    asked = size = run.batch_tokens
-    assert asked is not None and size is not None
+    size = batch_tokens
     while True:
         try:
-            result = measure(run)
+            result = measure(size)
             break
         except Exception as error:
             if not is_out_of_memory(error) or size < 2 * SMALLEST_BATCH_TOKENS:
@@ -39,11 +38,10 @@ def with_smaller_batches(run: RunConfig, measure: Callable[[RunConfig], Result])
         # After the except block the error is gone, and with it the frames that refer to the tensors.
         release_memory()
         size //= 2
-        run = replace(run, batch_tokens=size)
         log_line(f"out of memory ({reason:.120}): again with batch_tokens={size}")
-    if size == asked:
+    if size == batch_tokens:
         return result
-    note = f"out of memory with {asked} tokens a batch, measured with {size}"
+    note = f"out of memory with {batch_tokens} tokens a batch, measured with {size}"
     return replace(result, tags={**result.tags, "note.batch_tokens": note, "batch_tokens": str(size)})
 
 

@@ -15,8 +15,9 @@ from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.pooling import IDF, check_pooling
 from rwkv_sweep.errors import UnsupportedError, UserError
-from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, load_baselines, run_baseline
+from rwkv_sweep.evaluation.baselines import Baseline, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.evaluation.probe_pass import fitting_pairs
+from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
@@ -24,7 +25,7 @@ from rwkv_sweep.models.quantization import check_precision, check_selection
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
 from rwkv_sweep.sweep.resume import recorded, reuse_finished
-from rwkv_sweep.sweep.run_key import baseline_key
+from rwkv_sweep.sweep.run_key import SplitFingerprints, baseline_key
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.path_values import refusals_of
@@ -36,20 +37,27 @@ class Prepared:
 
     run: RunConfig
     splits: list[PairSplit]
-    scorers: dict[str, tuple[ScorePairs, dict[str, str]]]
+    baselines: list[Baseline]
 
-    def run_baselines(self, root: Path, parent: str | None) -> None:
-        """Run each baseline that `root` has no record of, nor, where the sweep is resumed, MLflow; and track it."""
-        tracking = self.run.tracking
-        for name, scorer in self.scorers.items():
-            folder, key = baseline_folder(root, name, self.run), baseline_key(name, self.run)
+    def run_baselines(self, root: Path, parent: str | None, known: SplitFingerprints | None = None) -> None:
+        """Run each baseline that `root` has no record of, nor, where the sweep is resumed, MLflow; and track it.
+
+        Args:
+            root: the sweep's folder.
+            parent: the sweep's run in MLflow, if it is tracked.
+            known: see `baseline_key`.
+        """
+        tracking, resampling = self.run.tracking, Resampling(self.run.bootstrap, self.run.seed)
+        for baseline in self.baselines:
+            name = baseline.name
+            folder, key = baseline_folder(root, name, data_key(self.run)), baseline_key(name, self.run, known)
             folder.mkdir(parents=True, exist_ok=True)
             result = recorded(folder, key)
             if result is None and self.run.resume:
                 result = reuse_finished(folder, root, key, name, tracking)
             again = result is not None
             if result is None:
-                result = run_baseline(name, scorer, self.run, self.splits, root)
+                result = run_baseline(baseline, self.splits, self.run.dataset, self.run.measure, resampling, folder)
                 result = replace(result, id=uuid.uuid4().hex, key=key)
                 result.save(folder)
                 _report_unfinished(result, self.run.on_error, root)
@@ -117,7 +125,8 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
         if key not in prepared:
             with refusals_of("dataset.path", run.dataset.path):
                 splits = load_splits(run.dataset)
-            prepared[key] = Prepared(run, splits, load_baselines(run))
+            baselines = load_baselines(run.baselines, run.word_vectors.path, run.dataset.word_split)
+            prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)

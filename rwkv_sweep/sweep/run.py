@@ -23,7 +23,8 @@ from rwkv_sweep.records.job_folders import note_folder
 from rwkv_sweep.records.own_files import MULTIRUN_FILE, remove_run
 from rwkv_sweep.records.results import FAILED, FINISHED, KILLED, RESULT_FILE, UNSUPPORTED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.sweep.measuring import Place, attempt
+from rwkv_sweep.sweep.job import Place
+from rwkv_sweep.sweep.measuring import attempt
 from rwkv_sweep.sweep.process import THIS_PROCESS
 from rwkv_sweep.sweep.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.run_key import run_key

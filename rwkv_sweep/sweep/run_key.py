@@ -28,6 +28,7 @@ DECIDING = (
     "ops",
     "profiling",
     "stats",
+    "sweep/job.py",
     "sweep/measuring.py",
 )
 """Sources that decide results; a change of any of them makes every finished run one of another program."""

@@ -65,6 +65,7 @@ def start(
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.records.sweep_folder import claim, prepare_resume, previous_sweep
     from rwkv_sweep.sweep.preflight import check_runs
+    from rwkv_sweep.sweep.process import THIS_PROCESS
     from rwkv_sweep.tracking import check_tracking, unused_variable
 
     root, multirun = root.absolute(), config.hydra.mode == RunMode.MULTIRUN
@@ -94,7 +95,7 @@ def start(
     current.begin(RunningSweep(root, first.tracking, record))
     _report_repeated(names, same_as)
     for prepared in checked.prepared:
-        prepared.run_baselines(root, record.parent)
+        prepared.run_baselines(root, record.parent, THIS_PROCESS.fingerprints)
     return kept
 
 
@@ -176,9 +177,10 @@ def _first_record(
 
 
 def _keys(runs: list[RunConfig]) -> Mapping[int, str]:
+    from rwkv_sweep.sweep.process import THIS_PROCESS
     from rwkv_sweep.sweep.run_key import run_key
 
-    return {number: run_key(run) for number, run in enumerate(runs)}
+    return {number: run_key(run, THIS_PROCESS.fingerprints) for number, run in enumerate(runs)}
 
 
 def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:

@@ -16,7 +16,8 @@ from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.records.own_files import CRASH_FILE
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.sweep.measuring import Place, attempt
+from rwkv_sweep.sweep.job import Place
+from rwkv_sweep.sweep.measuring import attempt
 from rwkv_sweep.sweep.process import THIS_PROCESS
 from rwkv_sweep.utils.closed_output import outlive_output
 from rwkv_sweep.utils.console import quiet_dependencies

@@ -30,9 +30,13 @@ class Network(nn.Module, ABC):
 
     Attributes:
         config: its sizes.
+        quantizable: whether its linear layers can be quantized. Block k is then `blocks.k`, its halves are `attention`
+            and `feed_forward`, and their linear layers have the names that `precision.modules` takes, such as `key`;
+            what it lacks of these, `config.lacking_kinds` says.
     """
 
     config: Shape
+    quantizable = False
 
     @abstractmethod
     def forward(

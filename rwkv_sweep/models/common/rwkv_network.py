@@ -32,6 +32,7 @@ class RwkvModel(Network):
     """
 
     generation: int
+    quantizable = True
 
     def __init__(self, config: Any, blocks: Iterable[nn.Module]) -> None:
         """config: the sizes, with `vocab_size`, `hidden_size`, `num_hidden_layers`, `num_heads`, `head_size` and

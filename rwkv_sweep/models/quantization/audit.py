@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rwkv_sweep.config.schema import PrecisionConfig
-from rwkv_sweep.models.common.rwkv_network import RwkvModel
+from rwkv_sweep.models.common.interface import Network
 from rwkv_sweep.models.quantization.bitsandbytes_layers import (
     BLOCK_4BIT,
     OUTLIER_THRESHOLD,
@@ -97,7 +97,7 @@ class Audit:
         return _groups(self.entries, key)
 
 
-def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) -> Audit:
+def audit(model: Network, precision: PrecisionConfig, device: torch.device) -> Audit:
     """Look at every tensor of a loaded model; of any other network than ours nothing is quantized."""
     entries: list[AuditedTensor] = []
     inside: set[str] = set()
@@ -105,15 +105,15 @@ def audit(model: nn.Module, precision: PrecisionConfig, device: torch.device) ->
         stored = _stored(module)
         if stored is None:
             continue
-        inside |= {f"{name}.{each}" for each, _ in module.named_parameters()}
+        inside |= {f"{name}.{own}" for own, _ in module.named_parameters()}
         block, kind = place(name) or (None, "other")
         parameters = module.in_features * module.out_features
         entries.append(AuditedTensor(name, kind, block, parameters, layer_bytes(module), stored, True, None))
     for name, parameter in model.named_parameters():
         if name not in inside:
             entries.append(_plain(name, parameter, model, precision, device))
-    found = any(entry.quantized for entry in entries)
-    return Audit(tuple(entries), quantized_kernel(precision, device) if found else NONE)
+    any_quantized = any(entry.quantized for entry in entries)
+    return Audit(tuple(entries), quantized_kernel(precision, device) if any_quantized else NONE)
 
 
 def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
@@ -135,8 +135,8 @@ def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
 def layer_bytes(module: nn.Module) -> int:
     """Bytes of a layer's parameters and buffers, and of scales that it keeps outside of them."""
     tensors = [*module.parameters(), *module.buffers()]
-    for each in module.modules():
-        tensors += state_tensors(each)
+    for part in module.modules():
+        tensors += state_tensors(part)
     return sum(tensor.nbytes for tensor in tensors)
 
 
@@ -152,7 +152,7 @@ def _stored(module: nn.Module) -> str | None:
 
 
 def _plain(
-    name: str, parameter: nn.Parameter, model: nn.Module, precision: PrecisionConfig, device: torch.device
+    name: str, parameter: nn.Parameter, model: Network, precision: PrecisionConfig, device: torch.device
 ) -> AuditedTensor:
     owner = name.rpartition(".")[0]
     module = model.get_submodule(owner)
@@ -161,11 +161,11 @@ def _plain(
     why = "vectors stay in fp32, as the arithmetic on them does"
     if isinstance(module, nn.Embedding):
         kind, why = "embedding", "the embedding table is looked up, not multiplied"
-    elif not isinstance(model, RwkvModel):
+    elif not model.quantizable:
         kind, why = "other", "nothing is quantized in this precision"
     elif isinstance(module, nn.Linear):
-        found = place(owner)
-        kind = found[1] if found else "other"
+        block_and_kind = place(owner)
+        kind = block_and_kind[1] if block_and_kind else "other"
         blocks = model.config.num_hidden_layers
         why = left_alone(owner, precision, blocks) or unfit_shape(module, device) or "its layer was not replaced"
     elif is_matrix(name, parameter):
@@ -175,17 +175,17 @@ def _plain(
 
 
 def _groups(entries: Iterable[AuditedTensor], key: str) -> dict[str, list[AuditedTensor]]:
-    found: dict[str, list[AuditedTensor]] = {}
+    groups: dict[str, list[AuditedTensor]] = {}
     for entry in entries:
-        found.setdefault(str(getattr(entry, key)), []).append(entry)
-    return dict(sorted(found.items(), key=lambda item: item[0].zfill(4) if item[0].isdigit() else item[0]))
+        groups.setdefault(str(getattr(entry, key)), []).append(entry)
+    return dict(sorted(groups.items(), key=lambda item: item[0].zfill(4) if item[0].isdigit() else item[0]))
 
 
 def _sums(entries: list[AuditedTensor]) -> dict[str, float]:
     quantized = [entry for entry in entries if entry.quantized]
-    found = {"layers": float(len(entries)), "parameters": _total(entries, "parameters")}
-    found |= {"bytes": _total(entries, "bytes"), "quantized_parameters": _total(quantized, "parameters")}
-    return found | {"quantized_bytes": _total(quantized, "bytes"), "bits_per_parameter": _bits(entries)}
+    sums = {"layers": float(len(entries)), "parameters": _total(entries, "parameters")}
+    sums |= {"bytes": _total(entries, "bytes"), "quantized_parameters": _total(quantized, "parameters")}
+    return sums | {"quantized_bytes": _total(quantized, "bytes"), "bits_per_parameter": _bits(entries)}
 
 
 def _total(entries: Iterable[AuditedTensor], key: str) -> float:

@@ -57,7 +57,7 @@ class FourBitLinear(nn.Module):
         if x.device.type == "cpu":
             weight = self.dequantized()
             bf16 = self.base == torch.bfloat16
-            return F.linear(x, weight) if bf16 else onednn.matmul(x.float(), weight.float())
+            return F.linear(x, weight) if bf16 else onednn.matmul_fp32(x.float(), weight.float())
         return load_bitsandbytes().matmul_4bit(x, self.packed, self.quant_state)
 
 

@@ -21,7 +21,7 @@ class CpuLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any dtype, rounded to that of the weights, to [..., out] in fp32."""
-        return onednn.matmul(input.to(self.weight.dtype).float(), self.weight.float())
+        return onednn.matmul_fp32(input.to(self.weight.dtype).float(), self.weight.float())
 
 
 class Tf32Linear(nn.Linear):

@@ -27,7 +27,7 @@ PAGE_BYTES = 4096
 """Rows a multiple of this apart fall on the same few lines of the first cache."""
 
 
-def matmul(x: Tensor, weight_NK: Tensor) -> Tensor:
+def matmul_fp32(x: Tensor, weight_NK: Tensor) -> Tensor:
     """x [..., K] times weight [N, K] transposed, [..., N], all fp32 on a CPU; no gradients."""
     if not available():
         return F.linear(x, weight_NK)

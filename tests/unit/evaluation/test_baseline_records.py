@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.schema import (
     AggregationConfig,
     DatasetConfig,
@@ -25,8 +26,16 @@ from rwkv_sweep.config.schema import (
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.errors import UndefinedError
 from rwkv_sweep.evaluation import quality
-from rwkv_sweep.evaluation.baselines import ScorePairs, baseline_folder, baseline_scores, load_baselines, run_baseline
-from rwkv_sweep.evaluation.quality import Resampling, score_differences
+from rwkv_sweep.evaluation.baselines import (
+    Baseline,
+    ScorePairs,
+    baseline_folder,
+    baseline_scores,
+    load_baselines,
+    run_baseline,
+)
+from rwkv_sweep.evaluation.quality import score_differences
+from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.records.results import FAILED, FINISHED, UNDEFINED, Result
 from rwkv_sweep.sweep import preflight
 from rwkv_sweep.sweep.preflight import Prepared
@@ -62,17 +71,39 @@ def run(tmp_path: Path) -> RunConfig:
     )
 
 
+def overlap_of(run: RunConfig) -> Baseline:
+    (baseline,) = load_baselines(run.baselines, None, run.dataset.word_split)
+    return baseline
+
+
+def by(score_pairs: ScorePairs) -> Baseline:
+    return Baseline("word_overlap", score_pairs, {})
+
+
+def folder_of(root: Path, run: RunConfig) -> Path:
+    return baseline_folder(root, "word_overlap", data_key(run))
+
+
+def run_one(baseline: Baseline, run: RunConfig, root: Path) -> Result:
+    resampling = Resampling(run.bootstrap, run.seed)
+    splits = load_splits(run.dataset)
+    return run_baseline(baseline, splits, run.dataset, run.measure, resampling, folder_of(root, run))
+
+
 def scored(run: RunConfig, root: Path, *splits: str) -> Result:
     run.dataset.splits = list(splits)
-    result = run_baseline("word_overlap", load_baselines(run)["word_overlap"], run, load_splits(run.dataset), root)
-    assert Result.load(baseline_folder(root, "word_overlap", run)).status == result.status
+    result = run_one(overlap_of(run), run, root)
+    assert Result.load(folder_of(root, run)).status == result.status
     return result
 
 
 def differences(
     run: RunConfig, split: PairSplit, scores: np.ndarray, root: Path
 ) -> tuple[dict[str, float], dict[str, str]]:
-    references = {f"baseline/{name}": theirs for name, theirs in baseline_scores(run, split, root).items()}
+    references = {
+        f"baseline/{name}": theirs
+        for name, theirs in baseline_scores(run.baselines, data_key(run), split, root).items()
+    }
     return score_differences(references, split, scores, Resampling(run.bootstrap, run.seed))
 
 
@@ -83,7 +114,7 @@ def test_undefined_is_a_record_with_its_reason(run: RunConfig, tmp_path: Path) -
     assert result.error["message"].endswith("(no two sentences of a pair share a word)")
     assert not [key for key in result.metrics if key.startswith("quality/")]
     assert result.metrics["latency/mean_ms"] > 0 and result.tags["data_fingerprint"]
-    assert (baseline_folder(tmp_path, "word_overlap", run) / "pairs.csv").exists()
+    assert (folder_of(tmp_path, run) / "pairs.csv").exists()
 
 
 @pytest.mark.parametrize(("splits", "bare"), [(("some", "none"), True), (("none", "some"), False)])
@@ -109,7 +140,7 @@ def test_splits_that_are_defined_keep_their_figures(
 def test_whatever_else_goes_wrong_is_a_failure_with_its_reason(
     run: RunConfig, tmp_path: Path, error: BaseException
 ) -> None:
-    result = run_baseline("word_overlap", (raises(error), {}), run, load_splits(run.dataset), tmp_path)
+    result = run_one(by(raises(error)), run, tmp_path)
     assert result.status == FAILED and result.error is not None
     assert type(error).__name__ in result.error["message"] and "\n" not in result.error["message"]
     assert "Traceback" in result.error["traceback"]
@@ -120,14 +151,14 @@ def test_whatever_else_goes_wrong_is_a_failure_with_its_reason(
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
 def test_a_request_to_end_is_no_failure(run: RunConfig, tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        run_baseline("word_overlap", (raises(error), {}), run, load_splits(run.dataset), tmp_path)
+        run_one(by(raises(error)), run, tmp_path)
 
 
 def test_scores_that_are_nan_are_a_failure_not_undefined(run: RunConfig, tmp_path: Path) -> None:
     def nan(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         return np.full(len(first), np.nan)
 
-    result = run_baseline("word_overlap", (nan, {}), run, load_splits(run.dataset), tmp_path)
+    result = run_one(by(nan), run, tmp_path)
     assert result.status == FAILED and result.error is not None and "NaN or infinite" in result.error["message"]
 
 
@@ -143,8 +174,8 @@ def test_only_a_failed_baseline_stops_a_sweep_that_is_to_stop(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = replace(run, on_error=on_error, dataset=replace(run.dataset, splits=[splits]))
-    scorer = load_baselines(run)["word_overlap"] if splits == "none" else (raises(Panic("index out of range")), {})
-    Prepared(run, load_splits(run.dataset), {"word_overlap": scorer}).run_baselines(tmp_path, None)
+    baseline = overlap_of(run) if splits == "none" else by(raises(Panic("index out of range")))
+    Prepared(run, load_splits(run.dataset), [baseline]).run_baselines(tmp_path, None)
     assert (tmp_path / "stopped").exists() == stopped
     wording = capsys.readouterr().err
     assert wording.count("\n") == 1
@@ -155,9 +186,9 @@ def test_a_resumed_sweep_does_not_repeat_an_undefined_baseline(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = replace(run, resume=True, dataset=replace(run.dataset, splits=["none"]))
-    prepared = Prepared(run, load_splits(run.dataset), load_baselines(run))
+    prepared = Prepared(run, load_splits(run.dataset), [overlap_of(run)])
     prepared.run_baselines(tmp_path, None)
-    folder = baseline_folder(tmp_path, "word_overlap", run)
+    folder = folder_of(tmp_path, run)
     before = Result.load(folder)
     monkeypatch.setattr(preflight, "run_baseline", raises(AssertionError("run again")))
     prepared.run_baselines(tmp_path, None)

@@ -15,12 +15,12 @@ ROUNDINGS = 8
 """In units of the rounding of fp32 times the sum of the sizes of the products, of which there are 300."""
 MANY_SHAPES = """
 import psutil, torch
-from rwkv_sweep.ops.common.onednn import matmul
+from rwkv_sweep.ops.common.onednn import matmul_fp32
 process, weight_NK = psutil.Process(), torch.randn(256, 256)
-matmul(torch.randn(1, 256), weight_NK)
+matmul_fp32(torch.randn(1, 256), weight_NK)
 before = process.memory_info().rss
 for tokens in range(2, 302):
-    matmul(torch.randn(tokens, 256), weight_NK)
+    matmul_fp32(torch.randn(tokens, 256), weight_NK)
 print((process.memory_info().rss - before) / 2**20)
 """
 
@@ -35,7 +35,7 @@ def test_product(tokens: int, wide: int, there: bool, monkeypatch: pytest.Monkey
     monkeypatch.setattr(onednn, "available", lambda: there)
     for weight in (weight_NK, onednn.laid_out(weight_NK)):
         assert torch.equal(weight, weight_NK)
-        found_TN = onednn.matmul(x_TK, weight)
+        found_TN = onednn.matmul_fp32(x_TK, weight)
         assert found_TN.shape == exact_TN.shape and found_TN.dtype == torch.float32
         assert ((found_TN - exact_TN).abs() <= bound_TN).all()
 
@@ -59,4 +59,4 @@ def test_no_nan_is_lost(dtype: torch.dtype) -> None:
     weight_NK = onednn.laid_out(torch.randn(64, 32).to(dtype)).float()
     x_TK = torch.randn(3, 32)
     x_TK[1, 5] = torch.nan
-    assert torch.isnan(onednn.matmul(x_TK, weight_NK)).any(dim=1).tolist() == [False, True, False]
+    assert torch.isnan(onednn.matmul_fp32(x_TK, weight_NK)).any(dim=1).tolist() == [False, True, False]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.sweep.oom_retry import with_smaller_batches
 from rwkv_sweep.utils.out_of_memory import is_out_of_memory
@@ -30,13 +29,13 @@ def test_pytorchs_own_words_are_known() -> None:
 def test_batches_are_halved_until_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
     tried = []
 
-    def measure(run: RunConfig) -> Result:
-        tried.append(run.batch_tokens)
-        if run.batch_tokens > 1000:
+    def measure(batch_tokens: int) -> Result:
+        tried.append(batch_tokens)
+        if batch_tokens > 1000:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore words")
         return DONE
 
-    result = with_smaller_batches(RunConfig(batch_tokens=4096), measure)
+    result = with_smaller_batches(4096, measure)
     assert tried == [4096, 2048, 1024, 512]
     note = "out of memory with 4096 tokens a batch, measured with 512"
     assert result == replace(DONE, tags={"device": "cpu", "note.batch_tokens": note, "batch_tokens": "512"})
@@ -47,28 +46,28 @@ def test_batches_are_halved_until_they_fit(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_fits_is_left_alone() -> None:
-    assert with_smaller_batches(RunConfig(batch_tokens=64), lambda run: DONE) is DONE
+    assert with_smaller_batches(64, lambda batch_tokens: DONE) is DONE
 
 
 def test_halving_ends() -> None:
     tried = []
 
-    def measure(run: RunConfig) -> Result:
-        tried.append(run.batch_tokens)
+    def measure(batch_tokens: int) -> Result:
+        tried.append(batch_tokens)
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        with_smaller_batches(RunConfig(batch_tokens=200), measure)
+        with_smaller_batches(200, measure)
     assert tried == [200, 100, 50]
 
 
 def test_other_failures_are_not_tried_again() -> None:
     tried = []
 
-    def measure(run: RunConfig) -> Result:
-        tried.append(run.batch_tokens)
+    def measure(batch_tokens: int) -> Result:
+        tried.append(batch_tokens)
         raise RuntimeError("size mismatch")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        with_smaller_batches(RunConfig(batch_tokens=64), measure)
+        with_smaller_batches(64, measure)
     assert len(tried) == 1
