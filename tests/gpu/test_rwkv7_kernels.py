@@ -94,6 +94,7 @@ def test_equal_keys_that_are_removed_whole(length: int) -> None:
     assert_close(y_TD, expected, 1e-4)
     assert states is not None
     assert_close(states, expected_states, 1e-4)
+    assert_close(time_mix7(rows, vectors_6D, norm, packed, torch.float32)[0], expected, 1e-4)
 
 
 def test_keys_of_zeros_and_logits_far_out_stay_finite() -> None:

@@ -25,6 +25,8 @@ from rwkv_sweep.ops.triton.launching import on_device_of_input
 
 STEP = 32
 """Columns of the first factor that a kernel reads at once."""
+ONE_LAUNCH_UP_TO = 1024
+"""Batches of at most this many tokens take one kernel for all second factors; larger ones a cuBLAS product for each."""
 TANH, PLAIN, SIGMOID = 1, 0, 2
 """What stands between two factors."""
 
@@ -36,12 +38,14 @@ class LowRankFactors:
     Attributes:
         high_RD: second factors, one below another.
         first_DS: S = 2 R; first factors times (1 - mix), then times mix.
-        starts_G1: int32; first row of each product in `high_RD`, and R at the end.
+        starts: first row of each product in `high_RD`, and R at the end.
+        starts_G1: the same on the device, int32.
         inner_R: int32; `TANH`, `SIGMOID` or `PLAIN` of each column of a first product.
     """
 
     high_RD: Tensor
     first_DS: Tensor
+    starts: tuple[int, ...]
     starts_G1: Tensor
     inner_R: Tensor
 
@@ -65,6 +69,7 @@ class LowRankFactors:
         return cls(
             high_RD,
             first_DS,
+            tuple(starts),
             torch.tensor(starts, dtype=torch.int32, device=device),
             inner_R.to(device, torch.int32),
         )
@@ -72,7 +77,7 @@ class LowRankFactors:
 
 def share_memory(factors: LowRankFactors, high: Sequence[nn.Parameter]) -> None:
     """Let the second factors' parameters be parts of `high_RD`, which holds their numbers already."""
-    for parameter, start in zip(high, factors.starts_G1.tolist(), strict=False):
+    for parameter, start in zip(high, factors.starts, strict=False):
         parameter.data = factors.high_RD[start : start + len(parameter)]
 
 
@@ -89,11 +94,13 @@ def low_rank_products(x_TD: Tensor, factors: LowRankFactors, packed: Packed) -> 
         [G, T, D] in the dtype of the factors.
     """
     low_TR = between(x_TD @ factors.first_DS, factors, packed)
-    tokens, (ranks, width), count = len(low_TR), factors.high_RD.shape, len(factors.starts_G1) - 1
+    tokens, (ranks, width), count = len(low_TR), factors.high_RD.shape, len(factors.starts) - 1
     out_GTD = torch.empty(count, tokens, width, dtype=low_TR.dtype, device=low_TR.device)
-    if tokens:
-        large = tokens > 512 and low_TR.dtype != torch.float32
-        rows, columns = (128, 128) if large else (32, 64)
+    if tokens > ONE_LAUNCH_UP_TO:
+        for out_TD, start, end in zip(out_GTD, factors.starts, factors.starts[1:], strict=False):
+            torch.mm(low_TR[:, start:end], factors.high_RD[start:end], out=out_TD)
+    elif tokens:
+        rows, columns = 32, 64
         second_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows), count)](
             low_TR,
             factors.high_RD,
@@ -106,7 +113,7 @@ def low_rank_products(x_TD: Tensor, factors: LowRankFactors, packed: Packed) -> 
             block_d=columns,
             step=STEP,
             precision="tf32x3" if low_TR.dtype == torch.float32 else "tf32",
-            num_warps=8 if large else 4,
+            num_warps=4,
             num_stages=3,
         )
     return out_GTD

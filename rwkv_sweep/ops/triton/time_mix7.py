@@ -2,14 +2,14 @@
 residual and removal key before it, head norm, bonus and gate behind it.
 
 One program reads one head of one sentence, `CHUNK` tokens at a time, and carries the state in registers. A batch whose
-sentences all fit in one chunk needs no state.
+sentences all fit in one chunk needs no state, and takes the kernel of `time_mix7_short` in bf16: in fp16 and fp32,
+whose factors take twice the registers, that one is the slower of the two.
 
 Shapes: T packed tokens, B sentences, D channels in H heads of K (V = K), C tokens of a chunk.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,14 +20,21 @@ from torch import Tensor, nn
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.triton.fast_math import exp2, reciprocal, scaled_sigmoid
 from rwkv_sweep.ops.triton.launching import on_device_of_input
-from rwkv_sweep.ops.triton.wkv7_chunk import as_factor, chunk_scores7, removal_keys, running_sum
+from rwkv_sweep.ops.triton.time_mix7_short import SPAN, short_kernel
+from rwkv_sweep.ops.triton.wkv7_chunk import (
+    LOG2_DECAY,
+    SHORTEST_KEY,
+    as_factor,
+    chunk_scores7,
+    head_norm,
+    removal_keys,
+    running_sum,
+    vector,
+)
 from rwkv_sweep.ops.triton.wkv_chunk import load_rows
 
 CHUNK = 32
 """Tokens that a program reads at once."""
-LOG2_DECAY = tl.constexpr(-math.exp(-0.5) * math.log2(math.e))
-"""The strongest log decay, to base 2."""
-SHORTEST_KEY = tl.constexpr(1e-12)
 
 
 @dataclass(frozen=True)
@@ -75,28 +82,27 @@ def time_mix7(
     out_TD = torch.empty(rows.r_TD.shape, dtype=dtype, device=rows.r_TD.device)
     shape = (len(packed.lengths), heads, channels, channels)
     state_BHKV = torch.empty(shape, device=rows.r_TD.device) if states else None
-    if packed.lengths:
-        wkv7_kernel[(heads, len(packed.lengths))](
-            *(getattr(rows, name) for name in rows.__dataclass_fields__),
-            vectors_6D,
-            norm.weight,
-            norm.bias,
-            packed.cu_seqlens_B1,
-            out_TD,
-            state_BHKV,
-            norm.eps,
-            width=width,
-            channels=channels,
-            block_k=max(16, triton.next_power_of_2(channels)),
-            chunk=CHUNK,
-            precision="tf32x3" if dtype == torch.float32 else "tf32",
-            exact=dtype == torch.float32,
-            residual=rows.share_TD is not None,
-            states=states,
-            single=packed.longest <= CHUNK and not states,
-            num_warps=4,
-            num_stages=1,
-        )
+    if not packed.lengths:
+        return out_TD, state_BHKV
+    tensors = [getattr(rows, name) for name in rows.__dataclass_fields__]
+    tensors += [vectors_6D, norm.weight, norm.bias, packed.cu_seqlens_B1, out_TD]
+    constants = {
+        "width": width,
+        "channels": channels,
+        "precision": "tf32x3" if dtype == torch.float32 else "tf32",
+        "exact": dtype == torch.float32,
+        "residual": rows.share_TD is not None,
+        "num_stages": 1,
+    }
+    grid, block_k = (heads, len(packed.lengths)), triton.next_power_of_2(channels)
+    single = packed.longest <= CHUNK and not states
+    if single and packed.longest <= 2 * SPAN and dtype == torch.bfloat16:
+        short_kernel[grid](*tensors, norm.eps, **constants, block_k=max(32, block_k), span=SPAN, num_warps=1)
+    else:
+        constants |= {"block_k": max(16, block_k), "chunk": CHUNK, "states": states, "single": single}
+        # Without a state fewer registers let three programs run at once in place of two.
+        registers = 168 if single and dtype == torch.float16 else None
+        wkv7_kernel[grid](*tensors, state_BHKV, norm.eps, **constants, num_warps=4, maxnreg=registers)
     return out_TD, state_BHKV
 
 
@@ -151,7 +157,7 @@ def wkv7_kernel(
         k = load_rows(k_ptr, rows, cols, mask, width)
         rate = load_rows(rate_ptr, rows, cols, mask, width)
         r = load_rows(r_ptr, rows, cols, mask, width)
-        w0 = _vector(0, vectors_ptr, cols, inside, width)
+        w0 = vector(0, vectors_ptr, cols, inside, width)
         log_w = scaled_sigmoid(decay.to(tl.float32), w0, LOG2_DECAY, exact)
         if not single:
             log_w = tl.where(mask, log_w, 0.0)
@@ -160,13 +166,13 @@ def wkv7_kernel(
         middle = tl.sum(log_w, 0)[None, :] * 0.5
         up = exp2(total - middle)
         down = reciprocal(up)
-        rate = scaled_sigmoid(rate.to(tl.float32), _vector(1, vectors_ptr, cols, inside, width), 1.0, exact)
+        rate = scaled_sigmoid(rate.to(tl.float32), vector(1, vectors_ptr, cols, inside, width), 1.0, exact)
         k = k.to(tl.float32)
-        removal = removal_keys(k * _vector(2, vectors_ptr, cols, inside, width), SHORTEST_KEY)
-        k_a = _vector(3, vectors_ptr, cols, inside, width)
+        removal = removal_keys(k * vector(2, vectors_ptr, cols, inside, width), SHORTEST_KEY)
+        k_a = vector(3, vectors_ptr, cols, inside, width)
         k *= rate * k_a + (1.0 - k_a)
         r = r.to(tl.float32)
-        bonus = tl.sum(r * k * _vector(4, vectors_ptr, cols, inside, width), 1)
+        bonus = tl.sum(r * k * vector(4, vectors_ptr, cols, inside, width), 1)
         # Rows that are read are decayed up to their token; rows that were written, from their token on.
         q_rows, r_rows = removal * exp2(total - log_w - middle), r * up
         b_columns, k_columns = rate * removal * down, k * down
@@ -182,7 +188,7 @@ def wkv7_kernel(
         if residual:
             first = load_rows(first_ptr, rows, cols, mask, width)
             share = load_rows(share_ptr, rows, cols, mask, width)
-            share = scaled_sigmoid(share.to(tl.float32), _vector(5, vectors_ptr, cols, inside, width), 1.0, exact)
+            share = scaled_sigmoid(share.to(tl.float32), vector(5, vectors_ptr, cols, inside, width), 1.0, exact)
             v += (first.to(tl.float32) - v) * share
         y = tl.dot(as_factor(scores, kind), as_factor(v, kind), input_precision=precision)
         if not single:
@@ -198,7 +204,7 @@ def wkv7_kernel(
                 kept = tl.dot(tl.trans(k_columns * opening), v, input_precision=precision)
                 kept -= tl.dot(tl.trans(b_columns * opening), u, input_precision=precision)
                 state = tl.trans(opening * opening) * state + kept
-        y = _normed(y, weight_ptr, bias_ptr, cols, inside, eps, channels)
+        y = head_norm(y, weight_ptr, bias_ptr, cols, inside, eps, channels)
         gate = load_rows(gate_ptr, rows, cols, mask, width)
         y = (y + bonus[:, None] * v) * gate.to(tl.float32)
         tl.store(out_ptr + rows[:, None] * width + cols[None, :], y.to(out_ptr.dtype.element_ty), mask=mask)
@@ -206,21 +212,3 @@ def wkv7_kernel(
         row = (sentence * (width // channels) + head).to(tl.int64) * channels * channels
         place = row + channel[:, None] * channels + channel[None, :]
         tl.store(state_ptr + place, state, mask=inside[:, None] & inside[None, :])
-
-
-@triton.jit
-def _vector(index: tl.constexpr, vectors_ptr, cols, inside, width: tl.constexpr):
-    """Row `index` of vectors [6, D], fp32, for this head: [1, K], as `cols` numbers its channels."""
-    return tl.load(vectors_ptr + index * width + cols, mask=inside, other=0.0)[None, :]
-
-
-@triton.jit
-def _normed(y, weight_ptr, bias_ptr, cols, inside, eps, channels: tl.constexpr):
-    """(y - mean) / sqrt(variance + eps) * weight + bias over the channels of a head, [C, K]; weight, bias [D]. All
-    in fp32."""
-    weight = tl.load(weight_ptr + cols, mask=inside, other=0.0)
-    bias = tl.load(bias_ptr + cols, mask=inside, other=0.0)
-    mean = tl.sum(y, 1) / channels
-    centred = tl.where(inside[None, :], y - mean[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / channels + eps)
-    return centred * rstd[:, None] * weight[None, :] + bias[None, :]

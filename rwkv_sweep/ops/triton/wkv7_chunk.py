@@ -5,8 +5,14 @@ Shapes: C tokens of a chunk, K channels of a head.
 
 from __future__ import annotations
 
+import math
+
 import triton
 import triton.language as tl
+
+LOG2_DECAY = tl.constexpr(-math.exp(-0.5) * math.log2(math.e))
+"""The strongest log decay, to base 2."""
+SHORTEST_KEY = tl.constexpr(1e-12)
 
 
 @triton.jit
@@ -73,3 +79,21 @@ def _below(lower, steps, size: tl.constexpr):
     pair, block = steps // (2 * size), steps // size
     keep = (pair[:, None] == pair[None, :]) & (block[:, None] != block[None, :])
     return tl.where(keep, lower, 0.0)
+
+
+@triton.jit
+def vector(index: tl.constexpr, vectors_ptr, cols, inside, width: tl.constexpr):
+    """Row `index` of vectors [6, D], fp32, for this head: [1, K], as `cols` numbers its channels."""
+    return tl.load(vectors_ptr + index * width + cols, mask=inside, other=0.0)[None, :]
+
+
+@triton.jit
+def head_norm(y, weight_ptr, bias_ptr, cols, inside, eps, channels: tl.constexpr):
+    """(y - mean) / sqrt(variance + eps) * weight + bias over the channels of a head, [C, K]; weight, bias [D]. All
+    in fp32."""
+    weight = tl.load(weight_ptr + cols, mask=inside, other=0.0)
+    bias = tl.load(bias_ptr + cols, mask=inside, other=0.0)
+    mean = tl.sum(y, 1) / channels
+    centred = tl.where(inside[None, :], y - mean[:, None], 0.0)
+    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / channels + eps)
+    return centred * rstd[:, None] * weight[None, :] + bias[None, :]
