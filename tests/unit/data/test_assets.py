@@ -82,9 +82,9 @@ def test_every_layer_scores_as_the_model_card_says(pairs: PairSplit) -> None:
     blocks = encoder.loaded.model.config.num_hidden_layers
     layers = (EMBEDDING, *range(blocks + 1))
     vectors_LSD = encoder.encode(pairs.sentences, layers, ["mean"])["mean"].numpy()
-    found = {
+    measured = {
         layer_name(layer, blocks): spearmanr(cosine(v_SD[: len(pairs)], v_SD[len(pairs) :]), pairs.labels).statistic
         for layer, v_SD in zip(layers, vectors_LSD, strict=True)
     }
     # To four decimals, give or take a swap of two nearly equal cosines on another processor.
-    assert found == pytest.approx(SPEARMAN, abs=1e-4, rel=0)
+    assert measured == pytest.approx(SPEARMAN, abs=1e-4, rel=0)

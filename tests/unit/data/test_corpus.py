@@ -78,8 +78,8 @@ def test_neither_is_the_scored_sentences(dataset: DatasetConfig) -> None:
 def test_what_is_recorded(dataset: DatasetConfig, fit: str, params: dict[str, str], shared: int) -> None:
     corpus = load_corpus(replace(IDF, fit=fit), dataset)
     assert corpus is not None
-    found, tags = corpus.record(load_splits(dataset))
-    assert found == params
+    recorded, tags = corpus.record(load_splits(dataset))
+    assert recorded == params
     assert tags["idf_corpus"] == f"{fit}: {len(corpus.texts)} texts, {shared} of them scored too"
     assert tags["idf_fingerprint"] == corpus.fingerprint
 
@@ -90,7 +90,7 @@ def test_the_fingerprint_is_of_the_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("empty.txt", "", "holds no text"),
         ("blank.txt", "\n  \n\t\n", "holds no text"),
@@ -103,12 +103,12 @@ def test_the_fingerprint_is_of_the_texts() -> None:
     ],
 )
 def test_files_that_are_refused(
-    dataset: DatasetConfig, name: str, content: str | bytes | None, told: str, tmp_path: Path
+    dataset: DatasetConfig, name: str, content: str | bytes | None, message: str, tmp_path: Path
 ) -> None:
     path = str(tmp_path / name) if content is None else write(tmp_path / name, content)
     with pytest.raises(UserError) as caught:
         load_corpus(replace(IDF, corpus=path), dataset)
-    assert str(caught.value).startswith(f"pooling.corpus={shown_path(path)}") and told in str(caught.value)
+    assert str(caught.value).startswith(f"pooling.corpus={shown_path(path)}") and message in str(caught.value)
     assert "valid is a" in str(caught.value)
 
 
@@ -119,12 +119,12 @@ def with_idf(run: RunConfig, **keys: str) -> RunConfig:
 def test_all_of_it_is_refused_before_the_first_run(run: RunConfig, tmp_path: Path) -> None:
     corpus = write(tmp_path / "corpus.txt", "one\n")
     late = write(tmp_path / "late.txt", b"one\n" * 100_000 + b"\xff\n")
-    for keys, told in (
+    for keys, message in (
         ({"fit": "all", "corpus": corpus}, "valid is one of the two"),
         ({"fit": "train"}, r"dataset\.splits names train"),
         ({"corpus": late}, "line 100001, is not UTF-8"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             check_runs([with_idf(run, **keys)])
         # A pooling that counts no tokens leaves them alone, so that `pooling=mean,idf pooling.fit=...` can be swept.
         check_runs([replace(run, pooling=PoolingConfig("mean", **keys))])

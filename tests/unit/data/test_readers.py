@@ -31,8 +31,8 @@ ROW = '{{"sentence1": "a", "sentence2": "b", "label": {}}}'
 
 
 def load(path: Path, split: str = "all") -> PairSplit:
-    (found,) = load_splits(DatasetConfig(name="pairs", source="file", path=str(path), splits=[split]))
-    return found
+    (split_pairs,) = load_splits(DatasetConfig(name="pairs", source="file", path=str(path), splits=[split]))
+    return split_pairs
 
 
 def message(path: Path, split: str = "all") -> str:

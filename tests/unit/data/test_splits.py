@@ -127,7 +127,7 @@ def test_bad_choice_of_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"label\tsentence1\tsentence2\n1\ta\tb\n0\tonly one\n", "line 3: 2 fields, but the header has 3: '0'..."),
         (b"label\tsentence1\tsentence2\n1\ta\tb\n0\ta\tb\tc\n", "line 3: 4 fields, but the header has 3: '0'..."),
@@ -142,14 +142,14 @@ def test_bad_choice_of_splits(tmp_path: Path) -> None:
         (b"", "has no rows"),
     ],
 )
-def test_bad_tsv_names_file_line_and_value(tmp_path: Path, content: bytes, told: str) -> None:
+def test_bad_tsv_names_file_line_and_value(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "bad.tsv"
     path.write_bytes(content)
-    assert told in message(path, "all") and str(path) in message(path, "all")
+    assert expected in message(path, "all") and str(path) in message(path, "all")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("a.csv", 'label,sentence1,sentence2\n1,"a,b\n', "line 2: not valid CSV"),
         ("a.jsonl", '{"label": 1, "sentence1": "a", "sentence2": null}', "line 1: sentence2 is None"),
@@ -162,9 +162,9 @@ def test_bad_tsv_names_file_line_and_value(tmp_path: Path, content: bytes, told:
         ("a.txt", "", "is of an unknown kind: valid are .tsv, .csv, .jsonl, .json, .parquet"),
     ],
 )
-def test_bad_files_of_other_formats(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_bad_files_of_other_formats(tmp_path: Path, name: str, content: str, expected: str) -> None:
     (tmp_path / name).write_text(content)
-    assert told in message(tmp_path / name, "all")
+    assert expected in message(tmp_path / name, "all")
 
 
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,9 @@ def test_unreachable_hub_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> No
         raise ConnectionError("Couldn't reach the hub")
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
-    told = message(None, "validation", source="hub", id="nyu-mll/glue", subset="mrpc")
-    assert told.startswith("dataset.id=nyu-mll/glue dataset.subset=mrpc dataset.splits=validation cannot be had")
-    assert "set dataset.path to a folder" in told
+    text = message(None, "validation", source="hub", id="nyu-mll/glue", subset="mrpc")
+    assert text.startswith("dataset.id=nyu-mll/glue dataset.subset=mrpc dataset.splits=validation cannot be had")
+    assert "set dataset.path to a folder" in text
 
 
 def test_hub_rows_are_read_like_local_ones(monkeypatch: pytest.MonkeyPatch) -> None:

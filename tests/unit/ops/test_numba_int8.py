@@ -138,10 +138,10 @@ def test_a_processor_without_fp16_instructions_gives_the_same_rows(repo_root: Pa
     environment = {**os.environ, "PYTHONPATH": search_path(repo_root), "NUMBA_CPU_NAME": "generic"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    for found, expected in zip(
+    for ours, expected in zip(
         torch.load(tmp_path / "rows.pt"), quantize_llm_int8(x_TK, OUTLIER_THRESHOLD), strict=True
     ):
-        assert torch.equal(found, expected)
+        assert torch.equal(ours, expected)
 
 
 def llm_int8(width: int, wide: int) -> nn.Module:

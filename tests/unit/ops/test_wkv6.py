@@ -89,13 +89,13 @@ def test_gradients_equal_reference() -> None:
     lengths = [1, 21, 6]
     packed = Packed.of(lengths)
     plain = inputs(lengths, 2, 8, torch.float64, decay=-1.0)
-    found = []
+    gradients = []
     for operator in (wkv6_chunked, wkv6_reference):
         args = [x.clone().requires_grad_() for x in plain]
         y, state = operator(*args, packed)
         (y.sin().sum() + state.cos().sum()).backward()
-        found.append([x.grad for x in args])
-    for ours, reference in zip(*found, strict=True):
+        gradients.append([x.grad for x in args])
+    for ours, reference in zip(*gradients, strict=True):
         assert ours is not None and reference is not None
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
 

@@ -35,8 +35,8 @@ OTHERS = [
 
 def test_only_a_runs_files_are_its_files(tmp_path: Path) -> None:
     fill(tmp_path, *RUN_FILES, *HYDRA_FILES, LOG_FILE, *OTHERS)
-    found = [path.relative_to(tmp_path).as_posix() for path in run_files(tmp_path)]
-    assert found == [*HYDRA_FILES, LOG_FILE, *RUN_FILES]
+    names = [path.relative_to(tmp_path).as_posix() for path in run_files(tmp_path)]
+    assert names == [*HYDRA_FILES, LOG_FILE, *RUN_FILES]
 
 
 def test_the_record_comes_last() -> None:

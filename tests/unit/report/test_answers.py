@@ -93,7 +93,9 @@ def test_each_statement_is_what_the_records_say(case: str, tmp_path: Path) -> No
         plain = statement.text.replace(splits[0], "").replace(splits[-1], "")
         assert not re.search(r"\([^)]*\(|\[", plain), "no nested brackets"
     assert (OtherSplit in kinds) == (len(splits) > 1)
-    assert any(isinstance(each, Caution) and each.pairs < 100 for each in section.statements) == (pairs == 12)
+    assert any(isinstance(statement, Caution) and statement.pairs < 100 for statement in section.statements) == (
+        pairs == 12
+    )
 
 
 @pytest.mark.parametrize("case", SWEEPS)
@@ -102,7 +104,7 @@ def test_terminal_table_and_page_say_the_same(case: str, tmp_path: Path, capsys:
     sweep = SweepWriter(tmp_path / "s", pairs=pairs, splits=splits)
     fill(sweep)
     record, findings = SweepRecord.load(sweep.root), findings_of(sweep)
-    sentences = [sentence for _, told in findings.answer.bullets() for sentence in told]
+    sentences = [sentence for _, bullets in findings.answer.bullets() for sentence in bullets]
     page = re.search(r'id="data">(.*?)</script>', write_page(sweep.root).read_text("utf-8"), re.S)
     assert page is not None
     data = json.loads(page[1])
@@ -114,7 +116,11 @@ def test_terminal_table_and_page_say_the_same(case: str, tmp_path: Path, capsys:
     assert all(f"- {sentence}\n" in shown for sentence in sentences)
     for split in splits if len(splits) > 1 else ():
         heading = f"Spearman {split} [95 %]"
-        assert heading in shown and escaped(heading) in table and split in [each["name"] for each in data["splits"]]
+        assert (
+            heading in shown
+            and escaped(heading) in table
+            and split in [split_entry["name"] for split_entry in data["splits"]]
+        )
 
 
 def test_nothing_finished(tmp_path: Path) -> None:
@@ -142,7 +148,9 @@ def test_an_undefined_baseline_is_no_reference(tmp_path: Path) -> None:
     }
     (base / "result.json").write_text(json.dumps(record))
     findings = findings_of(sweep)
-    assert not any(isinstance(each, Baselines) for section in findings.answer.sections for each in section.statements)
+    assert not any(
+        isinstance(statement, Baselines) for section in findings.answer.sections for statement in section.statements
+    )
     assert "best baseline" not in [card.name for card in findings.cards]
 
 
@@ -171,7 +179,7 @@ def test_beside_a_common_reference_runs_are_ranked(tmp_path: Path) -> None:
         tags = {"speed.reference": "final, fp32", "model_fingerprint": "m"}
         sweep.run(0.3, 5.0, seed=seed, layer=layer, compared=False, tags=tags, more=more)
     (section,) = findings_of(sweep).answer.sections
-    (cost,) = [each for each in section.statements if isinstance(each, Cost)]
-    for each in cost.regimes:
-        assert each.labels == ["layer 3", "layer 1"], "2 % apart between jobs is noise"
-        assert math.isclose(each.ratio.value, 2.04, rel_tol=1e-3) if each.ratio else each.best in each.labels
+    (cost,) = [statement for statement in section.statements if isinstance(statement, Cost)]
+    for regime in cost.regimes:
+        assert regime.labels == ["layer 3", "layer 1"], "2 % apart between jobs is noise"
+        assert math.isclose(regime.ratio.value, 2.04, rel_tol=1e-3) if regime.ratio else regime.best in regime.labels

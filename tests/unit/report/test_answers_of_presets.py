@@ -80,7 +80,7 @@ SWEEPS: dict[str, tuple[str, Callable[[SweepWriter], None]]] = {
 
 
 def run_of(records: list[Raw], key: str, value: str) -> Raw:
-    return next(each for each in models(records) if each["params"][key] == value)
+    return next(record for record in models(records) if record["params"][key] == value)
 
 
 def bounds(record: Raw, key: str) -> tuple[float, float, float]:
@@ -88,20 +88,20 @@ def bounds(record: Raw, key: str) -> tuple[float, float, float]:
     return values[0], values[1], values[2]
 
 
-def check_verdict(told: Verdict, records: list[Raw]) -> None:
-    for each in told.fastest:
-        key = f"speedup/{REGIMES[each.where][0]}"
+def check_verdict(verdict: Verdict, records: list[Raw]) -> None:
+    for fastest in verdict.fastest:
+        key = f"speedup/{REGIMES[fastest.where][0]}"
         speeds = {run["params"]["precision"]: run["metrics"].get(key, 1.0) for run in models(records)}
         quickest = max(speeds, key=speeds.__getitem__)
-        if each.ratio is None:
+        if fastest.ratio is None:
             assert quickest == "fp32" or bounds(run_of(records, "precision", quickest), key)[1] <= 1
             continue
-        assert each.labels[0] == quickest
+        assert fastest.labels[0] == quickest
         value, lo, hi = bounds(run_of(records, "precision", quickest), key)
-        assert (each.ratio.value, each.ratio.lo, each.ratio.hi) == pytest.approx((value, lo, hi))
-        assert lo > 1 and f"{quickest}" in told.text and f"{value:.2f} times the speed of fp32" in told.text
-        lost = {loss.label for loss in each.cost}
-        assert lost == {name for name in each.labels if _changes(records)[name]}
+        assert (fastest.ratio.value, fastest.ratio.lo, fastest.ratio.hi) == pytest.approx((value, lo, hi))
+        assert lo > 1 and f"{quickest}" in verdict.text and f"{value:.2f} times the speed of fp32" in verdict.text
+        lost = {loss.label for loss in fastest.cost}
+        assert lost == {name for name in fastest.labels if _changes(records)[name]}
 
 
 def _changes(records: list[Raw]) -> dict[str, bool]:
@@ -114,40 +114,40 @@ def _changes(records: list[Raw]) -> dict[str, bool]:
     return {name: p <= 0.05 for name, p in holm(p_values).items()}
 
 
-def check_over_base(told: OverBase, records: list[Raw]) -> None:
-    key = f"speedup/{REGIMES[told.where][0]}"
+def check_over_base(over_base: OverBase, records: list[Raw]) -> None:
+    key = f"speedup/{REGIMES[over_base.where][0]}"
     (own, own_lo, own_hi), (base, base_lo, base_hi) = (
         bounds(run_of(records, "precision", name), key) for name in ("nf4", "bf16")
     )
     slower, faster = own_hi / base_lo < 1, own_lo / base_hi > 1
-    (listed,) = [*told.faster, *told.slower, *told.alike]
+    (listed,) = [*over_base.faster, *over_base.slower, *over_base.alike]
     assert listed[:2] == ("nf4", "bf16") and listed[2] == pytest.approx(own / base)
     # The corners of both intervals are wider than their quotient's: what they leave out is beyond noise for certain.
-    assert not slower or listed in told.slower
-    assert not faster or listed in told.faster
+    assert not slower or listed in over_base.slower
+    assert not faster or listed in over_base.faster
 
 
-def check_losses(told: Losses, records: list[Raw]) -> None:
+def check_losses(losses: Losses, records: list[Raw]) -> None:
     changes = _changes(records)
-    assert {loss.label: loss.is_shown for loss in told.losses} == changes
-    for loss in told.losses:
+    assert {loss.label: loss.is_shown for loss in losses.losses} == changes
+    for loss in losses.losses:
         assert loss.delta.value == run_of(records, "precision", loss.label)["metrics"]["parity/spearman_delta"]
-    assert ("by more than noise" in told.text) == any(changes.values())
+    assert ("by more than noise" in losses.text) == any(changes.values())
 
 
-def check_sizes(told: Sizes, records: list[Raw]) -> None:
+def check_sizes(sizes: Sizes, records: list[Raw]) -> None:
     mib = {r["params"]["precision"]: r["metrics"]["memory/weights_without_embedding_mib"] for r in models(records)}
-    assert (told.whole, told.smallest) == (mib["bf16"], mib["nf4"]) and told.labels == ["nf4"]
-    assert f"{mib['nf4'] / mib['bf16']:.0%}" in told.text
+    assert (sizes.whole, sizes.smallest) == (mib["bf16"], mib["nf4"]) and sizes.labels == ["nf4"]
+    assert f"{mib['nf4'] / mib['bf16']:.0%}" in sizes.text
 
 
-def check_overheads(told: Overheads, records: list[Raw]) -> None:
+def check_overheads(overheads: Overheads, records: list[Raw]) -> None:
     final = run_of(records, "layer", "final")
-    for regime in told.regimes:
+    for regime in overheads.regimes:
         key = f"overhead/{REGIMES[regime.where][1]}_ratio"
         _, low, high = bounds(final, key)
         ratios = {r["params"]["aggregation"]: bounds(r, key) for r in models(records) if r["params"]["layer"] == "all"}
-        assert {label.split()[0]: (each.value, each.lo, each.hi) for label, each in regime.ratios} == ratios
+        assert {label.split()[0]: (ratio.value, ratio.lo, ratio.hi) for label, ratio in regime.ratios} == ratios
         slower = {name for name, (value, lo, _) in ratios.items() if lo > 1 and value > high}
         assert {label.split()[0] for label, _ in regime.slower} == slower
         if not slower:
@@ -157,36 +157,36 @@ def check_overheads(told: Overheads, records: list[Raw]) -> None:
         assert regime.control is not None and (regime.control.lo, regime.control.hi) == (low, high)
 
 
-def check_control(told: Control, records: list[Raw]) -> None:
+def check_control(control: Control, records: list[Raw]) -> None:
     final = run_of(records, "layer", "final")
-    for where, ratio in told.ratios:
+    for where, ratio in control.ratios:
         assert (ratio.value, ratio.lo, ratio.hi) == bounds(final, f"overhead/{REGIMES[where][1]}_ratio")
 
 
-def check_memory(told: Memory, records: list[Raw]) -> None:
+def check_memory(memory: Memory, records: list[Raw]) -> None:
     several = [record["metrics"] for record in models(records) if record["params"]["layer"] == "all"]
-    assert told.streamed == max(each["overhead/memory_mib"] for each in several)
-    assert told.kept == max(each["overhead/naive_memory_mib"] for each in several)
-    slowest = max(each[f"overhead/naive_{kind}_ratio"] for each in several for kind in ("latency", "batch"))
-    assert told.kept_ratio is not None and told.kept_ratio[2].value == slowest
+    assert memory.streamed == max(metrics["overhead/memory_mib"] for metrics in several)
+    assert memory.kept == max(metrics["overhead/naive_memory_mib"] for metrics in several)
+    slowest = max(metrics[f"overhead/naive_{kind}_ratio"] for metrics in several for kind in ("latency", "batch"))
+    assert memory.kept_ratio is not None and memory.kept_ratio[2].value == slowest
 
 
-def check_best_aggregation(told: BestAggregation, records: list[Raw]) -> None:
+def check_best_aggregation(statement: BestAggregation, records: list[Raw]) -> None:
     several = [record for record in models(records) if record["params"]["layer"] == "all"]
-    best = max(several, key=lambda each: each["metrics"]["quality/spearman"])
+    best = max(several, key=lambda record: record["metrics"]["quality/spearman"])
     adjusted = holm(family(records))
-    assert told.label.split()[0] == best["params"]["aggregation"] and told.among == len(several)
-    assert told.adjusted == pytest.approx(adjusted[best["name"], "final"]) and told.family == len(adjusted)
-    assert told.survives == (adjusted[best["name"], "final"] <= 0.05)
-    assert told.delta is not None and told.delta.value == best["metrics"]["final/delta"]
+    assert statement.label.split()[0] == best["params"]["aggregation"] and statement.among == len(several)
+    assert statement.adjusted == pytest.approx(adjusted[best["name"], "final"]) and statement.family == len(adjusted)
+    assert statement.survives == (adjusted[best["name"], "final"] <= 0.05)
+    assert statement.delta is not None and statement.delta.value == best["metrics"]["final/delta"]
 
 
-def check_early_exit(told: EarlyExit, records: list[Raw]) -> None:
+def check_early_exit(statement: EarlyExit, records: list[Raw]) -> None:
     early = run_of(records, "layer", "5")
-    ((label, depth, ratio),) = told.ends
+    ((label, depth, ratio),) = statement.ends
     assert (label, depth, ratio.value) == ("layer 5", 6, early["metrics"]["overhead/latency_ratio"])
-    assert told.best is not None and told.best[1].value == early["metrics"]["final/delta"]
-    assert told.survives == (holm(family(records))[early["name"], "final"] <= 0.05)
+    assert statement.best is not None and statement.best[1].value == early["metrics"]["final/delta"]
+    assert statement.survives == (holm(family(records))[early["name"], "final"] <= 0.05)
 
 
 CHECKS: dict[type, Callable[[Any, list[Raw]], None]] = {
@@ -227,7 +227,7 @@ def test_each_statement_is_what_the_records_say(case: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("case", SWEEPS)
 def test_terminal_page_and_report_say_the_same(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep, findings = made(case, tmp_path / "s")
-    sentences = [sentence for _, told in findings.answer.bullets() for sentence in told]
+    sentences = [sentence for _, bullets in findings.answer.bullets() for sentence in bullets]
     page = re.search(r'id="data">(.*?)</script>', write_page(sweep.root).read_text("utf-8"), re.S)
     assert page is not None
     assert json.loads(page[1])["answer"]["sections"] == [{"name": "", "sentences": sentences}]

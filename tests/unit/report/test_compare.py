@@ -44,13 +44,13 @@ def compared(a: SweepWriter, b: SweepWriter) -> SweepComparison:
 
 def test_a_sweep_with_itself(tmp_path: Path) -> None:
     sweep = write(tmp_path / "a")
-    found = compared(sweep, sweep)
-    assert len(found.runs) == 4
-    for run in found.runs:
+    comparison = compared(sweep, sweep)
+    assert len(comparison.runs) == 4
+    for run in comparison.runs:
         assert run.quality is not None and (run.quality.value, run.quality.lo, run.quality.hi) == (0, 0, 0)
         assert run.latency is not None and (run.latency.value, run.latency.lo, run.latency.hi) == (1, 1, 1)
         assert run.adjusted == 1 and verdicts(run) == []
-    assert found.reach == (1, 1)
+    assert comparison.reach == (1, 1)
 
 
 def test_better_and_worse_by_more_than_noise(tmp_path: Path) -> None:
@@ -58,17 +58,17 @@ def test_better_and_worse_by_more_than_noise(tmp_path: Path) -> None:
     for sweep, sizes in ((a, (3, 3, 0.2, 1)), (b, (0.2, 3, 3, 1))):
         for number, noise in enumerate(sizes):
             rescore(sweep.root / str(number), noise)
-    found = compared(a, b)
-    assert [verdicts(run) for run in found.runs] == [["better"], [], ["worse"], []]
-    first = found.runs[0].quality
-    assert first is not None and first.lo > 0 and found.runs[0].matched.name == "layer=1, precision=fp32"
-    assert "Quality: of 4 runs 1 better and 1 worse by more than noise (Holm, 0.05)." in conclusion(found)
+    comparison = compared(a, b)
+    assert [verdicts(run) for run in comparison.runs] == [["better"], [], ["worse"], []]
+    first = comparison.runs[0].quality
+    assert first is not None and first.lo > 0 and comparison.runs[0].matched.name == "layer=1, precision=fp32"
+    assert "Quality: of 4 runs 1 better and 1 worse by more than noise (Holm, 0.05)." in conclusion(comparison)
 
 
 def test_slower_by_more_than_the_machine(tmp_path: Path) -> None:
-    found = compared(write(tmp_path / "a"), write(tmp_path / "b", factor=1.5))
-    assert [verdicts(run) for run in found.runs] == [["slower"]] * 4
-    ratio = found.runs[0].latency
+    comparison = compared(write(tmp_path / "a"), write(tmp_path / "b", factor=1.5))
+    assert [verdicts(run) for run in comparison.runs] == [["slower"]] * 4
+    ratio = comparison.runs[0].latency
     assert ratio is not None and ratio.value == pytest.approx(1.5)
 
 
@@ -76,20 +76,20 @@ def test_slower_by_more_than_the_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [1.5, 1 / 1.5])
 def test_a_machine_that_changed_its_pace_explains_it(tmp_path: Path, factor: float, baseline: float) -> None:
     """The baselines' times changed by as much; a machine may also have been slow at another time than they ran."""
-    found = compared(write(tmp_path / "a"), write(tmp_path / "b", factor=factor, baseline=baseline))
-    assert [verdicts(run) for run in found.runs] == [[]] * 4
-    assert found.reach is not None and found.reach[1] == pytest.approx(1.6)
-    assert "a factor of up to 1.60" in conclusion(found)[-1]
+    comparison = compared(write(tmp_path / "a"), write(tmp_path / "b", factor=factor, baseline=baseline))
+    assert [verdicts(run) for run in comparison.runs] == [[]] * 4
+    assert comparison.reach is not None and comparison.reach[1] == pytest.approx(1.6)
+    assert "a factor of up to 1.60" in conclusion(comparison)[-1]
 
 
 def test_without_a_control(tmp_path: Path) -> None:
     sweeps = [SweepWriter(tmp_path / name) for name in "ab"]
     for sweep, ms in zip(sweeps, (5.0, 8.0), strict=True):
         sweep.run(0.3, ms)
-    found = compared(*sweeps)
-    assert found.reach is None and verdicts(found.runs[0]) == ["slower"]
+    comparison = compared(*sweeps)
+    assert comparison.reach is None and verdicts(comparison.runs[0]) == ["slower"]
     assert (
-        conclusion(found)[-1]
+        conclusion(comparison)[-1]
         == "Without baselines timed in both, nothing shows how much of that is due to the machine."
     )
 
@@ -100,17 +100,17 @@ def test_what_changed_between_them(tmp_path: Path) -> None:
         for layer in ("1", "3"):
             sweep.run(0.3, 5, tags={"commit": pooling[0]}, layer=layer, pooling=pooling, **{"store.path": pooling})
     sweeps[0].run(0.3, 5, layer="5", pooling="mean", tags={"commit": "m"})
-    found = match(load_sweep("A", sweeps[0].root), load_sweep("B", sweeps[1].root))
-    assert found.params == [Change("pooling", "mean", "last")]
-    assert found.tags == [Change("commit", "m", "l")]
-    assert [pair.name for pair in found.matched] == ["layer=1", "layer=3"]
-    assert (found.only_a, found.only_b) == (["layer=5"], [])
+    matching = match(load_sweep("A", sweeps[0].root), load_sweep("B", sweeps[1].root))
+    assert matching.params == [Change("pooling", "mean", "last")]
+    assert matching.tags == [Change("commit", "m", "l")]
+    assert [pair.name for pair in matching.matched] == ["layer=1", "layer=3"]
+    assert (matching.only_a, matching.only_b) == (["layer=5"], [])
 
 
 def test_other_pairs_are_not_compared(tmp_path: Path) -> None:
-    found = compared(write(tmp_path / "a"), write(tmp_path / "b", pairs=40))
-    assert {run.no_quality for run in found.runs} == {"other pairs"}
-    assert conclusion(found)[0] == "Quality: nothing could be compared."
+    comparison = compared(write(tmp_path / "a"), write(tmp_path / "b", pairs=40))
+    assert {run.no_quality for run in comparison.runs} == {"other pairs"}
+    assert conclusion(comparison)[0] == "Quality: nothing could be compared."
 
 
 def test_times_of_other_counts(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_nothing_in_common(tmp_path: Path) -> None:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write(tmp_path / "a", commit="old"), write(tmp_path / "b", factor=2, commit="new")
     assert run_verb("compare", [str(a.root), str(b.root), "--resamples", "200"]) == 0
-    told = capsys.readouterr().out
-    assert "changed  ran on commit: old -> new" in told
-    assert told.count("slower") == 5, "each run, and the sentence"
-    assert "Speed: of 4 runs 0 faster and 4 slower by more than noise." in told
+    output = capsys.readouterr().out
+    assert "changed  ran on commit: old -> new" in output
+    assert output.count("slower") == 5, "each run, and the sentence"
+    assert "Speed: of 4 runs 0 faster and 4 slower by more than noise." in output
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], message: str) -> None:
     places = {"a": str(write(tmp_path / "a").root), "empty": str(tmp_path / "empty")}
     (tmp_path / "empty").mkdir()
-    assert run_verb("compare", [each.format(**places) for each in given]) == 2
+    assert run_verb("compare", [argument.format(**places) for argument in given]) == 2
     assert capsys.readouterr().err == message.format(**places)
 
 

@@ -61,12 +61,12 @@ def test_family_is_every_p_value_of_finished_runs() -> None:
         Result("word_overlap", "baseline", FINISHED, {}, {"quality/spearman": 0.4}),
     ]
     family = comparisons(results)
-    assert [(each.run, each.against, each.survives) for each in family] == [
+    assert [(comparison.run, comparison.against, comparison.survives) for comparison in family] == [
         ("layer=1", "final", True),
         ("layer=1", "word_overlap", True),
         ("layer=3", "final", True),
     ]
-    assert [each.adjusted for each in family] == pytest.approx([0.003, 0.04, 0.04])
+    assert [comparison.adjusted for comparison in family] == pytest.approx([0.003, 0.04, 0.04])
     assert family[0].value == -0.1 and np.isnan(family[1].value)
     assert comparisons([]) == []
 
@@ -76,10 +76,10 @@ def family_of(count: int, p: float, **metrics: float) -> list[Comparison]:
     return comparisons([Result("x", "model", FINISHED, {"bootstrap": 2000}, {**values, **metrics})])
 
 
-def test_the_smallest_p_value_that_does_not_survive_is_said() -> None:
-    told = limited(family_of(115, least_p(2000)))
-    assert told.startswith("1 of 115 comparisons have the smallest p-value that 2000 bootstrap resamples can give")
-    assert "bootstrap=4600 or more could decide them" in told
+def test_the_smallest_p_value_that_does_not_survive_is_reported() -> None:
+    sentence = limited(family_of(115, least_p(2000)))
+    assert sentence.startswith("1 of 115 comparisons have the smallest p-value that 2000 bootstrap resamples can give")
+    assert "bootstrap=4600 or more could decide them" in sentence
     assert least_p(4600) * 115 < 0.05 < least_p(4000) * 115
     assert limited(family_of(40, least_p(2000))) == "", "it survives"
     assert limited(family_of(115, 0.01)) == "", "more resamples would not change it"
@@ -88,9 +88,11 @@ def test_the_smallest_p_value_that_does_not_survive_is_said() -> None:
 
 
 def test_resamples_are_those_that_p_values_come_from() -> None:
-    assert [each.resamples for each in family_of(2, 0.1)] == [2000, 2000]
-    assert [each.resamples for each in family_of(1, 0.1, **{"comparisons/resamples": 9200.0})] == [9200]
-    assert [each.resamples for each in comparisons([Result("x", "model", FINISHED, {}, {"final/delta_p": 0.1})])] == [0]
+    assert [comparison.resamples for comparison in family_of(2, 0.1)] == [2000, 2000]
+    assert [comparison.resamples for comparison in family_of(1, 0.1, **{"comparisons/resamples": 9200.0})] == [9200]
+    assert [
+        comparison.resamples for comparison in comparisons([Result("x", "model", FINISHED, {}, {"final/delta_p": 0.1})])
+    ] == [0]
 
 
 @pytest.mark.parametrize("bad", [None, "many", float("inf"), float("nan"), -5])

@@ -22,12 +22,12 @@ def cells(line: str) -> list[str]:
     return line.removeprefix("| ").removesuffix(" |").split(" | ")
 
 
-def found(sweep: SweepWriter) -> Findings:
+def findings_of(sweep: SweepWriter) -> Findings:
     return find(SweepRecord.load(sweep.root), sweep_results(sweep.root), result_folders(sweep.root))
 
 
 def markdown(sweep: SweepWriter) -> str:
-    return summary_markdown(found(sweep), SweepRecord.load(sweep.root))
+    return summary_markdown(findings_of(sweep), SweepRecord.load(sweep.root))
 
 
 def test_table_has_a_row_a_run_and_reasons(tmp_path: Path) -> None:
@@ -61,16 +61,18 @@ def test_many_failures_are_counted_not_listed(tmp_path: Path) -> None:
 def test_a_sweep_without_runs(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s")
     assert "|" not in markdown(sweep)
-    assert write_overview(found(sweep), tmp_path / "report") == []
+    assert write_overview(findings_of(sweep), tmp_path / "report") == []
     assert not (tmp_path / "report").exists()
 
 
 def test_figures_of_a_sweep(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s")
-    for seed, (layer, precision) in enumerate((each, kind) for each in ("1", "final") for kind in ("fp32", "bf16")):
+    for seed, (layer, precision) in enumerate(
+        (layer_name, kind) for layer_name in ("1", "final") for kind in ("fp32", "bf16")
+    ):
         sweep.run(0.2 + 0.1 * seed, 2.0 + 5 * seed, seed=seed, layer=layer, precision=precision)
     sweep.baseline("word_vectors", 0.25)
-    paths = write_overview(found(sweep), tmp_path / "report")
+    paths = write_overview(findings_of(sweep), tmp_path / "report")
     assert [path.name for path in paths] == [
         *("spearman_by_layer.svg", "spearman_by_layer.png"),
         *("quality_against_speed.svg", "quality_against_speed.png"),
@@ -82,21 +84,21 @@ def test_speed_against_quality_names_what_is_not_beaten(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s", pairs=400)
     for layer, spearman, ms in (("1", 0.2, 2.0), ("3", 0.1, 4.0), ("final", 0.4, 20.0)):
         sweep.run(spearman, ms, layer=layer)
-    figure = speed_figure(found(sweep))
+    figure = speed_figure(findings_of(sweep))
     assert figure is not None
     (axes,) = figure.axes
     named = {text.get_text() for text in axes.texts}
     assert {"layer 1", "final layer"} <= named and "layer 3" not in named
     assert axes.get_xscale() == "log", "ten times as fast"
     assert axes.get_xlabel() == "speed for packed batches over final-layer inference"
-    assert speed_figure(found(SweepWriter(tmp_path / "empty"))) is None
+    assert speed_figure(findings_of(SweepWriter(tmp_path / "empty"))) is None
 
 
 def test_nothing_is_called_the_fastest_of_runs_timed_one_after_another(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s", pairs=400)
     for layer, ms in (("1", 2.0), ("final", 20.0)):
         sweep.run(0.2, ms, layer=layer, compared=False)
-    figure = speed_figure(found(sweep))
+    figure = speed_figure(findings_of(sweep))
     assert figure is not None
     (axes,) = figure.axes
     assert axes.get_xlabel() == "tokens/s, timed one after another"

@@ -31,9 +31,9 @@ def sweep(tmp_path: Path) -> SweepWriter:
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
-    assert found is not None
-    return json.loads(found[1])
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert block is not None
+    return json.loads(block[1])
 
 
 def test_nothing_is_fetched(sweep: SweepWriter) -> None:
@@ -81,7 +81,7 @@ def test_only_finite_numbers(sweep: SweepWriter) -> None:
 
 
 @pytest.mark.parametrize("name", [LATENCY_FILE, PAIRS_FILE])
-def test_damaged_samples_are_told(sweep: SweepWriter, name: str) -> None:
+def test_damaged_samples_are_reported(sweep: SweepWriter, name: str) -> None:
     (sweep.root / "1" / name).write_text("split,row,label,score\nall,zero,1,1\n", encoding="utf-8")
     data = data_of(write_page(sweep.root))
     assert len(data["runs"]) == 3
@@ -89,35 +89,35 @@ def test_damaged_samples_are_told(sweep: SweepWriter, name: str) -> None:
 
 
 def test_pairs_with_the_largest_disagreement_have_their_texts(sweep: SweepWriter) -> None:
-    (found,) = data_of(write_page(sweep.root))["pairs"]
-    assert found["runs"] == [0, 1] and found["pairs"] == 12 and found["absent"] is None
-    spreads = [item["spread"] for item in found["items"]]
+    (entry,) = data_of(write_page(sweep.root))["pairs"]
+    assert entry["runs"] == [0, 1] and entry["pairs"] == 12 and entry["absent"] is None
+    spreads = [item["spread"] for item in entry["items"]]
     assert spreads == sorted(spreads, reverse=True)
-    for item in found["items"]:
+    for item in entry["items"]:
         assert item["texts"] == [f"Sentence {item['row']} <b>bold</b> & </script>", f"Another, number {item['row']}"]
 
 
 def test_texts_of_other_pairs_are_never_shown(sweep: SweepWriter) -> None:
     write_pairs_file(sweep.root / "pairs.tsv", 14)
-    (found,) = data_of(write_page(sweep.root))["pairs"]
-    assert "they changed since" in found["absent"]
-    assert {item["texts"] for item in found["items"]} == {None}
+    (entry,) = data_of(write_page(sweep.root))["pairs"]
+    assert "they changed since" in entry["absent"]
+    assert {item["texts"] for item in entry["items"]} == {None}
 
 
 @pytest.mark.parametrize("gone", ["pairs.tsv", "0/.hydra/config.yaml"])
 def test_texts_that_are_gone(sweep: SweepWriter, gone: str) -> None:
     (sweep.root / gone).unlink()
-    (found,) = data_of(write_page(sweep.root))["pairs"]
-    assert gone in found["absent"]
-    assert len(found["items"]) == 12
+    (entry,) = data_of(write_page(sweep.root))["pairs"]
+    assert gone in entry["absent"]
+    assert len(entry["items"]) == 12
 
 
 def test_a_relative_path_starts_where_the_command_did(sweep: SweepWriter) -> None:
     for number in "01":
         config = sweep.root / number / ".hydra" / "config.yaml"
         config.write_text(config.read_text("utf-8").replace(f"{sweep.root}/", ""), encoding="utf-8")
-    (found,) = data_of(write_page(sweep.root))["pairs"]
-    assert found["absent"] is None
+    (entry,) = data_of(write_page(sweep.root))["pairs"]
+    assert entry["absent"] is None
 
 
 def test_largest_disagreements_against_the_definition() -> None:

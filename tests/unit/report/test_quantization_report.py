@@ -62,7 +62,7 @@ def blocks() -> list[Result]:
 
 
 def sentences(results: list[Result]) -> list[str]:
-    return [sentence for _, told in quantization_answer(results).bullets() for sentence in told]
+    return [sentence for _, bullets in quantization_answer(results).bullets() for sentence in bullets]
 
 
 def test_answer() -> None:
@@ -130,36 +130,36 @@ def test_tokens_per_s_taken_one_after_another_never_rank() -> None:
 
 
 def test_two_rounds_decide_nothing() -> None:
-    few = [replace(each, params={**each.params, "measure.speedup_rounds": 1}) for each in sweep()]
+    few = [replace(result, params={**result.params, "measure.speedup_rounds": 1}) for result in sweep()]
     assert sentences(few)[0].startswith("No precision is called the fastest: 1 rounds are too few to compare them")
 
 
 def test_ratios_to_the_base_combine_two_intervals() -> None:
     (group,) = precision_groups(sweep())
-    full, _, fp16, int8, *_ = (each.name for each in group.runs)
-    found = speeds(group.runs, BATCHES)
-    ratio = found.ratio(int8, fp16)
+    full, _, fp16, int8, *_ = (run.name for run in group.runs)
+    compared = speeds(group.runs, BATCHES)
+    ratio = compared.ratio(int8, fp16)
     assert ratio.value == pytest.approx(0.5)
     # In logarithms the upper reach is that of int8 upwards (0.55 / 0.5) and of fp16 downwards (1 / 0.95).
     up = (math.log(0.55 / 0.5) ** 2 + math.log(1 / 0.95) ** 2) ** 0.5
     assert ratio.hi / ratio.value == pytest.approx(math.exp(up))
-    assert found.ratio(int8, full).hi == pytest.approx(found.of[int8].hi) and found.reference == "fp32"
-    assert found.fastest == [group.runs[4].name] and found.sign(int8, full) == -1
+    assert compared.ratio(int8, full).hi == pytest.approx(compared.of[int8].hi) and compared.reference == "fp32"
+    assert compared.fastest == [group.runs[4].name] and compared.sign(int8, full) == -1
     assert speeds(group.runs, PAIRS).of[int8].value == pytest.approx(0.45)
 
 
 def test_front() -> None:
     (group,) = precision_groups(sweep())
-    assert [group.label(each) for each in fast_front(group)] == ["int8_dynamic"], "bf16's Spearman is higher by noise"
-    assert [group.label(each) for each in small_front(group)] == ["nf4", "int8", "int8_dynamic"]
+    assert [group.label(run) for run in fast_front(group)] == ["int8_dynamic"], "bf16's Spearman is higher by noise"
+    assert [group.label(run) for run in small_front(group)] == ["nf4", "int8", "int8_dynamic"]
 
 
 def test_losses_are_judged_together() -> None:
     """One of 0.03 alone would pass at 0.05, and is noise among six."""
     made_up = [run("fp32", "float32", "none", 1.0, 0.40, 40.0, 1.0)]
     made_up += [run(f"p{number}", "bfloat16", "nf4", 1.0, 0.41, 7.0, 0.99) for number in range(6)]
-    for each in made_up[1:]:
-        each.metrics["parity/spearman_delta_p"] = 0.5
+    for result in made_up[1:]:
+        result.metrics["parity/spearman_delta_p"] = 0.5
     made_up[1].metrics["parity/spearman_delta_p"] = 0.03
     (group,) = precision_groups(made_up)
     assert not any(loss.is_shown for loss in losses_of(group).values())
@@ -170,7 +170,7 @@ def test_losses_are_judged_together() -> None:
 def test_one_block_at_a_time() -> None:
     (group,) = precision_groups(blocks())
     assert list(group.single_blocks()) == [0, 1, 2]
-    assert [group.label(each) for each in group.runs][-2:] == ["nf4, blocks 2", "nf4, blocks all"]
+    assert [group.label(run) for run in group.runs][-2:] == ["nf4, blocks 2", "nf4, blocks all"]
     assert (
         "One block at a time in nf4, block 2 moves the embeddings most, to a mean cosine with fp32's of 1 - 3.00e-03, "
         "and block 0 least, to 1 - 1.00e-03. All blocks together: 1 - 1.00e-02; the single ones summed: 6.00e-03."
@@ -200,8 +200,8 @@ def test_report(tmp_path: Path) -> None:
 
 def stripped(*prefixes: str) -> list[Result]:
     return [
-        replace(each, metrics={key: value for key, value in each.metrics.items() if not key.startswith(prefixes)})
-        for each in sweep()
+        replace(result, metrics={key: value for key, value in result.metrics.items() if not key.startswith(prefixes)})
+        for result in sweep()
     ]
 
 
@@ -224,17 +224,17 @@ CASES: dict[str, tuple[list[Result], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_missing_parts_are_told(case: str, tmp_path: Path) -> None:
-    results, told = CASES[case]
+def test_missing_parts_are_named(case: str, tmp_path: Path) -> None:
+    results, expected = CASES[case]
     text = write_report("quantization", results, tmp_path)[0].read_text(encoding="utf-8")
-    assert told in text and "nan" not in text
+    assert expected in text and "nan" not in text
 
 
 def test_layers_stand_in_groups_of_their_own() -> None:
-    both = [replace(each, params={**each.params, "layer": layer}) for layer in ("5", "final") for each in sweep()]
+    both = [replace(result, params={**result.params, "layer": layer}) for layer in ("5", "final") for result in sweep()]
     assert [group.name for group in precision_groups(both)] == ["layer=5", "layer=final"]
     assert [name for name, _ in quantization_answer(both).bullets()] == ["layer=5", "layer=final"]
 
 
-def test_unsupported_is_told_once() -> None:
+def test_unsupported_is_reported_once() -> None:
     assert unsupported_precisions([*sweep(), sweep()[1]]) == {"tf32": "no TF32"}

@@ -30,20 +30,20 @@ def test_errors_are_those_of_pairs_drawn_anew() -> None:
     random = np.random.default_rng(5)
     drawn = [random.integers(0, 150, 150) for _ in range(600)]
     values = np.array([[spearmanr(s[rows], labels[rows]).statistic for rows in drawn] for labels, s in scored])
-    found = standard_errors(scored)
+    errors_KK = standard_errors(scored)
     for i in range(3):
         for j in range(3):
             expected = np.std(values[i] - values[j], ddof=1)
-            assert found[i, j] == pytest.approx(expected, rel=0.12, abs=1e-9)
+            assert errors_KK[i, j] == pytest.approx(expected, rel=0.12, abs=1e-9)
     # What makes a pair hard is common to both and cancels.
-    assert found[0, 1] < 0.7 * np.std(values[0], ddof=1)
+    assert errors_KK[0, 1] < 0.7 * np.std(values[0], ddof=1)
 
 
-def test_a_run_without_scores_or_with_other_pairs_is_not_told_from_any() -> None:
+def test_a_run_without_scores_or_with_other_pairs_is_not_distinguished() -> None:
     labels, scores = made_up(100, [0.1])[0]
-    found = standard_errors([(labels, scores), None, (1 - labels, scores), (labels, -scores)])
-    assert np.isnan(found[:, 1:3]).all() and np.isfinite(found[0, 3])
-    better = shown_better(np.array([0.9, 0.1, 0.1, 0.1]), found)
+    errors_KK = standard_errors([(labels, scores), None, (1 - labels, scores), (labels, -scores)])
+    assert np.isnan(errors_KK[:, 1:3]).all() and np.isfinite(errors_KK[0, 3])
+    better = shown_better(np.array([0.9, 0.1, 0.1, 0.1]), errors_KK)
     assert better[0].tolist() == [False, False, False, True]
     assert np.isnan(standard_errors([None, None])).all()
     assert np.isnan(standard_errors([(np.zeros(2), np.zeros(2))] * 2)).all()
@@ -85,9 +85,9 @@ def referenced(ratios: dict[str, float], **tags: str) -> list[Result]:
 
 
 def test_runs_beside_one_reference_compare() -> None:
-    found = speeds(referenced({"1": 2.0, "3": 2.05, "5": 1.0}), BATCHES)
-    assert found.reference == "final, fp32" and found.fastest == ["3", "1"]
-    assert found.ratio("1", "5").value == pytest.approx(2.0) and found.sign("5", "1") == -1
+    compared = speeds(referenced({"1": 2.0, "3": 2.05, "5": 1.0}), BATCHES)
+    assert compared.reference == "final, fp32" and compared.fastest == ["3", "1"]
+    assert compared.ratio("1", "5").value == pytest.approx(2.0) and compared.sign("5", "1") == -1
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_runs_beside_one_reference_compare() -> None:
 def test_runs_beside_different_references_do_not(tag: str, value: str) -> None:
     runs = referenced({"1": 2.0, "5": 1.0}, device_name="d", data_fingerprint="p")
     runs[1] = replace(runs[1], tags={**runs[1].tags, tag: value})
-    found = speeds(runs, BATCHES)
-    assert not found.of and found.why_not == "they were timed one after another"
+    compared = speeds(runs, BATCHES)
+    assert not compared.of and compared.why_not == "they were timed one after another"
 
 
-def test_a_rate_that_did_not_settle_is_not_ranked() -> None:
+def test_a_rate_without_a_steady_state_is_not_ranked() -> None:
     runs = referenced({"1": 2.0, "3": 3.0, "5": 1.0})
     runs[1].metrics["throughput/settled"] = 0.0
-    found = speeds(runs, BATCHES)
-    assert found.fastest == ["1"] and found.left_out == 1
+    compared = speeds(runs, BATCHES)
+    assert compared.fastest == ["1"] and compared.left_out == 1
     runs[0].metrics["throughput/settled"] = 0.0
     assert speeds(runs, BATCHES).why_not == "the rates reached no steady state"
 
@@ -126,7 +126,7 @@ def test_quotients_and_signs() -> None:
 
     half = quotient(Interval(1.0, 0.9, 1.1), Interval(2.0, 2.0, 2.0))
     assert (half.value, half.lo, half.hi) == pytest.approx((0.5, 0.45, 0.55))
-    assert [sign(Interval(*each)) for each in ((1.1, 1.05, 1.2), (1.1, 0.9, 1.2), (0.9, 0.8, 0.95))] == [1, 0, -1]
+    assert [sign(Interval(*bounds)) for bounds in ((1.1, 1.05, 1.2), (1.1, 0.9, 1.2), (0.9, 0.8, 0.95))] == [1, 0, -1]
     assert sign(Interval(1.02, 1.01, 1.03), margin=0.03) == 0 == sign(Interval(0.98, 0.97, 0.99), margin=0.03)
 
 
@@ -166,7 +166,7 @@ def test_labels_say_what_sets_runs_apart() -> None:
         "word_overlap": "word overlap",
     }
     twins = [run("seed=0,layer=5", layer="5"), run("seed=1,layer=5", layer="5")]
-    assert run_labels(twins, ["layer"]) == {each.name: each.name for each in twins}
+    assert run_labels(twins, ["layer"]) == {twin.name: twin.name for twin in twins}
     assert run_labels([run("x", layer="5", batch_tokens="512")], ["layer", "batch_tokens"])["x"] == (
         "layer 5, batch tokens 512"
     )

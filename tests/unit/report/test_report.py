@@ -89,7 +89,7 @@ def without(result: Result, *starts: str) -> Result:
 
 
 def sentences(results: list[Result]) -> list[str]:
-    return [sentence for _, told in aggregation_answer(results).bullets() for sentence in told]
+    return [sentence for _, bullets in aggregation_answer(results).bullets() for sentence in bullets]
 
 
 def test_answer() -> None:
@@ -112,10 +112,10 @@ def test_answer() -> None:
 
 
 def test_answer_without_overhead() -> None:
-    told = sentences([without(result, "overhead/") for result in sweep()])
-    assert told[0] == "The overhead of aggregation was not measured (measure.overhead=true measures it)."
-    assert told[1].startswith("Best of 6 aggregations by Spearman: concat of all, 0.535,")
-    assert told[2:] == ["What stopping early saves was not measured."]
+    answer = sentences([without(result, "overhead/") for result in sweep()])
+    assert answer[0] == "The overhead of aggregation was not measured (measure.overhead=true measures it)."
+    assert answer[1].startswith("Best of 6 aggregations by Spearman: concat of all, 0.535,")
+    assert answer[2:] == ["What stopping early saves was not measured."]
 
 
 def ratios(*triples: tuple[float, float, float], control: tuple[float, float, float] | None = None) -> list[str]:
@@ -152,9 +152,9 @@ def test_faster_is_said_too() -> None:
 
 
 def test_a_difference_that_holm_does_not_let_stand() -> None:
-    told = sentences([sweep()[0], run("all", 12, "mean", 0.51, 1.004, 1.12)])
-    assert any("within noise after Holm's correction for 5 comparisons, p = 0.3." in sentence for sentence in told)
-    assert not any("Stopping early" in sentence for sentence in told)
+    answer = sentences([sweep()[0], run("all", 12, "mean", 0.51, 1.004, 1.12)])
+    assert any("within noise after Holm's correction for 5 comparisons, p = 0.3." in sentence for sentence in answer)
+    assert not any("Stopping early" in sentence for sentence in answer)
 
 
 def test_shallow_aggregation_is_not_taken_for_overhead() -> None:
@@ -168,7 +168,7 @@ def test_shallow_aggregation_is_not_taken_for_overhead() -> None:
     assert any("layer 1, 2 blocks, takes 0.20 times" in sentence for sentence in alone)
 
 
-def test_groups_are_told_apart() -> None:
+def test_groups_are_kept_apart() -> None:
     both = [run("final", 12, "none", 0.5, 1.0, 1.0, precision=name) for name in ("fp16", "int8")]
     both += [run("all", 12, "mean", 0.52, 1.0, 1.1, precision=name) for name in ("fp16", "int8")]
     assert [group.name for group in groups(both)] == ["precision=fp16", "precision=int8"]
@@ -203,7 +203,7 @@ def test_report(tmp_path: Path) -> None:
 
 def random_model() -> list[Result]:
     tags = {**TAGS, "note.quality": "absent: the weights are random"}
-    return [replace(without(each, "quality/", "final/", "baseline/"), tags=tags) for each in sweep()[:13]]
+    return [replace(without(result, "quality/", "final/", "baseline/"), tags=tags) for result in sweep()[:13]]
 
 
 CASES: dict[str, tuple[list[Result], str]] = {
@@ -212,13 +212,16 @@ CASES: dict[str, tuple[list[Result], str]] = {
     "one run": (sweep()[:1], "Only one run finished"),
     "one aggregation": (sweep()[7:8], "Final-layer inference is not among the runs"),
     "no aggregation": (sweep()[:7], "No finished run aggregates several layers"),
-    "no baselines": ([without(each, "baseline/") for each in sweep()[:13]], "No baseline was run."),
-    "no overhead": ([without(each, "overhead/") for each in sweep()], "No run carries an overhead"),
+    "no baselines": ([without(result, "baseline/") for result in sweep()[:13]], "No baseline was run."),
+    "no overhead": ([without(result, "overhead/") for result in sweep()], "No run carries an overhead"),
     "some overhead": ([without(sweep()[0], "overhead/"), *sweep()[1:]], "1 run of 13 without an overhead"),
     "random weights": (random_model(), "Quality is absent: the weights are random."),
-    "no intervals": ([without(each, "final/delta_", "overhead/latency_ratio_lo") for each in sweep()], "not recorded"),
+    "no intervals": (
+        [without(result, "final/delta_", "overhead/latency_ratio_lo") for result in sweep()],
+        "not recorded",
+    ),
     "not a number": (
-        [replace(each, metrics=dict.fromkeys(each.metrics, float("nan"))) for each in sweep()],
+        [replace(result, metrics=dict.fromkeys(result.metrics, float("nan"))) for result in sweep()],
         "Quality was not measured.",
     ),
     "no metrics": ([Result("x", "model", FINISHED, {})], "Quality was not measured."),
@@ -226,10 +229,10 @@ CASES: dict[str, tuple[list[Result], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_missing_parts_are_told(case: str, tmp_path: Path) -> None:
-    results, told = CASES[case]
+def test_missing_parts_are_named(case: str, tmp_path: Path) -> None:
+    results, expected = CASES[case]
     paths = write_report(KIND, results, tmp_path)
-    assert told in paths[0].read_text(encoding="utf-8")
+    assert expected in paths[0].read_text(encoding="utf-8")
     assert "nan" not in paths[0].read_text(encoding="utf-8")
 
 
@@ -237,7 +240,8 @@ def test_missing_parts_are_told(case: str, tmp_path: Path) -> None:
 def test_notes_warn(tmp_path: Path) -> None:
     least = {"final/delta_p": least_p(100)}
     few = [
-        replace(each, params={**each.params, "bootstrap": 100}, metrics={**each.metrics, **least}) for each in sweep()
+        replace(result, params={**result.params, "bootstrap": 100}, metrics={**result.metrics, **least})
+        for result in sweep()
     ]
     assert "bootstrap=1640 or more could decide them." in write_report(KIND, few, tmp_path)[0].read_text(
         encoding="utf-8"
@@ -247,7 +251,7 @@ def test_notes_warn(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_failures_are_told_and_escaped(tmp_path: Path) -> None:
+def test_failures_are_listed_and_escaped(tmp_path: Path) -> None:
     error = {"kind": "OutOfMemoryError", "message": "tried to allocate | 2 *GiB*\nof <memory>"}
     failed = Result("configuration=all_max,x=[1|2]", "model", FAILED, {**PARAMS, "layer": "all"}, error=error)
     text = write_report(KIND, [*sweep(), failed], tmp_path)[0].read_text(encoding="utf-8")

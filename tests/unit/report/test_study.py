@@ -33,23 +33,23 @@ def rescaled(model: Rwkv6Model, ids: Tensor, every: int) -> dict[int, Tensor]:
     stream is halved after every so many blocks."""
     packed = Packed.of([len(ids)])
     h_TD = model.blocks[0].pre_ln(model.embeddings(ids).float())
-    found = {EMBEDDING: h_TD}
+    layers = {EMBEDDING: h_TD}
     for index, block in enumerate(model.blocks):
         for linear in (block.attention.output, block.feed_forward.value):
             linear.weight.data /= 2 ** (index // every)
         h_TD = block(h_TD, packed)
         if (index + 1) % every == 0:
             h_TD = h_TD / 2
-        found[index] = h_TD
-    found[len(model.blocks)] = model.ln_out(h_TD)
-    return found
+        layers[index] = h_TD
+    layers[len(model.blocks)] = model.ln_out(h_TD)
+    return layers
 
 
 def test_rescaled_layers_are_those_of_rescaled_weights() -> None:
     layers = [EMBEDDING, *range(13)]
     model = replace(TINY, rescale_every=3)
     for pooling in ("mean", "last"):  # the network's own means, and what is pooled of tokens
-        found = encoder(model).encode(SENTENCES, layers, [pooling])[pooling]
+        rescaled_layers = encoder(model).encode(SENTENCES, layers, [pooling])[pooling]
         plain = encoder(TINY).encode(SENTENCES, layers, [pooling])[pooling]
         for row, sentence in enumerate(SENTENCES):
             literal = load_model(TINY, FP32, CPU)
@@ -59,10 +59,10 @@ def test_rescaled_layers_are_those_of_rescaled_weights() -> None:
                 h_TD = expected[layer]
                 # The norms' epsilon weighs more in a smaller stream.
                 pooled_D = h_TD.mean(0) if pooling == "mean" else h_TD[-1]
-                torch.testing.assert_close(found[index, row], pooled_D, rtol=2e-3, atol=2e-3)
+                torch.testing.assert_close(rescaled_layers[index, row], pooled_D, rtol=2e-3, atol=2e-3)
         # Harmless for one layer's cosine, wrong for means over layers: block 5 counts a quarter of block 1.
-        torch.testing.assert_close(found[layers.index(5)] * 4, plain[layers.index(5)])
-        torch.testing.assert_close(found[layers.index(1)], plain[layers.index(1)])
+        torch.testing.assert_close(rescaled_layers[layers.index(5)] * 4, plain[layers.index(5)])
+        torch.testing.assert_close(rescaled_layers[layers.index(1)], plain[layers.index(1)])
 
 
 def test_full_depth_runs_every_block_and_changes_no_vector(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_full_depth_runs_every_block_and_changes_no_vector(monkeypatch: pytest.M
     ran: list[int] = []
     for index, block in enumerate(deep.loaded.model.blocks):
         block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
-    one, other = (each.encode(SENTENCES[:1], [1], ["mean"])["mean"] for each in (shallow, deep))
+    one, other = (compared.encode(SENTENCES[:1], [1], ["mean"])["mean"] for compared in (shallow, deep))
     assert torch.equal(one, other) and ran == list(range(12))
     assert (shallow.loaded.depth([1]), deep.loaded.depth([1]), deep.loaded.depth([EMBEDDING])) == (2, 12, 12)
 
@@ -101,7 +101,7 @@ def test_gpt2_ids_of_the_embedded_model_and_of_others(monkeypatch: pytest.Monkey
     assert "\n" not in str(error.value)
 
 
-def test_each_mistake_is_told_and_makes_another_model_of_it() -> None:
+def test_each_mistake_is_recorded_and_makes_another_model_of_it() -> None:
     tags = load_model(TINY, FP32, CPU).kernel_tags
     assert not tags.keys() & {"full_depth", "rescale_every"}
     wrong = load_model(replace(TINY, full_depth=True, rescale_every=6, foreign_tokenizer="gpt2"), FP32, CPU)

@@ -24,10 +24,10 @@ PARAMS = {
 
 
 def spearman(values: dict[str, float], half: float) -> dict[str, float]:
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for split, value in values.items():
-        found |= {KEYS[split]: value, f"{KEYS[split]}_lo": value - half, f"{KEYS[split]}_hi": value + half}
-    return found
+        metrics |= {KEYS[split]: value, f"{KEYS[split]}_lo": value - half, f"{KEYS[split]}_hi": value + half}
+    return metrics
 
 
 def run(layer: str, values: dict[str, float], ms: float, depth: int, **params: object) -> Result:

@@ -56,8 +56,8 @@ def printed(capsys: pytest.CaptureFixture[str], results: list[Result], record: S
 
 
 def row(lines: list[str], first: str) -> list[str]:
-    (found,) = [line.split() for line in lines if line.split()[0] == first]
-    return found
+    (cells_of_row,) = [line.split() for line in lines if line.split()[0] == first]
+    return cells_of_row
 
 
 def test_finished_failed_and_baseline_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_summary_file_has_every_run_and_every_value(tmp_path: Path) -> None:
     assert path == tmp_path / "summary.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(each["name"], each["kind"], each["status"]) for each in rows] == [
+    assert [(row_of_file["name"], row_of_file["kind"], row_of_file["status"]) for row_of_file in rows] == [
         ("layer=1", "model", "FINISHED"),
         ("layer=3", "model", "FAILED"),
         ("word_vectors", "baseline", "FINISHED"),

@@ -113,8 +113,8 @@ def test_runs_share_models_and_data_in_mlflow(tmp_path: Path) -> None:
     assert [(model.name, model.status.value) for model in models] == [("tiny-fp16", "READY")]
     assert models[0].params["precision"] == "fp16"
     for run in runs:
-        assert [each.model_id for each in run.inputs.model_inputs] == [models[0].model_id]
-        assert [each.dataset.digest for each in run.inputs.dataset_inputs] == ["d" * 16]
+        assert [model.model_id for model in run.inputs.model_inputs] == [models[0].model_id]
+        assert [dataset.dataset.digest for dataset in run.inputs.dataset_inputs] == ["d" * 16]
         assert run.data.tags["mlflow.note.content"].startswith("tiny, fp16, layer")
         assert run.data.tags["mlflow.source.git.commit"] == "abc"
 
@@ -123,13 +123,13 @@ def test_experiment_gets_a_view_and_keeps_what_its_users_wrote(tmp_path: Path) -
     config = TrackingConfig(True, f"sqlite:///{tmp_path}/mlflow.db", f"{tmp_path}/artifacts", "sentences")
     Tracker(config)
     client = MlflowClient(config.uri)
-    found = client.get_experiment_by_name("sentences")
-    assert found is not None and experiment_tags().items() <= found.tags.items()
-    client.set_experiment_tag(found.experiment_id, "mlflow.note.content", "ours")
+    experiment = client.get_experiment_by_name("sentences")
+    assert experiment is not None and experiment_tags().items() <= experiment.tags.items()
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "ours")
     Tracker(config)
     again = client.get_experiment_by_name("sentences")
     assert again is not None and again.tags["mlflow.note.content"] == "ours"
-    view = json.loads(found.tags["mlflow.sharedViewState.results"])
+    view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
     sections = {section["uuid"] for section in view["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == sections
     assert len({chart["uuid"] for chart in view["compareRunCharts"]}) == len(view["compareRunCharts"])

@@ -98,9 +98,9 @@ def test_one_experiment_with_artifacts_where_the_config_says(
     tracker: Tracker, client: MlflowClient, config: TrackingConfig
 ) -> None:
     Tracker(config)
-    found = [each for each in client.search_experiments() if each.name == "sentences"]
-    assert len(found) == 1
-    assert found[0].artifact_location == Path(config.artifacts).as_uri()
+    experiments = [experiment for experiment in client.search_experiments() if experiment.name == "sentences"]
+    assert len(experiments) == 1
+    assert experiments[0].artifact_location == Path(config.artifacts).as_uri()
 
 
 def test_absolute_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,29 +122,29 @@ def record(name: str, status: str = FINISHED) -> Result:
     return replace(result(name, status), id=uuid.uuid4().hex, key=uuid.uuid4().hex)
 
 
-def test_a_record_is_brought_in_once(tracker: Tracker, tmp_path: Path) -> None:
-    found = record("layer=7")
-    found.save(tmp_path)
-    assert import_record(tracker, found, tmp_path, None) == "new"
-    assert import_record(tracker, found, tmp_path, None) == "present"
-    assert len(tracker.find(record=found.id)) == 1
+def test_a_record_is_imported_once(tracker: Tracker, tmp_path: Path) -> None:
+    result = record("layer=7")
+    result.save(tmp_path)
+    assert import_record(tracker, result, tmp_path, None) == "new"
+    assert import_record(tracker, result, tmp_path, None) == "present"
+    assert len(tracker.find(record=result.id)) == 1
 
 
 def test_a_run_cut_off_while_it_was_logged_is_completed(tracker: Tracker, client: MlflowClient, tmp_path: Path) -> None:
-    found = record("layer=8")
-    found.save(tmp_path)
-    run_id = tracker.start_run(found.name, {}, None, found.started, found.id, tmp_path)
-    client.log_metric(run_id, "latency/p99_ms", 3e-7, int(found.ended * 1000), 0)
-    assert import_record(tracker, found, tmp_path, "0" * 32) == "completed"
+    result = record("layer=8")
+    result.save(tmp_path)
+    run_id = tracker.start_run(result.name, {}, None, result.started, result.id, tmp_path)
+    client.log_metric(run_id, "latency/p99_ms", 3e-7, int(result.ended * 1000), 0)
+    assert import_record(tracker, result, tmp_path, "0" * 32) == "completed"
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == METRICS
     assert run.data.tags["mlflow.parentRunId"] == "0" * 32
     assert len(client.get_metric_history(run_id, "latency/p99_ms")) == 1
-    assert import_record(tracker, found, tmp_path, None) == "present"
+    assert import_record(tracker, result, tmp_path, None) == "present"
 
 
-def left_by_the_dead(tracker: Tracker, client: MlflowClient, name: str, found: Result, folder: Path) -> str:
-    run_id = tracker.start_run(name, {}, None, found.started, found.id, folder)
+def left_by_the_dead(tracker: Tracker, client: MlflowClient, name: str, result: Result, folder: Path) -> str:
+    run_id = tracker.start_run(name, {}, None, result.started, result.id, folder)
     host, pid, start = this_process().rsplit(":", 2)
     client.set_tag(run_id, "rwkv_sweep.process", f"{host}:{pid}:{float(start) - 1000}")
     return run_id
@@ -153,9 +153,9 @@ def left_by_the_dead(tracker: Tracker, client: MlflowClient, name: str, found: R
 def test_what_the_dead_left_running_is_closed_by_what_their_folders_say(
     tracker: Tracker, client: MlflowClient, tmp_path: Path
 ) -> None:
-    found, alive = record("layer=9"), tracker.start_run("alive", {})
-    found.save(tmp_path / "whole")
-    whole = left_by_the_dead(tracker, client, "whole", found, tmp_path / "whole")
+    result, alive = record("layer=9"), tracker.start_run("alive", {})
+    result.save(tmp_path / "whole")
+    whole = left_by_the_dead(tracker, client, "whole", result, tmp_path / "whole")
     lost = left_by_the_dead(tracker, client, "lost", record("layer=10"), tmp_path / "gone")
     other = left_by_the_dead(tracker, client, "other", record("layer=11"), tmp_path / "whole")
     assert close_abandoned_runs(tracker) == 3
