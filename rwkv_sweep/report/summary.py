@@ -161,7 +161,20 @@ def _quality_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
     baselines = dict.fromkeys(
         key for result in results for key in result.metrics if key.startswith("baseline/") and key.endswith("/delta")
     )
-    return columns + [(f"vs {key.split('/')[1]}{where}", _metric(key, "+.4f")) for key in baselines]
+    columns += [(f"vs {key.split('/')[1]}{where}", _metric(key, "+.4f")) for key in baselines]
+    return columns + _described_columns(results)
+
+
+def _described_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
+    """The probe, and where nothing was timed, so that there is space for them, some representation metrics."""
+    measured = {key for result in results for key in result.metrics}
+    probes = [name for name in ("accuracy", "spearman") if f"probe/{name}" in measured]
+    columns = [(f"probe {name} [95 %]", _interval(f"probe/{name}")) for name in probes]
+    if measured & {"latency/mean_ms", "throughput/tokens_per_s"}:
+        return columns
+    keys = {"effective_rank": ".1f", "anisotropy": ".3f", "infonce": ".3f"}
+    known = [name for name in keys if f"representation/{name}" in measured]
+    return columns + [(name.replace("_", " "), _metric(f"representation/{name}", keys[name])) for name in known]
 
 
 def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:

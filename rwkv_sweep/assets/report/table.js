@@ -63,6 +63,17 @@ function tableColumns() {
     });
   }
   columns.push(
+    ...["accuracy", "spearman"].map((name) => ({
+      name: `probe ${name} [95 %]`,
+      title: `${name} of a linear probe that was trained on another split`,
+      number: true,
+      down: true,
+      value: (run) => metric(run, `probe/${name}`),
+      text: (run) => withRange(interval(run, `probe/${name}`), 3),
+    })),
+    number("effective rank", "representation/effective_rank", 1, "Directions of equal weight with the vectors' entropy"),
+    number("anisotropy", "representation/anisotropy", 3, "Mean cosine of two different sentences"),
+    number("InfoNCE", "representation/infonce", 3, "How well two views of a sentence are matched, 1 at most"),
     ...[
       ["batch speed / fp32", "speedup/over_fp32", true, "Speed in packed batches over that of fp32, interleaved"],
       ["pair speed / fp32", "speedup/pair_over_fp32", true, "Speed for single pairs over that of fp32, interleaved"],

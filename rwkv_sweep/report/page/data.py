@@ -26,6 +26,7 @@ from rwkv_sweep.stats.multiple_testing import FINAL
 SHOWN = (
     *("quality/", "baseline/", "final/", "latency/", "throughput/"),
     *("memory/", "overhead/", "parity/", "speedup/", "energy/"),
+    *("representation/", "probe/"),
 )
 VALUES_LISTED = 6
 """Distinct values of a key that are listed one by one."""
