@@ -6,8 +6,7 @@ Shapes: V entries of the vocabulary, R of its rows, D hidden size.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.models.common.checkpoint_tensors import DTYPES, HEAD, epsilon_of
+from rwkv_sweep.models.common.checkpoint_tensors import DTYPES, HEAD, core, count_blocks, epsilon_of
 from rwkv_sweep.models.common.shape import too_large
 from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
-from rwkv_sweep.models.pretrained.pickles import short
 from rwkv_sweep.models.pretrained.weight_files import (
     CONFIG_FILE,
     few,
@@ -28,7 +26,7 @@ from rwkv_sweep.models.pretrained.weight_files import (
     read_tensors,
     tensor_names,
 )
-from rwkv_sweep.models.rwkv7.checkpoint_layouts import original_name, other_network, to_model
+from rwkv_sweep.models.rwkv7.checkpoint_layouts import original_name, other_network, to_model, without_task_heads
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_announced, check_settings
@@ -99,11 +97,14 @@ def fitted(
     check_settings(path / CONFIG_FILE, settings)
     try:
         bare, removed = unwrapped(tensors)
+        bare, task_heads = without_task_heads(bare)
         weights, given = to_model(bare)
     except ValueError as error:
         raise UserError(f"{path} holds a tensor twice: {error}") from error
     if wrappers := [part for part in removed if part != OUTER]:
         log_line_once(f"{path}: the names of its tensors are read without {' and '.join(wrappers)}")
+    if task_heads:
+        log_line_once(f"{path}: its task heads ({few(task_heads)}) are left out: layers are those of the RWKV-7 in it")
     config = _sizes(path, weights, settings)
     config = _with_norms(path, config, weights, settings)
     if config.normed_embedding:
@@ -132,7 +133,7 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
     config = Rwkv7Config(
         vocab_size=vocab,
         hidden_size=hidden,
-        num_hidden_layers=_count_blocks(path, shapes),
+        num_hidden_layers=count_blocks(path, shapes),
         head_size=size,
         intermediate_size=shapes["blocks.0.feed_forward.key.weight"][0],
         decay_rank=shapes[f"{block}w1"][1],
@@ -145,20 +146,6 @@ def _sizes(path: Path, weights: Mapping[str, Tensor], settings: Mapping[str, Any
         raise UserError(f"{path} has tensors for {message}")
     check_announced(path / CONFIG_FILE, config, settings)
     return config
-
-
-def _count_blocks(path: Path, names: Iterable[str]) -> int:
-    """How many blocks the names are of: their numbers, as text, since they may have thousands of digits.
-
-    Raises:
-        UserError: they do not run from 0 on without a gap.
-    """
-    numbers = {match[1] for name in names if (match := re.match(r"blocks\.(\d+)\.", name))}
-    absent = next((str(number) for number in range(len(numbers)) if str(number) not in numbers), None)
-    if absent is not None:
-        last = max(numbers, key=lambda number: (len(number), number))
-        raise UserError(f"{path} has tensors of blocks.{short(last)}, but none of blocks.{absent}")
-    return len(numbers)
 
 
 def _with_norms(
@@ -225,7 +212,7 @@ def _checked(
     wrong = [
         f"{given[name]} {list(tensor.shape)} (expected {list(shapes[name])})"
         for name, tensor in weights.items()
-        if name in shapes and _core(tuple(tensor.shape)) != _core(shapes[name])
+        if name in shapes and core(tuple(tensor.shape)) != core(shapes[name])
     ]
     parts = (
         ("missing", [original_name(name) for name in expected if name not in weights]),
@@ -243,7 +230,3 @@ def _checked(
             f"{config.hidden_size}: {found}"
         )
     return {name: weights[name].reshape(shape) for name, shape in expected.items()}
-
-
-def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)

@@ -14,8 +14,9 @@ rank.
 | their biases | `w0` | `w_lora.lora.2.bias` |
 | mixes | `x_r`, `x_w`, ... | the same; in older files one `x_x` [6, D] |
 
-Transformers' own folders keep the author's names behind `rwkv7.`. Others keep them behind `model.`, call the table
-`embeddings`, may keep low-rank factors as linear layers (`w1.weight` [R, D]), and may have `ln0` in the table already.
+Transformers' own folders keep the author's names behind `rwkv7.`, EmbeddingRWKV's files behind `rwkv.`. Others keep
+them behind `model.`, call the table `embeddings`, may keep low-rank factors as linear layers (`w1.weight` [R, D]), and
+may have `ln0` in the table already.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-BASES = ("rwkv7.", "model.")
+BASES = ("rwkv7.", "rwkv.", "model.")
 """What a folder's network has before every name but the head's."""
 
 MIXES = ("x_r", "x_w", "x_k", "x_v", "x_a", "x_g")
@@ -55,6 +56,16 @@ _OTHER_NETWORKS = (
     (re.compile(r"rosa", re.IGNORECASE), "an RWKV-8 with ROSA"),
     (re.compile(r"\.(attn|self_attn)\.q_proj\."), "a hybrid, some of whose blocks have softmax attention"),
 )
+
+
+_TASK_HEAD = re.compile(r"head\.\w+_head\.")
+"""EmbeddingRWKV's heads for classification, similarity and retrieval, which stand behind the network."""
+
+
+def without_task_heads(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of the network itself, and the names of those of EmbeddingRWKV's task heads."""
+    heads = [name for name in tensors if _TASK_HEAD.match(name)]
+    return {name: tensor for name, tensor in tensors.items() if name not in heads}, heads
 
 
 def is_rwkv7(names: Iterable[str]) -> bool:

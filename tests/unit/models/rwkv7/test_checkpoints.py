@@ -72,6 +72,16 @@ def turned_factors(checkpoint: Checkpoint) -> Checkpoint:
     }
 
 
+def embedding_names(checkpoint: Checkpoint) -> Checkpoint:
+    """As EmbeddingRWKV (arXiv 2601.07861) stores a model: no output head, and three task heads behind the network."""
+    hidden = checkpoint["emb.weight"].shape[1]
+    tensors = {f"rwkv.{name}": tensor for name, tensor in checkpoint.items() if name != "head.weight"}
+    for task in ("cls_head", "sts_head", "retr_head"):
+        tensors |= {f"head.{task}.{name}.weight": torch.ones(hidden, hidden) for name in ("fc1", "fc2")}
+        tensors |= {f"head.{task}.norm.{name}": torch.ones(hidden) for name in ("weight", "bias")}
+    return tensors
+
+
 LAYOUTS: dict[str, Callable[[Path, Checkpoint], Path]] = {
     "fla": lambda folder, c: save_folder(
         folder, fla_names(c), norm_eps=1e-5, head_dim=64, hidden_act="sqrelu", attn=None
@@ -94,6 +104,7 @@ LAYOUTS: dict[str, Callable[[Path, Checkpoint], Path]] = {
     "linear factors, normed table": lambda folder, c: save_folder(
         folder, linear_factors(c), layer_norm_epsilon=1e-5, head_size=64, embedding_layer_norm_fused=True
     ),
+    "EmbeddingRWKV": lambda folder, c: save_pth(folder, embedding_names(c)),
     "wrapped by DataParallel": lambda folder, c: save_pth(folder, {f"module.{n}": t for n, t in c.items()}),
     "wrapped twice": lambda folder, c: save_pth(folder, {f"module._orig_mod.{n}": t for n, t in c.items()}),
     "flat vectors": lambda folder, c: save_pth(folder, {n: t.flatten() if t.dim() == 3 else t for n, t in c.items()}),
@@ -116,6 +127,13 @@ def test_every_layout_gives_the_same_bits_as_the_authors(tmp_path: Path, layout:
     found = layers_of(LAYOUTS[layout](tmp_path, checkpoint))
     assert expected.abs().max() > 1 and len(expected) == 4
     assert torch.equal(found, expected)
+
+
+def test_task_heads_are_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_pth(tmp_path, embedding_names(author_checkpoint(Sizes())))
+    _, weights = read_weights(path)
+    assert not any("head" in name for name in weights)
+    assert "task heads (head.cls_head.fc1.weight, " in capsys.readouterr().err
 
 
 def test_sizes_come_from_the_tensors(tmp_path: Path) -> None:
