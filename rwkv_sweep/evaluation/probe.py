@@ -4,7 +4,7 @@ The protocol of SentEval (Conneau and Kiela 2018, arXiv 1803.05449) for pairs su
 u * v, logistic regression, regularization by cross-validation on the pairs trained on; for graded labels ridge
 regression.
 
-Shapes: P pairs, N of them to train on, D dimensions, F = 2 D features, R resamples.
+Shapes: P scored pairs, N pairs to train on, S sentences, D dimensions, F = 2 D features, K figures, R resamples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The probe of a run: trained on the vectors of one split, scored on another."""
+"""The probe of a run: trained on the vectors of one split, scored on another.
+
+Shapes: P scored pairs, N pairs to train on, S sentences of the split to train on, F features.
+"""
 
 from __future__ import annotations
 
