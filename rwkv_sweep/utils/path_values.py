@@ -102,7 +102,7 @@ def why_no_folder(path: Path, writable: bool = True) -> str:
         except OSError as error:
             return _after(place, path, _refusal(place, error))
         if not stat.S_ISDIR(mode):
-            return f"is {_kind(mode)}" if place == path else f"lies below {place}, which is {_kind(mode)}"
+            return f"is {_kind(mode)}" if place == path else f"is below {place}, which is {_kind(mode)}"
         if not os.access(place, os.X_OK):
             return _after(place, path, f"cannot be looked into: {os.strerror(errno.EACCES)}") if writable else ""
         if writable and not os.access(place, os.W_OK):
@@ -113,7 +113,7 @@ def why_no_folder(path: Path, writable: bool = True) -> str:
 
 @contextlib.contextmanager
 def refusals_of(key: str, value: str | None) -> Iterator[None]:
-    """Errors of the system about what lies at a path or below it become a UserError that names the key."""
+    """Errors of the system about what is at a path or below it become a UserError that names the key."""
     try:
         yield
     except OSError as error:
@@ -164,7 +164,7 @@ def _refusal(path: Path, error: OSError) -> str:
         return "leads through a loop of symbolic links"
     if error.errno == errno.ENOTDIR:
         above = next((place for place in path.parents if os.path.lexists(place)), path)
-        return f"lies below {shown_path(above)}, which is not a folder"
+        return f"is below {shown_path(above)}, which is not a folder"
     return f"cannot be used: {error.strerror}"
 
 

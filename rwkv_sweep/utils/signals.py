@@ -47,7 +47,7 @@ def handle_termination() -> None:
 def interrupts_wait() -> Iterator[None]:
     """A first interrupt within waits until the end of the block; a second one comes through at once.
 
-    Signals can be held back in the main thread alone; elsewhere, where none arrive, this does nothing.
+    Signals can be blocked in the main thread alone; elsewhere, where none arrive, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -111,7 +111,7 @@ def test_what_is_not_there_is_made_later(key: str, kind: str, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("below a file", "lies below FOLDER/file.txt, which is not a folder"),
+        ("below a file", "is below FOLDER/file.txt, which is not a folder"),
         ("a pipe", "is a pipe"),
         ("a socket", "is a socket"),
         ("/dev/null", "is a device"),
