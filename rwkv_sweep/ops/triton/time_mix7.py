@@ -100,9 +100,10 @@ def time_mix7(
         short_kernel[grid](*tensors, norm.eps, **constants, block_k=max(32, block_k), span=SPAN, num_warps=1)
     else:
         constants |= {"block_k": max(16, block_k), "chunk": CHUNK, "states": states, "single": single}
-        # Without a state fewer registers let three programs run at once in place of two.
-        registers = 168 if single and dtype == torch.float16 else None
-        wkv7_kernel[grid](*tensors, state_BHKV, norm.eps, **constants, num_warps=4, maxnreg=registers)
+        if single and dtype == torch.float16:
+            # Fewer registers let three programs run at once in place of two.
+            constants["maxnreg"] = 168
+        wkv7_kernel[grid](*tensors, state_BHKV, norm.eps, **constants, num_warps=4)
     return out_TD, state_BHKV
 
 

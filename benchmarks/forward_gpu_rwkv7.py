@@ -1,0 +1,183 @@
+"""One forward and one pair of an RWKV-7 on an NVIDIA GPU, beside its GEMM-only lower bound and flash-linear-attention.
+
+Weights are random, by default in the shape of RWKV-7 1.5B. All of a round is measured one after another, and ratios are
+those of rounds, with a 95 % bootstrap interval. One packed batch of equally long sentences, mean-pooled last block.
+
+GEMMs: the large matrix products of all blocks alone, receptance, key and value stacked or one by one.
+ours: token ids on the device to pooled vectors.
+plain: the same by the plain PyTorch blocks, which are the reference of the kernels.
+fla: `RWKV7Model` of flash-linear-attention on the same ids with `cu_seqlens`, where it can be imported. Its first call
+    autotunes, for one to two minutes.
+
+Command: python -m benchmarks.forward_gpu_rwkv7 --precisions bf16 fp16 --out forward_gpu_rwkv7.json
+"""
+
+# Shapes: T packed tokens, D hidden size, F width of the channel mix.
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from benchmarks.common import (
+    BASES,
+    add_shape,
+    benchmark_parser,
+    embedded_pairs,
+    load_encoder,
+    random_model,
+    samples_s,
+    write_record,
+)
+from rwkv_sweep.config.schema import AggregationConfig
+from rwkv_sweep.embedding.embedder import Embedder
+from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.hardware.devices import device_tags
+from rwkv_sweep.models.rwkv7 import forward_choice
+from rwkv_sweep.models.rwkv7.configuration import usual_ranks
+from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.profiling.latency import measure_latency
+from rwkv_sweep.stats.intervals import median_ratio_interval
+
+RESAMPLES = 2000
+
+Works = dict[str, Callable[[], object]]
+
+
+def arguments() -> argparse.Namespace:
+    parser = benchmark_parser(__doc__)
+    add_shape(parser)
+    parser.set_defaults(intermediate=8192)
+    parser.add_argument("--precisions", nargs="+", choices=BASES, default=["bf16", "fp16"])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--sentences", type=int, default=630)
+    parser.add_argument("--length", type=int, default=26)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--tokenizer", default="world", help="of the pairs: world, bytes, or a tokenizer.json")
+    return parser.parse_args()
+
+
+def gemms(model: Any, tokens: int, device: torch.device) -> Works:
+    """The blocks' large matrix products on random inputs, in both forms."""
+    dtype = model.blocks[0].attention.w1.dtype
+    hidden, wide = model.config.hidden_size, model.config.intermediate_size
+    x_3TD, f_TF = (torch.randn(*shape, device=device).to(dtype) for shape in ((3, tokens, hidden), (tokens, wide)))
+
+    def multiply(stacked: bool) -> None:
+        for block in model.blocks:
+            mix, feed = block.attention, block.feed_forward
+            if stacked:
+                torch.bmm(x_3TD, mix.gpu_weights.stack_3ED.transpose(1, 2))
+            else:
+                for linear in (mix.receptance, mix.key, mix.value):
+                    linear(x_3TD[0])
+            mix.output(x_3TD[0]), feed.key(x_3TD[0]), feed.value(f_TF)
+
+    works: Works = {"GEMMs, one by one": lambda: multiply(False)}
+    if model.blocks[0].attention.gpu_weights is not None:
+        works["GEMMs, three projections as one"] = lambda: multiply(True)
+    return works
+
+
+def forwards(model: Any, args: argparse.Namespace, ids_T: torch.Tensor, packed: Packed) -> Works:
+    """Ours, and fla's where there is one."""
+    last = [args.blocks - 1]
+
+    def ours() -> None:
+        model(ids_T, packed, last, lambda *_: None, None, lambda *_: None)
+
+    works: Works = {"ours": ours}
+    with contextlib.suppress(ImportError):
+        from fla.models.rwkv7 import RWKV7Config, RWKV7Model
+
+        ranks = usual_ranks(args.hidden)
+        config = RWKV7Config(
+            hidden_size=args.hidden,
+            num_hidden_layers=args.blocks,
+            vocab_size=args.vocabulary,
+            intermediate_size=args.intermediate,
+            head_dim=64,
+            decay_low_rank_dim=ranks["decay_rank"],
+            a_low_rank_dim=ranks["rate_rank"],
+            v_low_rank_dim=ranks["value_rank"],
+            gate_low_rank_dim=ranks["gate_rank"],
+            use_cache=False,
+            fuse_cross_entropy=False,
+        )
+        with torch.device(ids_T.device):
+            peer = RWKV7Model(config).to(model.blocks[0].attention.w1.dtype).eval()
+        offsets = packed.cu_seqlens_B1
+        works["fla"] = lambda: peer(ids_T.view(1, -1), cu_seqlens=offsets, use_cache=False)
+    return works
+
+
+def rounds_s(works: Works, rounds: int, device: torch.device) -> dict[str, np.ndarray]:
+    """Seconds of each work in each round; the works of a round follow one another."""
+    for work in works.values():
+        samples_s(work, 2, device)
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            samples[name] += samples_s(work, 1, device)
+    return {name: np.array(values) for name, values in samples.items()}
+
+
+def forward_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
+    """A line for each work and each ratio."""
+    model: Any = encoder.loaded.model
+    device = encoder.device
+    packed = Packed.of([args.length] * args.sentences, device)
+    ids_T = torch.randint(0, args.vocabulary, (packed.tokens,), device=device)
+    bounds = gemms(model, packed.tokens, device)
+    taken = rounds_s({**bounds, **forwards(model, args, ids_T, packed)}, args.rounds, device)
+    lines = [f"{name}: {packed.tokens / np.median(seconds):,.0f} tokens/s" for name, seconds in taken.items()]
+    bound = min(bounds, key=lambda name: float(np.median(taken[name])))
+    ratios = {f"ours, share of {bound}": (taken[bound], taken["ours"])}
+    if "fla" in taken:
+        ratios["ours, times fla's rate"] = (taken["fla"], taken["ours"])
+    for name, (above, below) in ratios.items():
+        ratio = median_ratio_interval(above, below, RESAMPLES, 0)
+        lines.append(f"{name}: {ratio.value:.3f} [{ratio.lo:.3f}, {ratio.hi:.3f}]")
+    with patch.object(forward_choice, "why_not", lambda *_: "the benchmark compares"):
+        plain = forwards(model, args, ids_T, packed)["ours"]
+        lines.append(f"plain: {packed.tokens / np.median(samples_s(plain, 2, device)):,.0f} tokens/s")
+    return lines
+
+
+def pair_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
+    """One pair from text to score."""
+    embedder = Embedder(encoder, [args.blocks], "mean", AggregationConfig(name="none"))
+    pairs = embedded_pairs()[: args.pairs]
+    embedder.prepare_pairs(pairs)
+    metrics = measure_latency(embedder.score_pair, pairs, pairs[:10], encoder.device).metrics()
+    figures = ", ".join(f"{end} {metrics[f'latency/{end}_ms']:.3f} ms" for end in ("p50", "p95", "p99"))
+    return [f"pair ({embedder.pair_path}): {figures}"]
+
+
+def main() -> None:
+    args = arguments()
+    device, lines = torch.device(args.device), []
+    model = replace(random_model(args, args.tokenizer), generation=7)
+    for precision in args.precisions:
+        encoder = load_encoder(model, precision, device, 4096, 16384)
+        with torch.inference_mode():
+            rows = forward_rows(encoder, args) + pair_rows(encoder, args)
+        lines += [f"{precision} {row}" for row in rows]
+        tags = encoder.loaded.kernel_tags
+        del encoder
+    versions = {"torch": torch.__version__, **device_tags(device), **tags}
+    print(f"{date.today()}  {versions}", *lines, sep="\n")
+    write_record(args.out, args, {"versions": versions, "rows": lines})
+
+
+if __name__ == "__main__":
+    main()
