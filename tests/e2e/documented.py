@@ -92,6 +92,11 @@ RULES = (
         COMPOSE,
         "tests/unit/evaluation/representation has the metrics; the rest is that of any sweep over layers",
     ),
+    Rule(
+        r"python -m rwkv_sweep \+experiment=generations model\.path=",
+        COMPOSE,
+        "its models are not in the repository; test_generations_report.py makes its report",
+    ),
     # Sweeps that survive, other launchers, servers.
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
     Rule(r"rwkv-sweep import multirun/", RUN, ""),
