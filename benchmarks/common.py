@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -19,6 +19,7 @@ from rwkv_sweep.data.splits import ASSET
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.rwkv6 import forward_choice
+from rwkv_sweep.models.rwkv7 import forward_choice as forward_choice7
 from rwkv_sweep.profiling.timing import frozen_heap, synchronize
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -89,9 +90,13 @@ def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> 
     return taken
 
 
-def plain_blocks() -> Any:
-    """Within it the plain blocks run, which are the reference of the fused ones."""
-    return patch.object(forward_choice, "why_not", lambda *_: "the benchmark compares")
+@contextlib.contextmanager
+def plain_blocks() -> Iterator[None]:
+    """Within it the plain blocks run, of RWKV-6 and RWKV-7, which are the reference of the fused ones."""
+    with contextlib.ExitStack() as stack:
+        for choice in (forward_choice, forward_choice7):
+            stack.enter_context(patch.object(choice, "why_not", lambda *_: "the benchmark compares"))
+        yield
 
 
 def original_name(name: str) -> str:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from benchmarks.common import (
     benchmark_parser,
     embedded_pairs,
     load_encoder,
+    plain_blocks,
     random_model,
     samples_s,
     write_record,
@@ -41,7 +41,6 @@ from rwkv_sweep.config.schema import AggregationConfig
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.hardware.devices import device_tags
-from rwkv_sweep.models.rwkv7 import forward_choice
 from rwkv_sweep.models.rwkv7.configuration import usual_ranks
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.profiling.latency import measure_latency
@@ -147,7 +146,7 @@ def forward_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
     for name, (above, below) in ratios.items():
         ratio = median_ratio_interval(above, below, RESAMPLES, 0)
         lines.append(f"{name}: {ratio.value:.3f} [{ratio.lo:.3f}, {ratio.hi:.3f}]")
-    with patch.object(forward_choice, "why_not", lambda *_: "the benchmark compares"):
+    with plain_blocks():
         plain = forwards(model, args, ids_T, packed)["ours"]
         lines.append(f"plain: {packed.tokens / np.median(samples_s(plain, 2, device)):,.0f} tokens/s")
     return lines
