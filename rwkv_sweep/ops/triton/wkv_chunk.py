@@ -1,7 +1,7 @@
 """What the two WKV kernels have in common: one chunk of one sentence for one head, in Triton functions.
 
-C tokens, K channels, as the operator's matrix form in `wkv6.chunked`. Places behind the end of a chunk hold zeros and
-do not decay, so they change nothing.
+C tokens, K channels, as the operator's matrix form in `ops.wkv6.wkv6_chunked`. Places behind the end of a chunk hold
+zeros and do not decay, so they change nothing.
 """
 
 from __future__ import annotations

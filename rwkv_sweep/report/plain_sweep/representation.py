@@ -1,6 +1,6 @@
 """Whether a metric that needs no labels orders the layers of a sweep as Spearman does.
 
-Shapes: L layers, R resamples of the pairs.
+Shapes: L layers, P pairs, R resamples of the pairs.
 """
 
 from __future__ import annotations
