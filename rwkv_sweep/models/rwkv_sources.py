@@ -170,7 +170,8 @@ class RandomModel(RwkvSource):
         return GENERATIONS[number]
 
     def _any_tokenizer(self, shape: RwkvShape) -> Tokenizer:
-        return self._tokenizer(self.cfg.tokenizer or "bytes", None, shape.vocab_size)
+        spec = "bytes" if self.cfg.tokenizer is None else self.cfg.tokenizer
+        return self._tokenizer(spec, None, shape.vocab_size)
 
     def _weights_fingerprint(self, shape: RwkvShape) -> str:
         number = self._generation().number

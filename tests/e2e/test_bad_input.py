@@ -182,8 +182,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(name: str, refused: dict[str, 
     assert list(found.cwd.iterdir()) == []
 
 
-def test_bad_input_in_a_process_of_its_own(command: Command, job: list[str], tmp_path: Path) -> None:
-    done = command([*job, "-m", "precision=int9,fp16"], tmp_path)
+def test_bad_input_in_a_process_of_its_own(started: Command, job: list[str], tmp_path: Path) -> None:
+    done = started([*job, "-m", "precision=int9,fp16"], tmp_path)
     assert done.returncode == 2 and CHECKING.sub("", done.stdout) == ""
     assert done.stderr.startswith("error: precision=int9 is not known: valid are bf16, fp16, fp32, ")
     assert done.stderr.count("\n") == 1

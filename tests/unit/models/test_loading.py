@@ -44,6 +44,17 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
 
 
+@pytest.mark.parametrize("source", ["random", "local"])
+@pytest.mark.parametrize("tokenizer", ["", " "])
+def test_a_blank_tokenizer_is_refused(tmp_path: Path, source: str, tokenizer: str, weights: dict[str, Tensor]) -> None:
+    """And does not stand for one that is not given."""
+    path = save_original(tmp_path / "m.pth", weights)
+    sizes = {"hidden_size": 32, "num_blocks": 2, "head_size": 16, "intermediate_size": 64, "vocab_size": 256}
+    config = ModelConfig(name="m", source=source, path=str(path), tokenizer=tokenizer, **sizes)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"model\.tokenizer=.* (is empty|is blank|does not exist)"):
+        model_source(config).check()
+
+
 @pytest.mark.parametrize("number", GENERATIONS)
 def test_a_skeleton_draws_no_numbers(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device PyTorch's `normal_` imports torch._dynamo, which would take a second of every command."""
