@@ -97,6 +97,11 @@ RULES = (
         COMPOSE,
         "its models are not in the repository; test_generations_report.py makes its report",
     ),
+    Rule(
+        r"python -m benchmarks\.layer_choice multirun/",
+        NOT,
+        "needs MRPC; test_layer_choice.py runs it on a made-up sweep",
+    ),
     # Sweeps that survive, other launchers, servers.
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 resume=true", RUN, ""),
     Rule(r"rwkv-sweep import multirun/", RUN, ""),
