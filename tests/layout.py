@@ -162,3 +162,15 @@ def assigned_globals(root: Path, entry_points: set[str]) -> list[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Global) and path.relative_to(root).as_posix() not in entry_points
     ]
+
+
+def sibling_imports(root: Path, siblings: tuple[str, ...]) -> list[str]:
+    """Imports between these packages below `root` (such as `models/rwkv6`), a line each."""
+    names = [f"{root.name}.{package.replace('/', '.')}." for package in siblings]
+    return [
+        f"{module} imports {target}"
+        for module, targets in imports(root).items()
+        for target in sorted(targets)
+        for own in names
+        if module.startswith(own) and not target.startswith(own) and target.startswith(tuple(names))
+    ]

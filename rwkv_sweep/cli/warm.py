@@ -21,14 +21,14 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help is quick.
     import torch
 
+    from rwkv_sweep.models.common import gated_cpu_forward
     from rwkv_sweep.models.generations import GENERATIONS
-    from rwkv_sweep.models.rwkv6 import cpu_forward
     from rwkv_sweep.ops.common.packing import Packed
     from rwkv_sweep.ops.numba import compiling
     from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
 
     torch.set_num_threads(2)
-    cpu_forward.LITTLE = 0
+    gated_cpu_forward.LITTLE = 0
     for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one
         q_TK, scale_T = quantize_int8(torch.ones(1, 1))
         dequantized(q_TK.int(), scale_T, scale_T)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.rwkv6 import forward_choice, network, triton_forward
-from rwkv_sweep.models.rwkv6.network import ChannelMix, Rwkv6Model
+from rwkv_sweep.models.rwkv6.network import Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
 from tests.gpu.device import GPU
 from tests.small_models import shake, small_model
@@ -32,7 +33,7 @@ def shaken_model(head_size: int, dtype: torch.dtype, hidden: int = 128, **sizes:
         matrix = sum(size > 1 for size in parameter.shape) > 1 and not name.endswith("time_faaaa")
         parameter.data = parameter.data.to(GPU, dtype if matrix else torch.float32)
     for module in model.modules():
-        if isinstance(module, ChannelMix):
+        if isinstance(module, GatedChannelMix):
             module.matmul_dtype = dtype
     return model
 

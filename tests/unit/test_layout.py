@@ -85,6 +85,19 @@ def test_no_function_assigns_to_a_variable_of_its_module(repo_root: Path) -> Non
     assert layout.assigned_globals(repo_root / "rwkv_sweep", ENTRY_POINTS) == []
 
 
+def test_no_generation_needs_another(repo_root: Path) -> None:
+    assert layout.sibling_imports(repo_root / "rwkv_sweep", ALIKE[0]) == []
+
+
+def test_a_generation_that_needs_another_is_found(tmp_path: Path) -> None:
+    line = "from rwkv_sweep.models.rwkv6.blocks import Block\n"
+    modules = {"models__rwkv6__blocks": "", "models__rwkv7__blocks": line, "models__rwkv6__network": line}
+    root = package_with(tmp_path / "rwkv_sweep", **modules, models__common__shape=line)
+    assert layout.sibling_imports(root, ALIKE[0]) == [
+        "rwkv_sweep.models.rwkv7.blocks imports rwkv_sweep.models.rwkv6.blocks"
+    ]
+
+
 def package_with(root: Path, **modules: str) -> Path:
     """A package whose modules hold these texts; `__` in a name stands for `/`."""
     for name, text in modules.items():

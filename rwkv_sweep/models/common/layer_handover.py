@@ -6,6 +6,7 @@ Shapes: T packed tokens, B sentences, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,3 +44,9 @@ def hand_over(index: int, h_TD: Tensor, packed: Packed, on_layer: OnLayer, on_me
     if on_mean is not None:
         on_mean(index, sentence_means(h_TD, packed.cu_seqlens_B1))
     on_layer(index, h_TD)
+
+
+def shift_states(block: Any, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
+    """The two norms' outputs for each sentence's last token, [B, 2, D]."""
+    pairs = ((block.ln1, h_TD), (block.ln2, middle_TD))
+    return torch.stack([norm(stream_TD.index_select(0, packed.last_B)) for norm, stream_TD in pairs], 1)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.rwkv4.configuration import Rwkv4Config
-from rwkv_sweep.models.rwkv6.blocks import ChannelMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv4 import wkv4_scan
 
@@ -64,7 +64,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(hidden, eps)
         self.ln2 = nn.LayerNorm(hidden, eps)
         self.attention = TimeMix(config)
-        self.feed_forward = ChannelMix(hidden, config.intermediate_size)
+        self.feed_forward = GatedChannelMix(hidden, config.intermediate_size)
 
     def forward(self, h_TD: Tensor, packed: Packed) -> Tensor:
         """The residual stream [T, D] before the block to the one after it."""

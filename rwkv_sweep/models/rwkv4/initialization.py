@@ -7,9 +7,9 @@ from typing import cast
 
 import torch
 
+from rwkv_sweep.models.common.initialization import fill_matrices, ramp_shares
 from rwkv_sweep.models.rwkv4.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv4.network import Rwkv4Model
-from rwkv_sweep.models.rwkv5.initialization import fill_matrices, ramp_shares
 
 
 @torch.no_grad()

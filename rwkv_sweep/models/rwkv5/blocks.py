@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
-from rwkv_sweep.models.rwkv6.blocks import ChannelMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv6 import wkv6_chunked
 
@@ -84,7 +84,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(hidden, eps)
         self.ln2 = nn.LayerNorm(hidden, eps)
         self.attention = TimeMix(config)
-        self.feed_forward = ChannelMix(hidden, config.intermediate_size)
+        self.feed_forward = GatedChannelMix(hidden, config.intermediate_size)
 
     def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""

@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
+from rwkv_sweep.models.common.gated_cpu_forward import TimeMixing, run_gated_blocks, whole
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
 from rwkv_sweep.models.rwkv5.blocks import Block, TimeMix
-from rwkv_sweep.models.rwkv6.cpu_forward import TimeMixing, run_gated_blocks, whole
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed
 from rwkv_sweep.ops.numba.time_mix import time_mix

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
 
+from rwkv_sweep.models.common.initialization import fill_matrices, ramp_shares
 from rwkv_sweep.models.rwkv5.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv5.network import Rwkv5Model
-from rwkv_sweep.models.rwkv6.blocks import ChannelMix
 
 
 @torch.no_grad()
@@ -32,29 +31,6 @@ def initialize(model: Rwkv5Model, seed: int) -> None:
         ramp_shares(block.feed_forward, remaining)
 
 
-def fill_matrices(model: nn.Module, random: torch.Generator) -> None:
-    """Norms as they start, linear layers with variance 1 / inputs, and a small embedding."""
-    for module in model.modules():
-        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            _normal(module.weight, module.in_features**-0.5, random)
-        elif isinstance(module, nn.Embedding):
-            _normal(module.weight, 1e-2, random)
-
-
-def ramp_shares(mix: ChannelMix, remaining: float) -> None:
-    """Shares of the token before in a channel mix, from 0 up to 1 over the channels.
-
-    Args:
-        remaining: from 1 in the first block towards 0.
-    """
-    hidden = mix.time_maa_k.numel()
-    for maa in (mix.time_maa_k, mix.time_maa_r):
-        maa.copy_((1 - (torch.arange(hidden) / hidden) ** remaining).view(1, 1, -1))
-
-
 def _time_mix(mix: TimeMix, depth: float, remaining: float) -> None:
     hidden, inner = mix.time_maa_k.numel(), mix.time_decay.numel()
     ramp, channel = torch.arange(hidden) / hidden, torch.arange(inner) / max(1, inner - 1)
@@ -66,7 +42,3 @@ def _time_mix(mix: TimeMix, depth: float, remaining: float) -> None:
     zigzag = ((torch.arange(inner) + 1) % 3 - 1) * 0.1
     mix.time_faaaa.copy_((depth * (1 - channel) + zigzag).view_as(mix.time_faaaa))
     mix.key.weight.mul_(0.1)
-
-
-def _normal(weight: Tensor, std: float, random: torch.Generator) -> None:
-    weight.copy_(torch.randn(weight.shape, generator=random, device=weight.device).mul_(std))

@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix, matmul
 from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv6 import wkv6_chunked
-
-FP16_SQUARE_SCALE = 8.0
-"""relu(k) is divided by this before it is squared in fp16 (whose largest number is 65,504), a power of two so exact."""
 
 
 class TimeMix(nn.Module):
@@ -98,30 +96,6 @@ class TimeMix(nn.Module):
         )
 
 
-class ChannelMix(nn.Module):
-    """The feed-forward half of a block of RWKV-4, 5 and 6: squared ReLU behind a token shift, gated by a receptance."""
-
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__()
-        self.time_maa_k = nn.Parameter(torch.empty(1, 1, hidden_size))
-        self.time_maa_r = nn.Parameter(torch.empty(1, 1, hidden_size))
-        self.key = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.receptance = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.value = nn.Linear(intermediate_size, hidden_size, bias=False)
-        self.matmul_dtype = torch.float32
-
-    def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
-        """x [T, D] (after ln2) to what the block adds to the stream, [T, D], fp32."""
-        dtype = self.matmul_dtype
-        delta_TD = packed.shift(x_TD) - x_TD
-        xk_TD = torch.addcmul(x_TD, delta_TD, self.time_maa_k.flatten()).to(dtype)
-        xr_TD = torch.addcmul(x_TD, delta_TD, self.time_maa_r.flatten()).to(dtype)
-        scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
-        k_TF = torch.relu(self.key(xk_TD))
-        value_TD = self.value(((k_TF / scale) ** 2).to(dtype)).float() * scale**2
-        return torch.sigmoid(self.receptance(xr_TD).float()) * value_TD
-
-
 class Block(nn.Module):
     def __init__(self, config: Rwkv6Config, index: int) -> None:
         super().__init__()
@@ -130,7 +104,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(hidden, eps)
         self.ln2 = nn.LayerNorm(hidden, eps)
         self.attention = TimeMix(config)
-        self.feed_forward = ChannelMix(hidden, config.intermediate_size)
+        self.feed_forward = GatedChannelMix(hidden, config.intermediate_size)
 
     def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""
@@ -147,15 +121,3 @@ class Block(nn.Module):
         x_TD = self.ln2(h_TD)
         on_state(wkv[0], torch.stack((time_BD, x_TD.index_select(0, packed.last_B)), 1))
         return h_TD + self.feed_forward(x_TD, packed)
-
-
-def matmul(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight with x rounded to the dtype of the weight; batched if both have a leading dimension.
-
-    In fp16 on the CPU the rounded factors are multiplied in fp32 and the result stays fp32: few CPUs have fp16
-    arithmetic, and without it PyTorch's fp16 product is several times slower than the fp32 one.
-    """
-    x = x.to(weight.dtype)
-    if weight.dtype == torch.float16 and weight.device.type == "cpu":
-        return torch.matmul(x.float(), weight.float())
-    return torch.matmul(x, weight)

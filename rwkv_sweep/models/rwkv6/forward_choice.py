@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,13 +9,10 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
+from rwkv_sweep.models.common.gpu_forward import gpu_unsupported
 from rwkv_sweep.models.rwkv6.blocks import Block
-from rwkv_sweep.ops.common.availability import triton_missing
 
 log = logging.getLogger(__name__)
-
-LARGEST_HEAD = 64
-"""A program keeps a head's whole state in registers."""
 
 
 def why_not(blocks: Sequence[Block], read: Tensor) -> str | None:
@@ -46,14 +42,3 @@ def path_tags(blocks: Sequence[Block], device: torch.device) -> dict[str, str]:
 def unsupported(blocks: Sequence[Block], device: torch.device) -> str | None:
     """Why inference on this GPU takes the plain blocks, in a few words; None where it takes the fused ones."""
     return gpu_unsupported(blocks[0].attention.time_faaaa.shape[1], device)
-
-
-@functools.cache
-def gpu_unsupported(head_size: int, device: torch.device) -> str | None:
-    """Why the kernels cannot run on this GPU with heads of this size, in a few words; None where they can."""
-    if head_size > LARGEST_HEAD:
-        return f"heads of {head_size}, more than {LARGEST_HEAD}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < (8, 0):
-        return f"compute capability {capability[0]}.{capability[1]}, less than 8.0"
-    return None if triton_missing() is None else "Triton is not installed"

@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.rwkv6.blocks import Block, ChannelMix, TimeMix
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
+from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv6.network import Rwkv6Model
 
 
@@ -67,7 +68,7 @@ def _time_mix(mix: TimeMix, depth: float, remaining: float, random: torch.Genera
         mix.output.weight.zero_()
 
 
-def _channel_mix(mix: ChannelMix, remaining: float, zero_outputs: bool) -> None:
+def _channel_mix(mix: GatedChannelMix, remaining: float, zero_outputs: bool) -> None:
     hidden = mix.time_maa_k.numel()
     ramp = torch.arange(hidden) / hidden
     for maa in (mix.time_maa_k, mix.time_maa_r):

@@ -12,16 +12,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix, matmul
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
 from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
-from rwkv_sweep.models.rwkv6.blocks import Block, ChannelMix, TimeMix, matmul
+from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
 from rwkv_sweep.ops.common.packing import Packed
 
 __all__ = [
     "Block",
-    "ChannelMix",
+    "GatedChannelMix",
     "OnLayer",
     "OnMean",
     "OnState",

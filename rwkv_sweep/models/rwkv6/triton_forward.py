@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
-from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, Block, ChannelMix, TimeMix
+from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, GatedChannelMix
+from rwkv_sweep.models.common.gpu_forward import hand_over_normed, row_dtype
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, shift_states
+from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.ops.common.cuda_branch import Branch
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.common.packing import Packed
@@ -90,18 +92,6 @@ def _next(blocks: Sequence[Block], index: int) -> tuple[nn.LayerNorm | None, Seq
         return None, []
     following = blocks[index + 1]
     return following.ln1, [following.attention.time_maa_x]
-
-
-def hand_over_normed(index: int, normed: Normed, packed: Packed, on_layer: OnLayer, on_mean: OnMean | None) -> None:
-    """Give layer `index` to its receivers, its means from the sums of spans where there are any."""
-    from rwkv_sweep.ops.triton.residual import SPAN_TOKENS
-    from rwkv_sweep.ops.triton.segment_mean import segment_mean
-
-    if on_mean is not None and normed.sums_ND is not None:
-        on_mean(index, segment_mean(normed.sums_ND, packed.span_offsets(SPAN_TOKENS), packed.cu_seqlens_B1))
-    elif on_mean is not None:
-        on_mean(index, segment_mean(normed.h_TD, packed.cu_seqlens_B1))
-    on_layer(index, normed.h_TD)
 
 
 def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
@@ -176,7 +166,7 @@ def _bounds(mix: TimeMix, fixed: Sequence[Tensor]) -> Tensor:
     return mix.bounds_4
 
 
-def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float]:
+def _channel_mix(mix: GatedChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float]:
     """Value, its gate before the sigmoid, and what the value must be multiplied by."""
     from rwkv_sweep.ops.triton.square import relu_square
 
@@ -201,18 +191,6 @@ def _product(linear: nn.Module, normed: Normed, index: int) -> Tensor:
     if normed.scale_MT is None:
         return linear(normed.x_MTD[index]).contiguous()
     return cast(Any, linear).matmul(normed.x_MTD[index], normed.scale_MT[index])
-
-
-def row_dtype(*linears: nn.Module) -> torch.dtype | None:
-    """The 8-bit dtype in which all of these layers take their inputs, quantized row by row; None where not all do."""
-    found = {getattr(linear, "row_dtype", None) for linear in linears}
-    return found.pop() if len(found) == 1 else None
-
-
-def shift_states(block: Any, h_TD: Tensor, middle_TD: Tensor, packed: Packed) -> Tensor:
-    """The two norms' outputs for each sentence's last token, [B, 2, D]."""
-    pairs = ((block.ln1, h_TD), (block.ln2, middle_TD))
-    return torch.stack([norm(stream_TD.index_select(0, packed.last_B)) for norm, stream_TD in pairs], 1)
 
 
 def _dtype(block: Block) -> torch.dtype:

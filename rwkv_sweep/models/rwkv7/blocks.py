@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, matmul
+from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv7 import wkv7_chunked

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from rwkv_sweep.models.common import gated_cpu_forward
+from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
-from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE, matmul
-from rwkv_sweep.models.rwkv6.cpu_forward import LITTLE, _one_thread_where
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix
@@ -36,7 +36,9 @@ def run_blocks(
 
     A pair of sentences in a small model takes one thread, whatever PyTorch has.
     """
-    with _one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+    with gated_cpu_forward.one_thread_where(
+        bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < gated_cpu_forward.LITTLE
+    ):
         return _run_blocks(blocks, h_TD, packed, layers, on_layer, on_state, on_mean)
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.rwkv6.forward_choice import gpu_unsupported
+from rwkv_sweep.models.common.gpu_forward import gpu_unsupported
 from rwkv_sweep.models.rwkv7.blocks import Block
 
 

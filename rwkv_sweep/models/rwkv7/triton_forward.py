@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
-from rwkv_sweep.models.rwkv6.blocks import FP16_SQUARE_SCALE
-from rwkv_sweep.models.rwkv6.triton_forward import hand_over_normed, row_dtype, shift_states
+from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE
+from rwkv_sweep.models.common.gpu_forward import hand_over_normed, row_dtype
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, shift_states
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.models.rwkv7.gpu_weights import GpuWeights
 from rwkv_sweep.ops.common.cuda_branch import Branch

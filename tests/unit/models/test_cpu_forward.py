@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rwkv_sweep.models.common import gated_cpu_forward
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.common.layer_handover import sentence_means
-from rwkv_sweep.models.rwkv6 import cpu_forward, forward_choice
-from rwkv_sweep.models.rwkv6.blocks import ChannelMix
+from rwkv_sweep.models.rwkv6 import forward_choice
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
@@ -143,7 +144,7 @@ def shaken_model(head_size: int, dtype: torch.dtype) -> Rwkv6Model:
         matrix = sum(size > 1 for size in parameter.shape) > 1 and not name.endswith("time_faaaa")
         parameter.data = parameter.data.to(dtype if matrix else torch.float32)
     for module in model.modules():
-        if isinstance(module, ChannelMix):
+        if isinstance(module, GatedChannelMix):
             module.matmul_dtype = dtype
     return model
 
@@ -197,7 +198,7 @@ def test_training_takes_the_plain_blocks() -> None:
 @pytest.mark.parametrize(("little", "expected"), [(0, 2), (10**12, 1)])
 def test_few_tokens_take_one_thread(little: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    monkeypatch.setattr(cpu_forward, "LITTLE", little)
+    monkeypatch.setattr(gated_cpu_forward, "LITTLE", little)
     model = Rwkv6Model(Rwkv6Config(64, 64, 2, head_size=32)).eval()
     initialize(model, seed=0, zero_outputs=False)
     seen: list[int] = []

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
+from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.quantization import CpuLinear, apply_precision, check_precision, weights_bytes
-from rwkv_sweep.models.rwkv6.network import ChannelMix
 from rwkv_sweep.ops.common.packing import Packed
 from tests.small_models import CPU, FP32, all_outputs, small_model
 
@@ -34,7 +34,7 @@ def test_matrices_get_the_base_dtype_and_vectors_stay_fp32(config: PrecisionConf
     assert {dtypes[name] for name in dtypes if is_vector(name)} == {torch.float32}
     assert {dtypes[name] for name in dtypes if not is_vector(name)} == {dtype}
     assert dtypes["blocks.1.attention.time_maa_w2"] == dtypes["embeddings.weight"] == dtype
-    assert {mix.matmul_dtype for mix in model.modules() if isinstance(mix, ChannelMix)} == {dtype}
+    assert {mix.matmul_dtype for mix in model.modules() if isinstance(mix, GatedChannelMix)} == {dtype}
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.rwkv6 import cpu_forward as cpu_forward_module
+from rwkv_sweep.models.common import gated_cpu_forward
 from rwkv_sweep.models.rwkv7 import cpu_forward, network
 from rwkv_sweep.models.rwkv7.checkpoint import fitted
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
@@ -95,7 +95,7 @@ def test_empty_batch() -> None:
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("sizes", [Sizes(), Sizes(heads=2, head_size=64, wide=256, ranks=(16, 16, 8, 24))])
 def test_whole_models(sizes: Sizes, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_forward_module, "LITTLE", 0)
+    monkeypatch.setattr(gated_cpu_forward, "LITTLE", 0)
     config, weights = fitted(Path("random.pth"), author_checkpoint(sizes), {})
     model = Rwkv7Model(config).eval().requires_grad_(False)
     model.load_state_dict(weights)
