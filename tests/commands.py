@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -10,17 +11,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+SILENCE_S = 30.0
+"""What is asked of commands on small inputs: never longer without a word."""
+
 
 @dataclass
 class Ended:
     """A command that has ended.
 
     code: negative for the signal that ended it. output: what it wrote to both streams; to stdout alone where
-    `Conditions.errors` names another file for stderr. errors: what it wrote to that.
+    `Conditions.errors` names another file for stderr. errors: what it wrote to that. silence: the longest time for
+    which it wrote nothing, in seconds.
     """
 
     code: int
     seconds: float
+    silence: float
     output: str
     errors: str
 
@@ -48,8 +54,12 @@ class Conditions:
 class Commands:
     """Starts commands one after another, each in a process of its own that has all imports behind it."""
 
-    def __init__(self, environment: dict[str, str], prefix: Sequence[str] = ()) -> None:
-        """prefix: a program that starts them, with its own arguments, such as setpriv."""
+    def __init__(
+        self, environment: dict[str, str], prefix: Sequence[str] = (), longest_silence_s: float = math.inf
+    ) -> None:
+        """prefix: a program that starts them, with its own arguments, such as setpriv. longest_silence_s: a command
+        that writes nothing for longer fails the test, unless nobody reads what it writes."""
+        self._longest_silence_s = longest_silence_s
         script = Path(__file__).with_name("forking.py")
         self._process = subprocess.Popen(
             [*prefix, sys.executable, str(script)],
@@ -77,7 +87,10 @@ class Commands:
         request |= {"environment": environment or {}, "conditions": asdict(conditions)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
+        ended = Ended(**json.loads(self._process.stdout.readline()))
+        silent = ended.silence > self._longest_silence_s and not conditions.unread
+        assert not silent, f"{arguments}: {ended.silence:.1f} s without a word\n{ended.output}"
+        return ended
 
     def close(self) -> None:
         assert self._process.stdin is not None

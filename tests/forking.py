@@ -83,7 +83,8 @@ def carry_out(
     if child == 0:
         os.environ.update(environment)
         run_command(arguments, cwd, log, conditions)
-    if outlives(child, LIMIT_S if kill_after is None else kill_after, Path(cwd), after_records):
+    silence = Silence([log, *filter(None, [conditions["errors"]])])
+    if outlives(child, LIMIT_S if kill_after is None else kill_after, Path(cwd), after_records, silence):
         if conditions["remove"] is not None:
             shutil.rmtree(conditions["remove"], ignore_errors=True)
         else:
@@ -91,16 +92,32 @@ def carry_out(
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     errors = Path(conditions["errors"]).read_text(errors="replace") if conditions["errors"] else ""
     seconds = time.monotonic() - started
-    return {"code": code, "seconds": seconds, "output": log.read_text(errors="replace"), "errors": errors}
+    output = log.read_text(errors="replace")
+    return {"code": code, "seconds": seconds, "silence": silence.longest, "output": output, "errors": errors}
 
 
-def outlives(child: int, seconds: float, cwd: Path, records: int) -> bool:
+class Silence:
+    """How long at most a command wrote nothing, in seconds."""
+
+    def __init__(self, paths: list[str | Path]) -> None:
+        self._paths, self._size, self._since, self.longest = paths, 0, time.monotonic(), 0.0
+
+    def look(self) -> None:
+        size = sum(os.stat(path).st_size for path in self._paths if os.path.exists(path))
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self._since)
+        if size != self._size:
+            self._size, self._since = size, now
+
+
+def outlives(child: int, seconds: float, cwd: Path, records: int, silence: Silence) -> bool:
     """Whether the child still runs `seconds` after it has added `records` records; it is left to be waited for."""
     before = count_records(cwd)
     end = time.monotonic() + seconds if records == 0 else math.inf
     while time.monotonic() < end:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
+        silence.look()
         if end == math.inf and count_records(cwd) >= before + records:
             end = time.monotonic() + seconds
         time.sleep(0.01)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands
+from tests.commands import SILENCE_S, Commands
 from tests.faults.sweeps import RUNS, SWEPT, Streams, Undisturbed, arguments, latest_root, quality, records
 from tests.search_path import search_path
 
@@ -24,7 +24,7 @@ def fault_environment(repo_root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def commands(fault_environment: dict[str, str]) -> Iterator[Commands]:
-    started = Commands(fault_environment)
+    started = Commands(fault_environment, longest_silence_s=SILENCE_S)
     yield started
     started.close()
 

@@ -21,7 +21,7 @@ import pytest
 
 from rwkv_sweep.records.own_files import HYDRA_FILES, RUN_FILES
 from rwkv_sweep.sweep.jobs import quoted
-from tests.commands import Commands, Conditions, Ended
+from tests.commands import SILENCE_S, Commands, Conditions, Ended
 from tests.faults.sweeps import arguments
 
 pytestmark = pytest.mark.faults
@@ -453,7 +453,7 @@ def test_output_that_nobody_reads(
 
 @pytest.fixture
 def other(fault_environment: dict[str, str]) -> Iterator[Commands]:
-    started = Commands(fault_environment)
+    started = Commands(fault_environment, longest_silence_s=SILENCE_S)
     yield started
     started.close()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands
+from tests.commands import SILENCE_S, Commands
 from tests.faults.covering import matrix
 from tests.odd_paths import ABSENT, IMPOSSIBLE, PERMISSIONS
 
@@ -93,7 +93,7 @@ def bound(fault_environment: dict[str, str]) -> Iterator[Commands]:
         if shutil.which("setpriv") is None:
             pytest.skip("the superuser passes over permissions, and there is no setpriv to give that up")
         prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
-    started = Commands(fault_environment, prefix)
+    started = Commands(fault_environment, prefix, SILENCE_S)
     yield started
     started.close()
 
