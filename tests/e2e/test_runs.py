@@ -58,6 +58,7 @@ def test_all_files_of_a_sweep_are_listed(command: Command, job: list[str], tmp_p
     arguments = ["-m", *job, "layer=[2,4],[1,3]", "aggregation=mean", "precision=bf16", "isolate=true"]
     arguments += [
         "measure.parity=true",
+        "measure.representation=true",
         "measure.overhead=true",
         "measure.speedup_rounds=1",
         "measure.overhead_pairs=2",
