@@ -76,6 +76,6 @@ def _matrix(vectors: Any, name: str, packed: int | None) -> np.ndarray:
 
 
 def _like(cosines: np.ndarray, *given: Any) -> np.ndarray | Tensor:
-    flat = [row for each in given for row in (each[:1] if isinstance(each, (list, tuple)) else [each])]
-    device = next((each.device for each in flat if isinstance(each, Tensor)), None)
+    flat = [row for item in given for row in (item[:1] if isinstance(item, (list, tuple)) else [item])]
+    device = next((item.device for item in flat if isinstance(item, Tensor)), None)
     return cosines if device is None else torch.from_numpy(cosines).to(device)

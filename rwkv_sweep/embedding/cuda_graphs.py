@@ -192,12 +192,12 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _spans(ends: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """`Packed.spans`, laid flat, and `Packed.earlier` of sentences that end there."""
-    found: list[int] = []
+    span_ends: list[int] = []
     earlier: list[int] = []
     start = 0
     for end in ends:
         for count, at in enumerate(range(start, end, CHUNK)):
-            found += [at, min(at + CHUNK, end)]
+            span_ends += [at, min(at + CHUNK, end)]
             earlier.append(count)
         start = end
-    return found, earlier
+    return span_ends, earlier

@@ -86,11 +86,11 @@ class RwkvEncoder:
     def with_idf(self, texts: Iterable[Sequence[str]]) -> RwkvEncoder:
         """The same with `idf_V` from all sentences of `texts`."""
         parts = (
-            each[first : first + SENTENCES_AT_A_TIME]
-            for each in texts
-            for first in range(0, len(each), SENTENCES_AT_A_TIME)
+            group[first : first + SENTENCES_AT_A_TIME]
+            for group in texts
+            for first in range(0, len(group), SENTENCES_AT_A_TIME)
         )
-        ids = (found for part in parts for found in self.tokenize(part).ids)
+        ids = (sentence_ids for part in parts for sentence_ids in self.tokenize(part).ids)
         return replace(self, idf_V=idf_weights(ids, self.loaded.model.config.vocab_size))
 
     def encode(
@@ -105,7 +105,7 @@ class RwkvEncoder:
             ValueError: `idf` without `idf_V`.
         """
         shape, count = self.loaded.model.config, len(sentences)
-        found = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
+        vectors = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
         for first in range(0, count, SENTENCES_AT_A_TIME):
             rows = slice(first, first + SENTENCES_AT_A_TIME)
             try:
@@ -113,10 +113,10 @@ class RwkvEncoder:
             except NoTokensError as error:
                 raise NoTokensError(str(error), [first + row for row in error.rows]) from error
             for name, part in self.encode_tokens(tokenized, layers, poolings, progress).items():
-                found[name][:, rows] = part
-        for name, vectors_LSD in found.items():
+                vectors[name][:, rows] = part
+        for name, vectors_LSD in vectors.items():
             self._check_finite(vectors_LSD, sentences, layers, name)
-        return found
+        return vectors
 
     @torch.inference_mode()
     def encode_tokens(
@@ -143,10 +143,10 @@ class RwkvEncoder:
         """
         ids = [tokenized.ids[row] for row in rows]
         spans = [tokenized.spans[row] for row in rows]
-        packed = Packed.of([len(found) for found in ids], self.device)
+        packed = Packed.of([len(tokens) for tokens in ids], self.device)
         ids_T = to_device(torch.from_numpy(tokenized.packed_ids(rows)), self.device)
         pooled, index_P = packed, None
-        if any(end - start < len(found) for (start, end), found in zip(spans, ids, strict=True)):
+        if any(end - start < len(tokens) for (start, end), tokens in zip(spans, ids, strict=True)):
             pooled = Packed.of([end - start for start, end in spans], self.device)
             index_P = to_device(_places(packed.lengths, spans), self.device)
         weights_P = None
@@ -164,19 +164,19 @@ class RwkvEncoder:
         whole = "mean" in poolings and batch.index_P is None
         of_tokens = [name for name in poolings if name != STATE and not (whole and name == "mean")]
         # Pooling at once keeps [layers, batch, hidden] in memory, never [layers, tokens, hidden].
-        found: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
+        pooled: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
 
         def keep(layer: int, h_TD: Tensor) -> None:
             for name, vectors_BD in batch.pool(h_TD, of_tokens).items():
-                found[name][layer] = vectors_BD
+                pooled[name][layer] = vectors_BD
 
         def keep_state(layer: int, wkv_BHKV: Tensor, shift_B2D: Tensor) -> None:
-            found[STATE][layer] = read_state(wkv_BHKV, shift_B2D)
+            pooled[STATE][layer] = read_state(wkv_BHKV, shift_B2D)
 
         on_state = keep_state if STATE in poolings else None
-        on_mean = found["mean"].__setitem__ if whole else None
+        on_mean = pooled["mean"].__setitem__ if whole else None
         self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state, on_mean)
-        return found
+        return pooled
 
     def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
         bad_LS = ~torch.isfinite(vectors_LSD).all(-1)
@@ -197,15 +197,15 @@ def tokens_per_batch(asked: int | None, device: torch.device) -> int:
 def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
     """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    found: list[list[int]] = []
+    grouped: list[list[int]] = []
     room = 0
     for index in order:
-        if not found or lengths[index] > room or len(found[-1]) == batch_size:
-            found.append([])
+        if not grouped or lengths[index] > room or len(grouped[-1]) == batch_size:
+            grouped.append([])
             room = batch_tokens
-        found[-1].append(index)
+        grouped[-1].append(index)
         room -= lengths[index]
-    return found
+    return grouped
 
 
 def _places(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:

@@ -88,11 +88,11 @@ def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str
             f"{tokenizer.name}: valid is {around + 1} or more"
         )
     bare = _tokenize(prompt, tokenizer, sentences, max_tokens - around)
-    ids = [[*tokenizer.prefix, *found, *tokenizer.suffix] for found in bare.ids]
+    ids = [[*tokenizer.prefix, *tokens, *tokenizer.suffix] for tokens in bare.ids]
     before = len(tokenizer.prefix)
     spans = [(start + before, end + before) for start, end in bare.spans]
     if prompt.span == "all":
-        spans = [(0, len(found)) for found in ids]
+        spans = [(0, len(tokens)) for tokens in ids]
     return Tokenized(ids, spans, bare.truncated)
 
 
@@ -102,18 +102,18 @@ def _tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[st
         return _apart(prompt, tokenizer, sentences, max_tokens)
     ids = tokenizer.encode([prompt.template.replace(SLOT, sentence) for sentence in sentences])
     _check_some(
-        sentences, [found if sentence else [] for sentence, found in zip(sentences, ids, strict=True)], tokenizer
+        sentences, [tokens if sentence else [] for sentence, tokens in zip(sentences, ids, strict=True)], tokenizer
     )
-    long = [row for row, found in enumerate(ids) if len(found) > max_tokens]
+    long = [row for row, tokens in enumerate(ids) if len(tokens) > max_tokens]
     truncated = len(long)
     if prompt.template == SLOT:
-        ids = [found[:max_tokens] for found in ids]
+        ids = [tokens[:max_tokens] for tokens in ids]
     elif long:
         cut = _apart(prompt, tokenizer, [sentences[row] for row in long], max_tokens)
         truncated = cut.truncated
-        for row, found in zip(long, cut.ids, strict=True):
-            ids[row] = found
-    return Tokenized(ids, [(0, len(found)) for found in ids], truncated)
+        for row, tokens in zip(long, cut.ids, strict=True):
+            ids[row] = tokens
+    return Tokenized(ids, [(0, len(tokens)) for tokens in ids], truncated)
 
 
 def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:
@@ -129,9 +129,9 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
     own_ids = tokenizer.encode(sentences)
     _check_some(sentences, own_ids, tokenizer)
     ids, spans, truncated = [], [], 0
-    for found in own_ids:
-        kept = found[:room]
-        truncated += len(found) > room
+    for tokens in own_ids:
+        kept = tokens[:room]
+        truncated += len(tokens) > room
         ids.append(pieces[0] + [token for piece in pieces[1:] for token in kept + piece])
         start = len(pieces[0]) + (len(kept) + len(pieces[1]) if copies > 1 else 0)
         spans.append((start, start + len(kept)))
@@ -140,5 +140,5 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
 
 def _check_some(sentences: Sequence[str], ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> None:
     """Raises NoTokensError where a sentence has no ids."""
-    if rows := [row for row, found in enumerate(ids) if not found]:
+    if rows := [row for row, tokens in enumerate(ids) if not tokens]:
         raise NoTokensError(f"sentence {sentences[rows[0]]!r} has no tokens in tokenizer {tokenizer.name}", rows)

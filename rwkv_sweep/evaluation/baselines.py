@@ -181,6 +181,6 @@ def baseline_scores(names: Sequence[str], data: str, split: PairSplit, root: Pat
 
 def pair_rows(splits: Sequence[PairSplit], scores: Sequence[np.ndarray]) -> Iterator[tuple[str, int, float, float]]:
     """Rows of `pairs.csv`: split, row, label and score of every pair."""
-    for split, each in zip(splits, scores, strict=True):
-        for row, (label, score) in enumerate(zip(split.labels, each, strict=True)):
+    for split, split_scores in zip(splits, scores, strict=True):
+        for row, (label, score) in enumerate(zip(split.labels, split_scores, strict=True)):
             yield split.name, row, float(label), float(score)

@@ -21,13 +21,13 @@ def quality_metrics(
         scores: per split one score a pair, higher for more alike.
         resamples, seed: of the bootstrap.
     """
-    found: dict[str, float] = {}
-    for index, (split, each) in enumerate(zip(splits, scores, strict=True)):
-        values = _values(score(each, split.labels, resamples, seed))
-        found |= {f"quality/{metric_name(split.name)}/{name}": value for name, value in values.items()}
+    metrics: dict[str, float] = {}
+    for index, (split, split_scores) in enumerate(zip(splits, scores, strict=True)):
+        values = _values(score(split_scores, split.labels, resamples, seed))
+        metrics |= {f"quality/{metric_name(split.name)}/{name}": value for name, value in values.items()}
         if index == 0:
-            found |= {f"quality/{name}": value for name, value in values.items()}
-    return found
+            metrics |= {f"quality/{name}": value for name, value in values.items()}
+    return metrics
 
 
 def metric_name(split: str) -> str:

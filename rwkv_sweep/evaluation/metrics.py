@@ -136,9 +136,9 @@ def paired_differences(
     Raises:
         NonFiniteError: as `score`.
     """
-    checked = [_checked(each, labels)[0] for each in (scores, *others)]
+    checked = [_checked(values, labels)[0] for values in (scores, *others)]
     labels = np.asarray(labels, dtype=np.float64)
-    own, *theirs = [_spearman(each, labels) for each in checked]
+    own, *theirs = [_spearman(values, labels) for values in checked]
     first_KR = bootstrap_spearman(checked, labels, resamples, seed)
     differences = [first_KR[0] - other_R for other_R in first_KR[1:]]
     bounds = [percentile_bounds(difference_R) for difference_R in differences]

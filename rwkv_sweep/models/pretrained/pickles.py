@@ -100,7 +100,7 @@ def _why_not(file: Path, error: Exception) -> str:
                 names = parts.namelist()
                 script = any(name.endswith("/constants.pkl") for name in names)
                 pickles = [parts.read(name) for name in names if name.endswith("data.pkl")]
-            code = next((found for pickle in pickles if (found := code_in(pickle)) is not None), None)
+            code = next((called for pickle in pickles if (called := code_in(pickle)) is not None), None)
     except Exception:  # a damaged zip file, too, can raise nearly anything
         code, script = None, False
     if script:

@@ -198,12 +198,12 @@ class _TwiceError(ValueError):
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found and found[key] != value:
+        if key in values and values[key] != value:
             raise _TwiceError(shown(key))
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def few(names: list[str]) -> str:

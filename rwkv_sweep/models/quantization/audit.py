@@ -60,7 +60,7 @@ class Audit:
         """Shares of 1, bits and MiB, under the names of docs/metrics.md."""
         blocks = [entry for entry in self.entries if entry.kind != "embedding"]
         embedding = [entry for entry in self.entries if entry.kind == "embedding"]
-        found = {
+        shares = {
             "audit/parameters_share": _share(self.entries, "parameters"),
             "audit/bytes_share": _share(self.entries, "bytes"),
             "audit/parameters_share_without_embedding": _share(blocks, "parameters"),
@@ -70,10 +70,10 @@ class Audit:
             "memory/weights_without_embedding_mib": _total(blocks, "bytes") / 2**20,
         }
         for kind, entries in self._linear_layers("kind").items():
-            found[f"audit/kind/{kind}"] = _share(entries, "parameters")
+            shares[f"audit/kind/{kind}"] = _share(entries, "parameters")
         for block, entries in self._linear_layers("block").items():
-            found[f"audit/block/{int(block):02d}"] = _share(entries, "parameters")
-        return found
+            shares[f"audit/block/{int(block):02d}"] = _share(entries, "parameters")
+        return shares
 
     def record(self) -> dict[str, Any]:
         """Everything, for audit.json."""

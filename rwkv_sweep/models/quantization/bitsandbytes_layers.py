@@ -48,8 +48,8 @@ class FourBitLinear(nn.Module):
 
     def dequantized(self) -> Tensor:
         """The weights [out, in] that the codes stand for, in the base dtype."""
-        found = self._library.dequantize_4bit(self.packed, self.quant_state)
-        return found.view(self.out_features, self.in_features)
+        weight = self._library.dequantize_4bit(self.packed, self.quant_state)
+        return weight.view(self.out_features, self.in_features)
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any dtype to [..., out] in the base dtype (fp32 on a CPU where the base is fp16)."""

@@ -44,5 +44,5 @@ def _int_product(q_TK: Tensor, weight_NK: Tensor) -> Tensor:
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and int_mm_is_exact():
         return torch._int_mm(q_TK, weight_NK.t())
     # Elsewhere PyTorch's product of integers is slower than one of fp32 numbers, which the library takes then.
-    found: Tensor = torch.ops.bitsandbytes.int8_linear_matmul(q_TK, weight_NK)
-    return found
+    products: Tensor = torch.ops.bitsandbytes.int8_linear_matmul(q_TK, weight_NK)
+    return products

@@ -59,10 +59,10 @@ def resolve_modules(spec: object) -> frozenset[str]:
     Raises:
         UserError: a name that is none of these, or an empty list.
     """
-    found = [kind for part in _parts(spec) for kind in _resolve_kind(part, spec)]
-    if not found:
+    kinds = [kind for part in _parts(spec) for kind in _resolve_kind(part, spec)]
+    if not kinds:
         raise UserError(f"precision.modules={_shown(spec)} is empty: {_valid_modules()}")
-    return frozenset(found)
+    return frozenset(kinds)
 
 
 def check_selection(precision: PrecisionConfig, num_blocks: int, lacking: Collection[str] = ()) -> None:
@@ -125,10 +125,10 @@ def _resolve_block(part: Any, spec: object, num_blocks: int) -> Iterable[int]:
 
 
 def _resolve_kind(part: object, spec: object) -> list[str]:
-    found = [kind for kind in KINDS if part == "all" or part == kind or part in kind.split(".")]
-    if not found:
+    kinds = [kind for kind in KINDS if part == "all" or part == kind or part in kind.split(".")]
+    if not kinds:
         raise UserError(f"precision.modules={_shown(spec)} is not a choice of modules: {_valid_modules()}")
-    return found
+    return kinds
 
 
 def _valid_modules() -> str:

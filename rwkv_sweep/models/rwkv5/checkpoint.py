@@ -98,9 +98,9 @@ def fitted(checkpoint: Checkpoint) -> tuple[Rwkv5Config, dict[str, Tensor]]:
     decay = checkpoint.weights.get(f"blocks.0.{_DECAY}")
     heads = len(decay) if decay is not None and decay.dim() > 0 else 0
     if heads == 0 or inner % heads:
-        found = "missing" if decay is None else f"of shape {list(decay.shape)}"
+        actual = "missing" if decay is None else f"of shape {list(decay.shape)}"
         raise UserError(
-            f"{checkpoint.path} is not an RWKV-5: {author_name(_TIME_MIX)}time_decay is {found}, which is no division "
+            f"{checkpoint.path} is not an RWKV-5: {author_name(_TIME_MIX)}time_decay is {actual}, which is no division "
             f"of {inner} channels into heads"
         )
     config = Rwkv5Config(

@@ -148,7 +148,7 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
 def _products(mix: TimeMix, rows_4TD: Tensor, scale_4T: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D], of inputs that are 8-bit rows already."""
     linears = (mix.key, mix.value, mix.receptance, mix.gate)
-    return [cast(Any, linear).matmul(*each) for linear, *each in zip(linears, rows_4TD, scale_4T, strict=True)]
+    return [cast(Any, linear).matmul(*inputs) for linear, *inputs in zip(linears, rows_4TD, scale_4T, strict=True)]
 
 
 def _bounded(block: Block) -> bool:

@@ -159,19 +159,19 @@ def _with_norms(
     epsilon = epsilon_of(path / CONFIG_FILE, settings, ("norm_eps", "layer_norm_epsilon"), 1e-5)
     by_head = config.head_size * epsilon if "norm_eps" in settings else AUTHOR_HEAD_EPSILON
     head_epsilon = epsilon_of(path / CONFIG_FILE, settings, ("group_norm_epsilon",), by_head)
-    norm, told = "blocks.0.pre_ln.weight", settings.get(NORMED) is True
+    norm, stated = "blocks.0.pre_ln.weight", settings.get(NORMED) is True
     bias = weights.get("blocks.0.pre_ln.bias")
-    normed = told
+    normed = stated
     if norm in weights and bias is not None:
         normed = _is_normed(weights["embeddings.weight"], weights[norm], bias)
-        if told and not normed:
+        if stated and not normed:
             raise UserError(
                 f"{path / CONFIG_FILE} has {NORMED}=true, but the embedding table is not what blocks.0.ln0 gives: "
                 "valid is a table with that norm in it, or false"
             )
         if normed:
             log_line_once(f"{path}: the embedding table went through blocks.0.ln0 already, which is not applied again")
-    elif not told:
+    elif not stated:
         raise UserError(
             f"{path} has no blocks.0.ln0, the norm of the embedding, nor {NORMED}=true in a {CONFIG_FILE} to say that "
             "it is in the table already"
@@ -224,9 +224,9 @@ def _checked(
         ),
     )
     if any(names for _, names in parts):
-        found = "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
+        differences = "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
         raise UserError(
             f"{path} does not hold an RWKV-7 of {config.num_hidden_layers} blocks and hidden size "
-            f"{config.hidden_size}: {found}"
+            f"{config.hidden_size}: {differences}"
         )
     return {name: weights[name].reshape(shape) for name, shape in expected.items()}

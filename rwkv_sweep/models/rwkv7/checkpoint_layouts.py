@@ -108,7 +108,7 @@ def to_model(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     Raises:
         ValueError: two tensors of the file are the same one.
     """
-    found: dict[str, Tensor] = {}
+    oriented: dict[str, Tensor] = {}
     given: dict[str, str] = {}
     table = next((tensor for name, tensor in tensors.items() if _ours(name)[0] == "embeddings.weight"), None)
     hidden = table.shape[-1] if table is not None and table.dim() == 2 else 0
@@ -117,10 +117,10 @@ def to_model(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
         for part, piece in _pieces(name, tensor).items():
             if _VALUE_RESIDUAL.fullmatch(part):
                 continue
-            if part in found:
+            if part in oriented:
                 raise ValueError(f"{given[part]} and {original} are both {original_name(part)}")
-            found[part], given[part] = _oriented(part, piece, hidden, linear), original
-    return found, given
+            oriented[part], given[part] = _oriented(part, piece, hidden, linear), original
+    return oriented, given
 
 
 def _ours(original: str) -> tuple[str, bool]:

@@ -33,8 +33,8 @@ def tanh(x, dtype: tl.constexpr):
     """tanh(x) of an fp32 x, in `dtype`: to 1e-7 in fp32, to 5e-4 of its size where it is rounded to 16 bits."""
     if dtype == tl.float32:
         return 2.0 * sigmoid(2.0 * x) - 1.0
-    found = tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
-    return found.to(dtype)
+    result = tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    return result.to(dtype)
 
 
 @triton.jit
