@@ -127,7 +127,7 @@ def test_a_sweep_killed_without_its_folder_leaves_nothing_running(
 ) -> None:
     """The next sweep in the same place closes it, whether or not it is resumed."""
     command, killed = [*base, "layer=0,1"], None
-    for delay in (3.0, 6.0, 12.0, 24.0, 48.0):
+    for delay in (0.3, 0.6, 1.2, 2.4, 4.8, 9.6, 19.2, 38.4):  # on any machine one of them is in the middle of it
         killed = commands.run(command, tmp_path, delay)
         if any(tmp_path.glob("multirun/*/*/sweep.json")):
             break
@@ -136,7 +136,7 @@ def test_a_sweep_killed_without_its_folder_leaves_nothing_running(
         shutil.rmtree(root)
     assert commands.run(command, tmp_path).code == 0
     statuses = [run.info.status for run in tracked(tmp_path)]
-    assert "RUNNING" not in statuses and statuses.count("FINISHED") == 4
+    assert "RUNNING" not in statuses and statuses.count("FINISHED") >= 4
 
 
 @pytest.mark.faults
