@@ -87,7 +87,7 @@ test-gpu: setup ## Run all that needs an NVIDIA GPU: kernels, and the real comma
 # A test goes to whichever process is free, and each process keeps one that has loaded everything for all of its commands.
 FAULTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-test-faults: setup ## Kill, crowd, damage and fuzz sweeps (a quarter of an hour; ARGS="-k kills" narrows it)
+test-faults: setup ## Kill, crowd, damage and fuzz sweeps (11 minutes; ARGS="-k kills" narrows it)
 	$(FAULTS) -m "not whole" tests/faults $(ARGS)
 
 test-faults-all: setup ## The same with every combination of every fault (no limit on its time)
