@@ -1,15 +1,15 @@
-"""One forward and one pair on an NVIDIA GPU: floors, this project, and its peers, side by side in one run.
+"""One forward and one pair on an NVIDIA GPU: lower bounds, this project, and other programs, side by side in one run.
 
 Weights are random: speed does not depend on them. Sentences of the forward are as long as MRPC's with the World
 tokenizer (26.5 tokens on average), in packed batches; pairs are the embedded ones, from text to score.
 
-floor: the large matrix products of all blocks alone, in the same batches, in their fastest form (the four projections
-    of a time mix as one batched product, or one by one).
+GEMM only: the large matrix products of all blocks alone, in the same batches, in their fastest form (the four
+    projections of a time mix as one batched product, or one by one).
 fused: tokenized sentences to mean-pooled vectors of the last block, as a sweep does it.
 eager PyTorch: the same by the plain blocks, which are the reference that the fused ones are tested against.
 naive loop: the study's way, one sentence at a time through the plain blocks, full depth.
 rwkv, fla: the model author's package in its sequence mode, and fla-core's operator in place of ours; where importable.
-pair floor: the time to read the weights of the blocks once, at the speed of a large copy.
+pair, memory bandwidth: the time to read the weights of the blocks once, at the speed of a large copy.
 
 Command: make bench-gpu
          python -m benchmarks.forward_gpu --precisions bf16 fp16 --out forward_gpu.json
@@ -80,7 +80,7 @@ def sentences_like_mrpc(count: int, vocabulary: int) -> Tokenized:
     return Tokenized(ids, [(0, len(each)) for each in ids], 0)
 
 
-def floor_rates(encoder: RwkvEncoder, tokenized: Tokenized) -> dict[str, float]:
+def gemm_rates(encoder: RwkvEncoder, tokenized: Tokenized) -> dict[str, float]:
     """Tokens per second of the blocks' large matrix products alone, in both forms."""
     model, size = encoder.loaded.model, encoder.batch_tokens
     rows = [sum(len(tokenized.ids[row]) for row in part) for part in batches(list(map(len, tokenized.ids)), size)]
@@ -107,18 +107,18 @@ def floor_rates(encoder: RwkvEncoder, tokenized: Tokenized) -> dict[str, float]:
 
 
 def forward_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:
-    floors = floor_rates(encoder, tokenized)
+    bounds = gemm_rates(encoder, tokenized)
     last, every = [encoder.loaded.model.config.num_hidden_layers - 1], list(range(len(encoder.loaded.model.blocks)))
 
     def rate(layers: list[int], rounds: int = ROUNDS) -> float:
         return tokenized.tokens / seconds(lambda: encoder.encode_tokens(tokenized, layers, ["mean"]), rounds)
 
-    found = {"fused": rate(last), "fused, all layers pooled": rate(every)}
+    measured = {"fused": rate(last), "fused, all layers pooled": rate(every)}
     with plain_blocks():
-        found["eager PyTorch"] = rate(last, 2)
-    rows: Rows = [(f"floor, {name}", value, "tokens/s") for name, value in floors.items()]
-    for name, value in found.items():
-        rows += [(name, value, "tokens/s"), (f"{name}, share of the faster floor", value / max(floors.values()), "")]
+        measured["eager PyTorch"] = rate(last, 2)
+    rows: Rows = [(f"GEMM only, {name}", value, "tokens/s") for name, value in bounds.items()]
+    for name, value in measured.items():
+        rows += [(name, value, "tokens/s"), (f"{name}, share of the faster bound", value / max(bounds.values()), "")]
     return rows
 
 
@@ -127,7 +127,7 @@ def pair_rows(encoder: RwkvEncoder, pairs: Sequence[tuple[str, str]]) -> Rows:
     weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
     buffer = torch.empty(2**28, device=DEVICE)
     copy = 2 * buffer.nbytes / seconds(lambda: torch.empty_like(buffer).copy_(buffer))
-    rows: Rows = [("pair floor", weights / copy * 1e3, "ms")]
+    rows: Rows = [("pair, memory bandwidth", weights / copy * 1e3, "ms")]
     final = Embedder(encoder, [len(model.blocks)], "mean", AggregationConfig(name="none"))
     every = Embedder(encoder, list(range(len(model.blocks))), "mean", AggregationConfig(name="mean"))
     for name, embedder in (("captured, final layer", final), ("captured, mean of all layers", every)):
@@ -145,8 +145,8 @@ def pair_rows(encoder: RwkvEncoder, pairs: Sequence[tuple[str, str]]) -> Rows:
 
 
 def _latency_rows(name: str, score: Callable[[str, str], float], pairs: Sequence[tuple[str, str]]) -> Rows:
-    found = measure_latency(score, pairs, pairs[:10], DEVICE).metrics()
-    return [(f"{name}, {end}", found[f"latency/{end}_ms"], "ms") for end in ("p50", "p99")]
+    metrics = measure_latency(score, pairs, pairs[:10], DEVICE).metrics()
+    return [(f"{name}, {end}", metrics[f"latency/{end}_ms"], "ms") for end in ("p50", "p99")]
 
 
 def naive_rows(encoder: RwkvEncoder, tokenized: Tokenized) -> Rows:

@@ -19,7 +19,7 @@ SHOWN = {
     "rwkv_sweep": "rwkv_sweep",
     "transformers": "transformers, RWKV-4",
     "token loop": "one sentence at a time, plain PyTorch",
-    "bf16, floor, one by one": ALONE,
+    "bf16, GEMM only, one by one": ALONE,
     "bf16, fused": "rwkv_sweep",
     "bf16, fused, all layers pooled": "rwkv_sweep, all 24 blocks pooled",
     "bf16, eager PyTorch": "plain PyTorch blocks, packed",
@@ -39,12 +39,12 @@ def arguments() -> argparse.Namespace:
 def rates(record: dict[str, Any]) -> dict[str, float]:
     """Tokens per second by name, fastest first."""
     if "tokens_per_s" in record:
-        found = {
+        shown = {
             SHOWN.get(name, name.replace("rwkv,", "rwkv package,")): x for name, x in record["tokens_per_s"].items()
         }
     else:
-        found = {SHOWN[name]: x for name, x, unit in record["rows"] if unit == "tokens/s" and name in SHOWN}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        shown = {SHOWN[name]: x for name, x, unit in record["rows"] if unit == "tokens/s" and name in SHOWN}
+    return dict(sorted(shown.items(), key=lambda item: -item[1]))
 
 
 def color_of(name: str) -> str:
@@ -60,16 +60,16 @@ def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(
         len(panels),
-        figsize=(8, 0.45 * sum(len(found) + 1.6 for _, found in panels)),
+        figsize=(8, 0.45 * sum(len(shown) + 1.6 for _, shown in panels)),
         layout="constrained",
         squeeze=False,
     )
-    for axis, (title, found) in zip(axes[:, 0], panels, strict=True):
-        bound = max(x for name, x in found.items() if name.startswith(ALONE))
-        colors = [color_of(name) for name in found]
-        bars = axis.barh(list(found), list(found.values()), color=colors)
-        axis.bar_label(bars, [f" {x:,.0f}  ({x / bound:.1%})" for x in found.values()], fontsize=9)
-        axis.set(xscale="log", title=title, xlim=(min(found.values()) / 2, bound * 8))
+    for axis, (title, shown) in zip(axes[:, 0], panels, strict=True):
+        bound = max(x for name, x in shown.items() if name.startswith(ALONE))
+        colors = [color_of(name) for name in shown]
+        bars = axis.barh(list(shown), list(shown.values()), color=colors)
+        axis.bar_label(bars, [f" {x:,.0f}  ({x / bound:.1%})" for x in shown.values()], fontsize=9)
+        axis.set(xscale="log", title=title, xlim=(min(shown.values()) / 2, bound * 8))
         axis.invert_yaxis()
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("tokens/s (and share of the matrix products), logarithmic")
