@@ -109,7 +109,10 @@ def test_headline_prints_a_table_and_how_to_go_on(headline: Sweep) -> None:
     told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[-4:]}
     assert Path(told["results"]).resolve() == headline.root
     assert Path(told["report"]).resolve() == headline.root / "report.html"
-    assert re.fullmatch(r"\d+\.\d s: load .*, forward .*, scoring .*, timing .*, tracking .*, rest .*", told["time"])
+    assert re.fullmatch(
+        r"\d+\.\d s: load .*, forward .*, scoring .*, timing .*, tracking .*, (rest|of runs side by side,) .*",
+        told["time"],
+    )
     assert lines[-1] == "look     mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
     assert headline.done.stderr.splitlines() == [
         f"precision={precision},layer={layer}" for precision in PRECISIONS for layer in LAYERS

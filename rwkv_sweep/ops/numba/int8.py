@@ -104,7 +104,8 @@ def _converted_to_half(context: Any, x: Any) -> Any:
     return types.float32(types.float32), generate
 
 
-@numba.njit(error_model="numpy")
+# Numba would take the fastmath of the caller: adding and taking away HALF would then be left out.
+@numba.njit(error_model="numpy", fastmath=False)
 def _rounded_to_half(x: Any) -> Any:
     """The fp16 number nearest to x, as fp32, by integer operations on its bits; = `torch.Tensor.half` in every value.
 
