@@ -84,12 +84,12 @@ def quality(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def tracked(cwd: Path) -> list[Any]:
-    """All runs that MLflow has."""
+    """All runs that MLflow has; none before a sweep has made its experiment."""
     from rwkv_sweep.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{cwd}/mlruns/mlflow.db")
-    (experiment,) = [each for each in client.search_experiments() if each.name == "rwkv_sweep"]
-    return list(client.search_runs([experiment.experiment_id], max_results=5000))
+    ids = [experiment.experiment_id for experiment in client.search_experiments() if experiment.name == "rwkv_sweep"]
+    return list(client.search_runs(ids, max_results=5000)) if ids else []
 
 
 def check_complete(cwd: Path, root: Path, undisturbed: dict[str, dict[str, float]]) -> None:
