@@ -44,7 +44,7 @@ IMPORTED = (
     "sklearn.metrics",
     "rwkv_sweep.cli.sweep",
     "rwkv_sweep.report.summary",
-    "rwkv_sweep.sweep.run",
+    "rwkv_sweep.sweep.runs.run",
     "rwkv_sweep.tracking.importing",
 )
 

@@ -174,3 +174,9 @@ def sibling_imports(root: Path, siblings: tuple[str, ...]) -> list[str]:
         for own in names
         if module.startswith(own) and not target.startswith(own) and target.startswith(tuple(names))
     ]
+
+
+def crowded(root: Path, modules: int) -> list[str]:
+    """Packages at or below `root` of more than `modules` modules beside their `__init__`, a line each."""
+    counts = {init.parent: len(list(init.parent.glob("*.py"))) - 1 for init in sorted(root.rglob("__init__.py"))}
+    return [f"{path.relative_to(root)} has {count} modules" for path, count in counts.items() if count > modules]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 
-from rwkv_sweep.report.common.findings import Findings
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.plain_sweep.statements import Baselines, Best, Caution, Cost, OtherSplit
 
 Raw = dict[str, Any]

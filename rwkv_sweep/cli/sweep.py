@@ -26,7 +26,7 @@ _shows_traces = True
 def _run(cfg: DictConfig) -> float | None:
     # Imported here: torch, transformers and mlflow take seconds that --help, --cfg and completion need not pay.
     from rwkv_sweep.sweep.current import CURRENT
-    from rwkv_sweep.sweep.run import run_task
+    from rwkv_sweep.sweep.runs.run import run_task
 
     try:
         return run_task(cfg)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rwkv_sweep.config.path_values import existing_file, shown_path
 from rwkv_sweep.config.schema import DatasetConfig, PoolingConfig
 from rwkv_sweep.data.readers import split_suffix
 from rwkv_sweep.data.splits import PairSplit, load_fit_split
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.utils.path_values import existing_file, shown_path
 
 TRANSDUCTIVE = "transductive"
 """Recorded of what was fitted on the very sentences that are scored."""

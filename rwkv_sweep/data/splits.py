@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rwkv_sweep.config.path_values import existing, shown_path
 from rwkv_sweep.config.schema import DatasetConfig
 from rwkv_sweep.data.pairs import Pairs, checked_pairs, hub_records, require_columns
 from rwkv_sweep.data.readers import VALID_SUFFIXES, split_suffix
@@ -23,7 +24,6 @@ from rwkv_sweep.data.split_files import files_of_split, records_of_split
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.utils.package_paths import ASSETS
-from rwkv_sweep.utils.path_values import existing, shown_path
 
 ASSET = ASSETS / "pairs.tsv"
 

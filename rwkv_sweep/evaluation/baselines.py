@@ -17,8 +17,8 @@ from rwkv_sweep.errors import UndefinedError, ends_the_program
 from rwkv_sweep.evaluation.metric_names import quality_metrics
 from rwkv_sweep.evaluation.metrics import cosine
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.evaluation.word_overlap import word_overlap
-from rwkv_sweep.evaluation.word_vectors import load_word_vectors
+from rwkv_sweep.evaluation.word_baselines.word_overlap import word_overlap
+from rwkv_sweep.evaluation.word_baselines.word_vectors import load_word_vectors
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.records.failures import failed, without_non_finite

@@ -25,7 +25,7 @@ def quantize_rows(x_TK: Tensor, dtype: torch.dtype, square: bool = False) -> tup
     it a scale that is NaN or infinite.
     """
     if x_TK.is_cuda and triton_missing() is None:
-        from rwkv_sweep.ops.triton.quantize_rows import quantize_rows_triton
+        from rwkv_sweep.ops.triton.quantized.quantize_rows import quantize_rows_triton
 
         return quantize_rows_triton(x_TK, dtype, LARGEST[dtype], square)
     if x_TK.device.type == "cpu" and dtype == torch.int8 and not square:

@@ -8,8 +8,8 @@ import traceback
 from dataclasses import replace
 
 from rwkv_sweep.errors import NonFiniteError, UserError, first_line
+from rwkv_sweep.records.out_of_memory import is_out_of_memory
 from rwkv_sweep.records.results import FAILED, Result
-from rwkv_sweep.utils.out_of_memory import is_out_of_memory
 from rwkv_sweep.utils.redaction import redact
 
 

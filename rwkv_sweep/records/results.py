@@ -74,7 +74,7 @@ class Result:
         error: kind, message (one line) and, of what nobody foresaw, traceback of a run that did not finish.
         started, ended: seconds since the epoch.
         id: of this attempt; the same wherever its folder is moved or imported.
-        key: what was asked for, of what content, by which code; equal in repetitions, see `rwkv_sweep.sweep.run_key`.
+        key: what was asked for, of what content, by which code; equal in repetitions, see `sweep.runs.run_key`.
     """
 
     name: str

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.report.common.cards import cards
-from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.labels import run_labels, varied_keys
 from rwkv_sweep.report.common.ranking import Ranking, rankings
 from rwkv_sweep.report.common.statements import Answer, Plain, Records, Section
+from rwkv_sweep.report.findings.cards import cards
+from rwkv_sweep.report.findings.findings import Findings
 
 
 def find(record: SweepRecord, results: Sequence[Result], folders: Sequence[Path]) -> Findings:

@@ -16,12 +16,12 @@ from rich.text import Text
 
 from rwkv_sweep.config.params import GROUPS
 from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result
-from rwkv_sweep.report.common.precisions import is_full
-from rwkv_sweep.report.common.speeds import BATCHES, PAIRS
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import Answer
-from rwkv_sweep.utils.csv_tables import table_text
+from rwkv_sweep.report.speeds.precisions import is_full
+from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.stage_timer import STAGES
 

@@ -8,7 +8,7 @@ from rwkv_sweep.records.results import PAGE_FILE
 from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.answers import find
-from rwkv_sweep.report.common.findings import Findings
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.page.data import page_data
 from rwkv_sweep.report.page.html import SCRIPTS, page
 from rwkv_sweep.utils.files import write_atomically

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rwkv_sweep.records.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.text import bullets, counted, escaped, paragraphs, table
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.summary import summary_rows
 from rwkv_sweep.utils.files import write_atomically
 

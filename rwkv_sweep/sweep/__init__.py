@@ -1,4 +1,4 @@
-"""What happens around the jobs of a sweep and inside one: checks, order, resuming, failures, the run itself.
+"""What happens around the jobs of a sweep: checks, order, its folder, its end; one job is in `sweep.runs`.
 
 How vectors are made, scored and timed belongs to embedding, evaluation and profiling.
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from rwkv_sweep.config.path_values import MAX_NAME, require_folder_to_be, require_path
 from rwkv_sweep.config.schema import RunConfig, StoreConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.job_folders import is_reached_by_link
@@ -24,7 +25,6 @@ from rwkv_sweep.records.own_files import (
     SWEEP_FILES,
     SWEEP_FOLDERS,
 )
-from rwkv_sweep.utils.path_values import MAX_NAME, require_folder_to_be, require_path
 from rwkv_sweep.utils.redaction import redact
 
 SWEEP_KEY, RUN_KEY, JOB_KEY = "hydra.sweep.dir", "hydra.run.dir", "hydra.sweep.subdir"

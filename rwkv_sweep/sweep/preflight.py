@@ -9,26 +9,24 @@ from pathlib import Path
 
 from rwkv_sweep.config.layer_spec import resolve_layers
 from rwkv_sweep.config.params import data_key
+from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.data.corpus import load_corpus
 from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
-from rwkv_sweep.embedding.aggregation import check_aggregation
-from rwkv_sweep.embedding.pooling import IDF, check_pooling
+from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.baselines import Baseline, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.evaluation.probe_pass import fitting_pairs
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
-from rwkv_sweep.models.quantization import check_precision, check_selection
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
-from rwkv_sweep.sweep.resume import recorded, reuse_finished
-from rwkv_sweep.sweep.run_key import SplitFingerprints, baseline_key
+from rwkv_sweep.sweep.runs.checking import check_run
+from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
+from rwkv_sweep.sweep.runs.run_key import SplitFingerprints, baseline_key
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import write_atomically
-from rwkv_sweep.utils.path_values import refusals_of
 
 
 @dataclass(frozen=True)
@@ -154,20 +152,3 @@ def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
         load_fit_split(run.dataset, run.postprocess.fit)
     if run.measure.probe and run.measure.probe_fit is not None:
         fitting_pairs(run.dataset, run.measure.probe_fit, splits[0])
-
-
-def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:
-    """Check a run of a model of this shape, without loading weights or data, and return its layers.
-
-    Raises:
-        UserError: a layer, pooling, aggregation, device or precision that cannot be.
-        UnsupportedError: a precision that this device cannot run, everything else being right.
-    """
-    layers = resolve_layers(run.layer, shape.num_hidden_layers)
-    check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
-    check_aggregation(run.aggregation, layers)
-    check_selection(run.precision, shape.num_hidden_layers, shape.lacking_kinds)
-    model_source(run.model).check_use(run.pooling.name, run.max_tokens, run.precision, shape)
-    if device_here:
-        check_precision(run.precision, resolve_device(run.device))
-    return layers

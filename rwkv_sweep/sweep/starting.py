@@ -65,7 +65,7 @@ def start(
     # Imported here: composing a config must not load torch.
     from rwkv_sweep.records.sweep_folder import claim, prepare_resume, previous_sweep
     from rwkv_sweep.sweep.preflight import check_runs
-    from rwkv_sweep.sweep.process import THIS_PROCESS
+    from rwkv_sweep.sweep.runs.process import THIS_PROCESS
     from rwkv_sweep.tracking import check_tracking, unused_variable
 
     root, multirun = root.absolute(), config.hydra.mode == RunMode.MULTIRUN
@@ -177,8 +177,8 @@ def _first_record(
 
 
 def _keys(runs: list[RunConfig]) -> Mapping[int, str]:
-    from rwkv_sweep.sweep.process import THIS_PROCESS
-    from rwkv_sweep.sweep.run_key import run_key
+    from rwkv_sweep.sweep.runs.process import THIS_PROCESS
+    from rwkv_sweep.sweep.runs.run_key import run_key
 
     return {number: run_key(run, THIS_PROCESS.fingerprints) for number, run in enumerate(runs)}
 

@@ -8,10 +8,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from rwkv_sweep.config.path_values import require_folder_to_be, require_path, shown_path, why_no_folder
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
-from rwkv_sweep.utils.path_values import require_folder_to_be, require_path, shown_path, why_no_folder
 from rwkv_sweep.utils.redaction import redact
 
 DATABASES = ("postgresql", "mysql", "mssql")

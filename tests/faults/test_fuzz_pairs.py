@@ -17,7 +17,7 @@ from rwkv_sweep.data.readers import SUFFIXES, TEXT_SUFFIXES
 from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.errors import UndefinedError
 from rwkv_sweep.evaluation.metric_names import quality_metrics
-from rwkv_sweep.evaluation.word_overlap import word_overlap
+from rwkv_sweep.evaluation.word_baselines.word_overlap import word_overlap
 from tests.faults.fuzzing import CELL, ODD_NUMBERS, VALUE, damaged, one_line_or, quietly
 
 SUFFIX = st.sampled_from([*SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)])

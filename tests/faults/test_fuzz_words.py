@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwkv_sweep.evaluation.word_vectors import load_word_vectors
+from rwkv_sweep.evaluation.word_baselines.word_vectors import load_word_vectors
 from tests.faults.fuzzing import CELL, ODD_NUMBERS, damaged, one_line_or, quietly
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rwkv_sweep.models.quantization.bitsandbytes_layers import int8_linear, needs_host
 from tests.gpu.device import GPU
 
-kernels = pytest.importorskip("rwkv_sweep.ops.triton.llm_int8", reason="no Triton", exc_type=ImportError)
+kernels = pytest.importorskip("rwkv_sweep.ops.triton.quantized.llm_int8", reason="no Triton", exc_type=ImportError)
 FEW, llm_int8_matmul = kernels.FEW, kernels.llm_int8_matmul
 pytestmark = pytest.mark.gpu
 

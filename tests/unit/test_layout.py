@@ -62,8 +62,8 @@ def test_what_breaks_the_order_is_found(repo_root: Path, tmp_path: Path, module:
     assert any(message in fault for fault in layout.faults(package, ORDER, ANYWHERE))
 
 
-LINES, FUNCTION_LINES = 250, 60
-KERNELS = {"ops/triton", "ops/numba"}
+LINES, FUNCTION_LINES, MODULES = 250, 60, 12
+KERNELS = {"ops/triton", "ops/triton/quantized", "ops/numba"}
 ALIKE = [
     ("models/rwkv4", "models/rwkv5", "models/rwkv6", "models/rwkv7"),
     ("ops/numba", "ops/triton"),
@@ -75,6 +75,20 @@ ENTRY_POINTS = {"cli/sweep.py"}
 
 def test_modules_and_functions_are_short(repo_root: Path) -> None:
     assert layout.too_long(repo_root / "rwkv_sweep", LINES, FUNCTION_LINES, KERNELS) == []
+
+
+def test_packages_are_small(repo_root: Path) -> None:
+    assert layout.crowded(repo_root / "rwkv_sweep", MODULES) == []
+
+
+def test_a_crowded_package_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "rwkv_sweep" / "data"
+    package.mkdir(parents=True)
+    for name in ("__init__", *(f"module_{number}" for number in range(MODULES))):
+        (package / f"{name}.py").touch()
+    assert layout.crowded(package.parent, MODULES) == []
+    (package / "one_more.py").touch()
+    assert layout.crowded(package.parent, MODULES) == [f"data has {MODULES + 1} modules"]
 
 
 def test_no_two_packages_use_one_name_for_two_things(repo_root: Path) -> None:

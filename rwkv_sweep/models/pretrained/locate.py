@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rwkv_sweep.config.path_values import existing
 from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, weight_files
 from rwkv_sweep.utils.package_paths import ASSETS
-from rwkv_sweep.utils.path_values import existing
 
 MODEL = ASSETS / "model"
 RWKV_FILES = (CONFIG_FILE, "tokenizer.json")

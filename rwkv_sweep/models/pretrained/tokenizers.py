@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.errors import UserError, ends_the_program
-from rwkv_sweep.utils.path_values import existing_file
 
 TOKENIZER_FILE = "tokenizer.json"
 KEY = "model.tokenizer"

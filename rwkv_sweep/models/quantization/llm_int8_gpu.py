@@ -31,7 +31,7 @@ class GpuLinear8bit(Linear8bitLt):
         return self._product(k_TF, factor, dtype)
 
     def _product(self, x: Tensor, square_factor: float | None, dtype: torch.dtype | None = None) -> Tensor:
-        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_matmul
+        from rwkv_sweep.ops.triton.quantized.llm_int8 import llm_int8_matmul
 
         x_1TK = x.reshape(1, -1, self.in_features)
         weight_NK, amax_N = cast(Tensor, self.state.CB), cast(Tensor, self.state.SCB)

@@ -73,7 +73,7 @@ class Int8Linear(RowwiseLinear):
 
     def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
         if q_TK.is_cuda and triton_missing() is None:
-            from rwkv_sweep.ops.triton.int8_matmul import int8_matmul
+            from rwkv_sweep.ops.triton.quantized.int8_matmul import int8_matmul
 
             return int8_matmul(q_TK, scale_T, self.weight_NK, self.scale_N, self.base)
         product_TN = int_product(q_TK, self.weight_NK)

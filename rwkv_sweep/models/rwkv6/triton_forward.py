@@ -134,7 +134,7 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     if mix.stack_4ED is not None:
         return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
     if mix.stack_int8 is not None:
-        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_matmul
+        from rwkv_sweep.ops.triton.quantized.llm_int8 import llm_int8_matmul
 
         return llm_int8_matmul(x_4TD, *mix.stack_int8, x_4TD.dtype).unbind()
     linears = (mix.key, mix.value, mix.receptance, mix.gate)

@@ -142,7 +142,7 @@ def _projections(mix: TimeMix, weights: GpuWeights, x_3TD: Tensor) -> Sequence[T
     if weights.stack_3ED is not None:
         return torch.bmm(x_3TD, weights.stack_3ED.transpose(1, 2)).unbind()
     if weights.stack_int8 is not None:
-        from rwkv_sweep.ops.triton.llm_int8 import llm_int8_matmul
+        from rwkv_sweep.ops.triton.quantized.llm_int8 import llm_int8_matmul
 
         return llm_int8_matmul(x_3TD, *weights.stack_int8, x_3TD.dtype).unbind()
     linears = (mix.receptance, mix.key, mix.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from rwkv_sweep.config.path_values import existing_folder
 from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
@@ -17,7 +18,6 @@ from rwkv_sweep.models.quantization import check_precision
 from rwkv_sweep.models.quantization.dtypes import DTYPES, SHORT_NAMES, TF32
 from rwkv_sweep.models.transformers.network import HfNetwork
 from rwkv_sweep.models.transformers.tokenizer import HfTokenizer, first_line_of, read_tokenizer
-from rwkv_sweep.utils.path_values import existing_folder
 
 FILES = (
     CONFIG_FILE,

@@ -20,8 +20,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.triton.fast_math import tanh
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.fast_math import tanh
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 
 STEP = 32
 """Columns of the first factor that a kernel reads at once."""

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.number_formats import LARGEST
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.triton.fast_math import sigmoid
-from rwkv_sweep.ops.triton.launching import on_device_of_input
-from rwkv_sweep.ops.triton.quantize_rows import ROUNDING, quantized_row
+from rwkv_sweep.ops.triton.common.fast_math import sigmoid
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
+from rwkv_sweep.ops.triton.quantized.quantize_rows import ROUNDING, quantized_row
 
 ONE_ROW_UP_TO = 2048
 """Batches of at most this many tokens give each token a program of its own; larger ones let a program walk over

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 
 ROWS, COLUMNS = 32, 64
 

@@ -17,8 +17,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import CHUNK, Packed
-from rwkv_sweep.ops.triton.fast_math import exp
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.fast_math import exp
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 from rwkv_sweep.ops.triton.wkv_chunk import chunk_scores, load_low, load_rows, log_decays, norm_and_gate
 
 PAIRS_UP_TO = 256

@@ -18,8 +18,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.triton.fast_math import exp2, reciprocal, scaled_sigmoid
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.fast_math import exp2, reciprocal, scaled_sigmoid
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 from rwkv_sweep.ops.triton.time_mix7_short import SPAN, short_kernel
 from rwkv_sweep.ops.triton.wkv7_chunk import (
     LOG2_DECAY,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from rwkv_sweep.ops.triton.fast_math import exp2, reciprocal, scaled_sigmoid
+from rwkv_sweep.ops.triton.common.fast_math import exp2, reciprocal, scaled_sigmoid
 from rwkv_sweep.ops.triton.wkv7_chunk import (
     LOG2_DECAY,
     SHORTEST_KEY,

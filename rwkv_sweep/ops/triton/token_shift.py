@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.number_formats import FP8, LARGEST
 from rwkv_sweep.ops.common.packing import Packed
-from rwkv_sweep.ops.triton.fast_math import tanh
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.fast_math import tanh
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 from rwkv_sweep.ops.triton.residual import Normed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from rwkv_sweep.ops.triton.fast_math import exp, sigmoid, tanh
+from rwkv_sweep.ops.triton.common.fast_math import exp, sigmoid, tanh
 
 STRONGEST = tl.constexpr(-18.0)
 """A log decay below this counts as this: exp(-18) = 1.5e-8 is less than the rounding of fp32. So four tokens decay by

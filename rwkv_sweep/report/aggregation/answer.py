@@ -20,10 +20,10 @@ from rwkv_sweep.report.aggregation.statements import (
 )
 from rwkv_sweep.report.common.comparisons import Comparison, comparisons
 from rwkv_sweep.report.common.run_groups import Group, depth, groups, interval, metric
-from rwkv_sweep.report.common.speeds import LEAST_SAMPLES, REGIMES, Regime, positive
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
 from rwkv_sweep.report.common.text import counted
 from rwkv_sweep.report.plain_sweep.statements import FEW_PAIRS
+from rwkv_sweep.report.speeds.speeds import LEAST_SAMPLES, REGIMES, Regime, positive
 from rwkv_sweep.stats.intervals import Interval
 from rwkv_sweep.stats.multiple_testing import FINAL
 

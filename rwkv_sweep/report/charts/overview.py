@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.charts.aggregation import quality_figure, reference_lines
 from rwkv_sweep.report.charts.drawing import LOOKS, STYLE, points, save
-from rwkv_sweep.report.common.findings import Findings
-from rwkv_sweep.report.common.pareto import unbeaten
 from rwkv_sweep.report.common.ranking import Ranking
 from rwkv_sweep.report.common.run_groups import Group, groups, interval, metric
-from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
+from rwkv_sweep.report.findings.findings import Findings
+from rwkv_sweep.report.speeds.pareto import unbeaten
+from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
 UNITS = {"throughput/tokens_per_s": "tokens/s", "latency/mean_ms": "ms per pair"}

@@ -13,14 +13,14 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, points, save
-from rwkv_sweep.report.common.precision_fronts import batch_speeds, fast_front, small_front
-from rwkv_sweep.report.common.precisions import (
+from rwkv_sweep.report.common.run_groups import interval, metric
+from rwkv_sweep.report.speeds.precision_fronts import batch_speeds, fast_front, small_front
+from rwkv_sweep.report.speeds.precisions import (
     MIB,
     SPEARMAN,
     PrecisionGroup,
     precision_groups,
 )
-from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.stats.intervals import Interval
 
 COLOURS = {"none": GREY, "int8": PURPLE, "int8_dynamic": BLUE, "fp8": GREEN, "nf4": ORANGE, "fp4": ORANGE}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.statements import Answer
 from rwkv_sweep.stats.intervals import Interval
-from rwkv_sweep.utils.csv_tables import table_text
 
 ABSENT = "n/a"
 

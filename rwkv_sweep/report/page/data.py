@@ -16,9 +16,9 @@ from rwkv_sweep.records.samples import latency_quantiles
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.common.comparisons import comparisons, limited
 from rwkv_sweep.report.common.disagreement import disagreements
-from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.run_groups import is_transductive
 from rwkv_sweep.report.common.splits import spearman_key, split_names
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.page.speeds import page_rankings, page_speeds
 from rwkv_sweep.stats.multiple_testing import FINAL
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rwkv_sweep.records.results import FINISHED, Result
-from rwkv_sweep.report.common.findings import Findings
-from rwkv_sweep.report.common.speeds import REGIMES, speeds
+from rwkv_sweep.report.findings.findings import Findings
+from rwkv_sweep.report.speeds.speeds import REGIMES, speeds
 
 MOST_COMPARED = 200
 """Most runs for which the page stores which is shown to be better than which: a digit for each two."""

@@ -12,11 +12,11 @@ from rwkv_sweep.report.common.comparisons import Comparison, comparisons, limite
 from rwkv_sweep.report.common.labels import run_labels, varied_keys
 from rwkv_sweep.report.common.ranking import Ranking, data_of, recorded_scores
 from rwkv_sweep.report.common.run_groups import depth, interval, is_transductive, metric
-from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Records, Section, Statement
 from rwkv_sweep.report.plain_sweep.representation import without_labels
 from rwkv_sweep.report.plain_sweep.statements import Against, Baselines, Best, Caution, Cheapest, Cost, OtherSplit
+from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
 QUESTION = "Which run is best, can the pairs show it, and what does it cost?"

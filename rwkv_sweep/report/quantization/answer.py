@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.report.common.precisions import MIB, PrecisionGroup, precision_groups, unsupported_precisions
 from rwkv_sweep.report.common.run_groups import interval, metric
-from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
 from rwkv_sweep.report.common.text import first_few
 from rwkv_sweep.report.quantization.statements import (
@@ -24,6 +22,8 @@ from rwkv_sweep.report.quantization.statements import (
     Unsupported,
     Verdict,
 )
+from rwkv_sweep.report.speeds.precisions import MIB, PrecisionGroup, precision_groups, unsupported_precisions
+from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.stats.multiple_testing import ALPHA, holm
 
 QUESTION = "What does quantizing cost in quality, and what does it give in speed and memory, against fp32?"

@@ -8,19 +8,7 @@ from pathlib import Path
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result
 from rwkv_sweep.report.charts.quantization import write_quantization_figures
 from rwkv_sweep.report.common.notes import MACHINE_TAGS, distinct_values, failures
-from rwkv_sweep.report.common.precision_fronts import fast_front
-from rwkv_sweep.report.common.precisions import (
-    MIB,
-    SPEARMAN,
-    TOKENS_PER_S,
-    TOLERATED,
-    PrecisionGroup,
-    is_flagged,
-    precision_groups,
-    unsupported_precisions,
-)
 from rwkv_sweep.report.common.run_groups import interval, metric
-from rwkv_sweep.report.common.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.report.common.text import (
     ABSENT,
     bullets,
@@ -33,6 +21,18 @@ from rwkv_sweep.report.common.text import (
     with_interval,
 )
 from rwkv_sweep.report.quantization.answer import QUESTION, quantization_answer
+from rwkv_sweep.report.speeds.precision_fronts import fast_front
+from rwkv_sweep.report.speeds.precisions import (
+    MIB,
+    SPEARMAN,
+    TOKENS_PER_S,
+    TOLERATED,
+    PrecisionGroup,
+    is_flagged,
+    precision_groups,
+    unsupported_precisions,
+)
+from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.utils.files import write_atomically
 
 CAPTIONS = {

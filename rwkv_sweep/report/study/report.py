@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.notes import failures
 from rwkv_sweep.report.common.text import ABSENT, counted, escaped, formatted, paragraphs, table, with_interval
 from rwkv_sweep.report.study.published import DATASETS, DEVICE, GLOVE, LAYERS, MODEL_ID, SOURCE, TRAIN, VALIDATION
 from rwkv_sweep.report.study.rows import Row, baseline_rows, is_glove, model_rows, splits
-from rwkv_sweep.utils.csv_tables import table_text
 from rwkv_sweep.utils.files import write_atomically
 
 QUESTION = f"How do the study's figures ({SOURCE}) compare with what this sweep measured?"

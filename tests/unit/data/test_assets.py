@@ -13,8 +13,8 @@ from rwkv_sweep.config.schema import DatasetConfig
 from rwkv_sweep.data.splits import ASSET as PAIRS
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.evaluation.metrics import cosine
-from rwkv_sweep.evaluation.word_overlap import word_overlap
-from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
+from rwkv_sweep.evaluation.word_baselines.word_overlap import word_overlap
+from rwkv_sweep.evaluation.word_baselines.word_vectors import ASSET as WORD_VECTORS
 from rwkv_sweep.models.pretrained.locate import MODEL as MODEL
 from tests.small_models import TINY, encoder_of
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from rwkv_sweep.api.composing import composed
+from rwkv_sweep.config.path_values import shown_path
 from rwkv_sweep.config.schema import DatasetConfig, PoolingConfig, RunConfig
 from rwkv_sweep.data.corpus import TRANSDUCTIVE, Corpus, load_corpus, scored_corpus
 from rwkv_sweep.data.splits import load_fit_split, load_splits
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.sweep.preflight import check_runs
-from rwkv_sweep.sweep.run_key import baseline_key, run_key
-from rwkv_sweep.utils.path_values import shown_path
+from rwkv_sweep.sweep.runs.run_key import baseline_key, run_key
 
 ROWS = ["a b\tc d\t1", "e f\tg h\t0", "i j\tk l\t1", "a b\tm n\t0"]
 IDF = PoolingConfig("idf")

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 from rwkv_sweep.config.schema import DatasetConfig
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.evaluation import word_vectors
 from rwkv_sweep.evaluation.metrics import cosine
-from rwkv_sweep.evaluation.word_overlap import split_words, word_overlap
-from rwkv_sweep.evaluation.word_vectors import WordVectors, load_word_vectors
+from rwkv_sweep.evaluation.word_baselines import word_vectors
+from rwkv_sweep.evaluation.word_baselines.word_overlap import split_words, word_overlap
+from rwkv_sweep.evaluation.word_baselines.word_vectors import WordVectors, load_word_vectors
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 GLOVE = DATA / "glove" / "glove.6B.50d.subset.txt"

@@ -91,7 +91,7 @@ def test_the_search_sees_kernels_of_both_kinds() -> None:
     expected = {
         "ops/triton/time_mix.py:state_kernel",
         "ops/triton/residual.py:residual_kernel",
-        "ops/triton/fast_math.py:exp",
+        "ops/triton/common/fast_math.py:exp",
         "ops/numba/means.py:_segment_mean",
         "ops/numba/int8.py:_quantize",
         "ops/numba/time_mix.py:scan",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.records.csv_tables import spreadsheet_safe, table_text
 from rwkv_sweep.records.results import RESULT_FILE, Result, read_scores
 from rwkv_sweep.records.sweep_folder import sweep_results
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
-from rwkv_sweep.utils.csv_tables import spreadsheet_safe, table_text
 from tests.damaged_records import CHANGES, SWEEP_CHANGES
 
 RECORD: dict[str, Any] = {

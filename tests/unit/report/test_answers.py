@@ -14,8 +14,8 @@ from rwkv_sweep.records.results import UNDEFINED
 from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.answers import find
-from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.text import escaped
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.plain_sweep.statements import Baselines, Best, Caution, Cost, OtherSplit
 from rwkv_sweep.report.summary import print_summary
 from rwkv_sweep.report.sweep_page import write_page

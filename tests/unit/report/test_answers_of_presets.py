@@ -17,9 +17,9 @@ from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report import write_report
 from rwkv_sweep.report.aggregation.statements import BestAggregation, Control, EarlyExit, Memory, Overheads
 from rwkv_sweep.report.answers import find
-from rwkv_sweep.report.common.findings import Findings
 from rwkv_sweep.report.common.statements import Plain
 from rwkv_sweep.report.common.text import escaped
+from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.quantization.statements import Losses, OverBase, Sizes, Unsupported, Verdict
 from rwkv_sweep.report.summary import print_summary
 from rwkv_sweep.report.sweep_page import write_page

@@ -12,8 +12,8 @@ from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.answers import find
 from rwkv_sweep.report.charts.overview import speed_figure, write_overview
-from rwkv_sweep.report.common.findings import Findings
-from rwkv_sweep.report.common.pareto import unbeaten
+from rwkv_sweep.report.findings.findings import Findings
+from rwkv_sweep.report.speeds.pareto import unbeaten
 from rwkv_sweep.report.tables import summary_markdown
 from tests.made_up_sweeps import SweepWriter
 

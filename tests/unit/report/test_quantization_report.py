@@ -12,10 +12,10 @@ import pytest
 
 from rwkv_sweep.records.results import FAILED, FINISHED, UNSUPPORTED, Result
 from rwkv_sweep.report import write_report
-from rwkv_sweep.report.common.precision_fronts import fast_front, small_front
-from rwkv_sweep.report.common.precisions import precision_groups, unsupported_precisions
-from rwkv_sweep.report.common.speeds import BATCHES, PAIRS, speeds
 from rwkv_sweep.report.quantization.answer import losses_of, quantization_answer
+from rwkv_sweep.report.speeds.precision_fronts import fast_front, small_front
+from rwkv_sweep.report.speeds.precisions import precision_groups, unsupported_precisions
+from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS, speeds
 
 PARAMS = {"model": "tiny", "dataset": "embedded", "layer": "final", "depth": 12, "pooling": "mean", "bootstrap": 2000}
 

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.labels import run_labels
 from rwkv_sweep.report.common.ranking import MOST_PAIRS, shown_better, standard_errors
-from rwkv_sweep.report.common.speeds import BATCHES, PAIRS, quotient, sign, speeds
 from rwkv_sweep.report.common.splits import run_splits, split_names
+from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS, quotient, sign, speeds
 from tests.made_up_sweeps import around
 
 

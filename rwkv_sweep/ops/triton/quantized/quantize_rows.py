@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 
 ROUNDING = 12582912.0
 """1.5 * 2**23: added to an fp32 number below 2**22 and taken away again, leaves the nearest integer, ties to even."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.report.common.pareto import exact, unbeaten
-from rwkv_sweep.report.common.precisions import MIB, PrecisionGroup
 from rwkv_sweep.report.common.run_groups import interval, metric
-from rwkv_sweep.report.common.speeds import BATCHES, Speeds, speeds
+from rwkv_sweep.report.speeds.pareto import exact, unbeaten
+from rwkv_sweep.report.speeds.precisions import MIB, PrecisionGroup
+from rwkv_sweep.report.speeds.speeds import BATCHES, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
 ZERO = Interval(0.0, 0.0, 0.0)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
+from rwkv_sweep.records.out_of_memory import is_out_of_memory
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.utils.console import log_line
-from rwkv_sweep.utils.out_of_memory import is_out_of_memory
 
 SMALLEST_BATCH_TOKENS = 32
 """Below this a batch is one sentence in any case, and halving changes nothing."""

@@ -14,7 +14,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_folder import claim, is_claimed, prepare_resume, release, sweep_results
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.sweep.resume import recorded, reuse_finished
+from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
 
 NOWHERE = TrackingConfig(False, "sqlite:///x.db", "x", "x")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from rwkv_sweep.records.out_of_memory import is_out_of_memory
 from rwkv_sweep.records.results import FINISHED, Result
-from rwkv_sweep.sweep.oom_retry import with_smaller_batches
-from rwkv_sweep.utils.out_of_memory import is_out_of_memory
+from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
 
 DONE = Result("a", "model", FINISHED, {}, tags={"device": "cpu"})
 

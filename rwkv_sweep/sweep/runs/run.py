@@ -23,12 +23,12 @@ from rwkv_sweep.records.job_folders import note_folder
 from rwkv_sweep.records.own_files import MULTIRUN_FILE, remove_run
 from rwkv_sweep.records.results import FAILED, FINISHED, KILLED, RESULT_FILE, UNSUPPORTED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.sweep.job import Place
-from rwkv_sweep.sweep.measuring import attempt
-from rwkv_sweep.sweep.process import THIS_PROCESS
-from rwkv_sweep.sweep.resume import recorded, reuse_finished
-from rwkv_sweep.sweep.run_key import run_key
-from rwkv_sweep.sweep.subprocess_run import run_isolated
+from rwkv_sweep.sweep.runs.job import Place
+from rwkv_sweep.sweep.runs.measuring import attempt
+from rwkv_sweep.sweep.runs.process import THIS_PROCESS
+from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
+from rwkv_sweep.sweep.runs.run_key import run_key
+from rwkv_sweep.sweep.runs.subprocess_run import run_isolated
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.redaction import redact_files, remember_uri

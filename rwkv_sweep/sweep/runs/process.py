@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rwkv_sweep.hardware.gpu_lock import GpuChoice
 from rwkv_sweep.models.resident_model import ResidentModel
 from rwkv_sweep.profiling.split_tokens import TokenReader
-from rwkv_sweep.sweep.run_key import SplitFingerprints
+from rwkv_sweep.sweep.runs.run_key import SplitFingerprints
 
 
 @dataclass(frozen=True)

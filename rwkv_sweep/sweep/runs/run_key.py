@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.config.schema import DatasetConfig, RunConfig
 from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.embedding.pooling import IDF
-from rwkv_sweep.evaluation.word_vectors import ASSET as WORD_VECTORS
+from rwkv_sweep.evaluation.word_baselines.word_vectors import ASSET as WORD_VECTORS
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.utils.files import file_stamp, unchanged_file_sha256
-from rwkv_sweep.utils.path_values import existing_file
 from rwkv_sweep.utils.source_digest import source_digest
 
 DECIDING = (
@@ -28,8 +28,8 @@ DECIDING = (
     "ops",
     "profiling",
     "stats",
-    "sweep/job.py",
-    "sweep/measuring.py",
+    "sweep/runs/job.py",
+    "sweep/runs/measuring.py",
 )
 """Sources that decide results; a change of any of them makes every finished run one of another program."""
 

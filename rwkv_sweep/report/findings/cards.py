@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.ranking import Ranking
 from rwkv_sweep.report.common.run_groups import interval, is_transductive, metric
-from rwkv_sweep.report.common.speeds import BATCHES, PAIRS, Regime, speeds
 from rwkv_sweep.report.common.splits import spearman_key
 from rwkv_sweep.report.common.text import counted, first_few
+from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS, Regime, speeds
 
 WEIGHTS = "memory/weights_mib"
 UNITS = {PAIRS.raw: ("ms", ".2f"), BATCHES.raw: ("tokens/s", ",.0f")}

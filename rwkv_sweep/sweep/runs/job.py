@@ -8,7 +8,7 @@ from pathlib import Path
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.sweep.process import Process
+from rwkv_sweep.sweep.runs.process import Process
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rwkv_sweep.records.results import Result
-from rwkv_sweep.report.common.precisions import OWN, is_full
 from rwkv_sweep.report.common.run_groups import CONFIGURATION_KEYS, differing, interval, layer, metric
+from rwkv_sweep.report.speeds.precisions import OWN, is_full
 from rwkv_sweep.stats.intervals import Interval
 
 LEAST_SAMPLES = 5

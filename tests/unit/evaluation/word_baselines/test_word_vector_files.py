@@ -15,7 +15,7 @@ import pytest
 from gensim.models import KeyedVectors
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.evaluation.word_vectors import WordVectors, load_word_vectors
+from rwkv_sweep.evaluation.word_baselines.word_vectors import WordVectors, load_word_vectors
 from rwkv_sweep.utils.console import log_line_once
 
 WORDS = ["new york", "cat", ". . .", "at 1", "2", "\u4e00", "na\u00efve", "\u00a0", "a\x85b", "\u2028", "in_a_word"]

@@ -21,7 +21,7 @@ import numpy as np
 
 from rwkv_sweep.data.text_lines import reason
 from rwkv_sweep.errors import UserError, shown
-from rwkv_sweep.evaluation.compressed_files import DAMAGED, decompressed
+from rwkv_sweep.evaluation.word_baselines.compressed_files import DAMAGED, decompressed
 
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"

@@ -12,8 +12,8 @@ import pytest
 
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
-from rwkv_sweep.sweep import subprocess_run
-from rwkv_sweep.sweep.subprocess_run import run_isolated
+from rwkv_sweep.sweep.runs import subprocess_run
+from rwkv_sweep.sweep.runs.subprocess_run import run_isolated
 from tests.search_path import LIMIT_S, search_path
 
 PLANNED = Result("a", "model", FAILED, {"layer": 1}, id="this", key="k")

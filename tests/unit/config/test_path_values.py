@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from rwkv_sweep.config.path_values import existing, refusals_of, require_folder_to_be, shown_path
 from rwkv_sweep.config.schema import DatasetConfig, ModelConfig, PoolingConfig, StoreConfig, TrackingConfig
 from rwkv_sweep.data.corpus import load_corpus
 from rwkv_sweep.data.splits import check_dataset
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.evaluation.word_vectors import load_word_vectors
+from rwkv_sweep.evaluation.word_baselines.word_vectors import load_word_vectors
 from rwkv_sweep.models.pretrained.locate import local_path
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
 from rwkv_sweep.models.pretrained.tokenizers import load_tokenizer
 from rwkv_sweep.models.transformers.source import TransformersModel
 from rwkv_sweep.sweep.folder_checks import check_places, check_store, named_root
 from rwkv_sweep.tracking import check_tracking
-from rwkv_sweep.utils.path_values import existing, refusals_of, require_folder_to_be, shown_path
 from tests.odd_paths import ABSENT, IMPOSSIBLE, PERMISSIONS
 
 PAIRS = DatasetConfig(name="pairs", source="file", id=None, splits=["all"])

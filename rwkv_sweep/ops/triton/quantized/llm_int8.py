@@ -17,8 +17,8 @@ import torch
 import triton
 from torch import Tensor
 
-from rwkv_sweep.ops.triton.launching import on_device_of_input
-from rwkv_sweep.ops.triton.llm_int8_kernels import (
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
+from rwkv_sweep.ops.triton.quantized.llm_int8_kernels import (
     few_rows_kernel,
     gather_kernel,
     index_kernel,

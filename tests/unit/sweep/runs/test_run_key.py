@@ -34,8 +34,8 @@ from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.loading import model_source
-from rwkv_sweep.sweep import run_key as run_key_module
-from rwkv_sweep.sweep.run_key import SplitFingerprints, baseline_key, run_key
+from rwkv_sweep.sweep.runs import run_key as run_key_module
+from rwkv_sweep.sweep.runs.run_key import SplitFingerprints, baseline_key, run_key
 from rwkv_sweep.utils import source_digest as source_digest_module
 from rwkv_sweep.utils.source_digest import source_digest
 from tests.small_models import encoder_of, random_config, small_lm
@@ -372,7 +372,7 @@ DECIDING_RUNS = [
     "evaluation/metrics.py",
     "stats/bootstrap.py",
     "data/splits.py",
-    "sweep/measuring.py",
+    "sweep/runs/measuring.py",
     "embedding/pooling.py",
     "models/rwkv6/network.py",
     "models/quantization/selection.py",

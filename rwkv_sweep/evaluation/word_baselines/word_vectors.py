@@ -14,12 +14,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
+from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.errors import UserError, shown
-from rwkv_sweep.evaluation.word_overlap import split_words
-from rwkv_sweep.evaluation.word_vector_files import Table, read_table
+from rwkv_sweep.evaluation.word_baselines.word_overlap import split_words
+from rwkv_sweep.evaluation.word_baselines.word_vector_files import Table, read_table
 from rwkv_sweep.utils.files import file_sha256
 from rwkv_sweep.utils.package_paths import ASSETS
-from rwkv_sweep.utils.path_values import existing_file
 
 ASSET = ASSETS / "word_vectors.safetensors"
 VALID = "a file of vectors in GloVe's format, or none: leave word_vectors out of baselines"

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rwkv_sweep.ops.triton.launching import on_device_of_input
+from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 
 ROWS, COLUMNS, DEPTH, GROUP = 128, 256, 128, 8
 """Tile of the result, slice of the inner dimension, and tiles of rows walked over before the next tile of columns."""

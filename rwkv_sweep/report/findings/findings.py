@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rwkv_sweep.report.common.cards import Card
 from rwkv_sweep.report.common.ranking import Ranking
 from rwkv_sweep.report.common.statements import Answer, Records
+from rwkv_sweep.report.findings.cards import Card
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ from rwkv_sweep.profiling.speed import measure_speed
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
-from rwkv_sweep.sweep.job import Job, Measured, Place
-from rwkv_sweep.sweep.oom_retry import with_smaller_batches
-from rwkv_sweep.sweep.preflight import check_run
-from rwkv_sweep.sweep.process import Process
+from rwkv_sweep.sweep.runs.checking import check_run
+from rwkv_sweep.sweep.runs.job import Job, Measured, Place
+from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
+from rwkv_sweep.sweep.runs.process import Process
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 

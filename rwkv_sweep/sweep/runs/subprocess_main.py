@@ -1,4 +1,4 @@
-"""The other side of `subprocess_run`: `python -m rwkv_sweep.sweep.subprocess_main` runs the one job in its input."""
+"""The other side of `subprocess_run`: `python -m` of this module runs the one job in its input."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.records.own_files import CRASH_FILE
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.sweep.job import Place
-from rwkv_sweep.sweep.measuring import attempt
-from rwkv_sweep.sweep.process import THIS_PROCESS
+from rwkv_sweep.sweep.runs.job import Place
+from rwkv_sweep.sweep.runs.measuring import attempt
+from rwkv_sweep.sweep.runs.process import THIS_PROCESS
 from rwkv_sweep.utils.closed_output import outlive_output
 from rwkv_sweep.utils.console import quiet_dependencies
 from rwkv_sweep.utils.redaction import remember_uri

@@ -17,7 +17,7 @@ from rwkv_sweep.records.own_files import CRASH_FILE
 from rwkv_sweep.records.results import FAILED, RESULT_FILE, Result
 from rwkv_sweep.utils.package_paths import PACKAGE
 
-CHILD = "rwkv_sweep.sweep.subprocess_main"
+CHILD = "rwkv_sweep.sweep.runs.subprocess_main"
 
 
 def run_isolated(run: RunConfig, planned: Result, folder: Path, root: Path) -> Result:

@@ -1,0 +1,1 @@
+"""What all Triton kernels use: launching on the device of their tensors, and fast functions of single numbers."""
