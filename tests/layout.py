@@ -180,3 +180,19 @@ def crowded(root: Path, modules: int) -> list[str]:
     """Packages at or below `root` of more than `modules` modules beside their `__init__`, a line each."""
     counts = {init.parent: len(list(init.parent.glob("*.py"))) - 1 for init in sorted(root.rglob("__init__.py"))}
     return [f"{path.relative_to(root)} has {count} modules" for path, count in counts.items() if count > modules]
+
+
+def importers(root: Path, name: str, allowed: set[str]) -> list[str]:
+    """Modules below `root` that import `name` from any module, a line each.
+
+    Args:
+        allowed: modules that may, and packages, which end in `/`.
+    """
+    modules = [
+        path.relative_to(root).as_posix()
+        for path in _sources(root, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}
+    ]
+    places = tuple(place for place in allowed if place.endswith("/"))
+    return [f"{module} imports {name}" for module in modules if module not in allowed and not module.startswith(places)]

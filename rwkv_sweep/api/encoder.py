@@ -18,13 +18,14 @@ from rwkv_sweep.api.calibration import Calibration
 from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta
 from rwkv_sweep.api.fitting import Fitted, check_fit, dimension, given_corpus
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
-from rwkv_sweep.api.outputs import PRECISIONS, finished, quantized
+from rwkv_sweep.api.outputs import PRECISIONS, as_array_or_tensor, finished, quantized
 from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import RunConfig, require_one_of
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.embedding.pooling import check_pooling
+from rwkv_sweep.evaluation.quality import PostprocessFit
 from rwkv_sweep.hardware.devices import resolve_device, set_threads
 from rwkv_sweep.models.loading import model_source
 
@@ -61,7 +62,7 @@ class Encoder:
             raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
         self.config, self.prompts = config, check_prompts(prompts or {})
         texts = given_corpus(corpus)
-        counted = check_fit(config, texts)
+        counted = check_fit(config.pooling, config.postprocess, config.dataset, texts)
         set_threads(config.device)
         self.device: torch.device = resolve_device(config.device)
         source = model_source(config.model)
@@ -72,7 +73,9 @@ class Encoder:
         self._layers = self._checked(config.layer)
         batch_tokens = tokens_per_batch(config.batch_tokens, self.device)
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, batch_tokens)
-        self._fitted = Fitted(encoder if counted is None else encoder.with_idf([counted]), config, texts)
+        encoder = encoder if counted is None else encoder.with_idf([counted])
+        fitting = PostprocessFit(config.postprocess, config.dataset)
+        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, fitting, texts)
         self._dimension = dimension(self._fitted.embedder(self._layers))
         self._calibration = Calibration(texts)
 
@@ -162,11 +165,8 @@ class Encoder:
         strict = replace(reading, on_empty="error")
         limits_2D = self._calibration.ranges(precision, way, lambda corpus: embed(corpus, strict))
         vectors_SD = quantized(embed(texts, reading), precision, limits_2D)
-        if convert_to_tensor or not convert_to_numpy:
-            tensor_SD = torch.from_numpy(vectors_SD).to(self.device)
-            parts = tensor_SD if convert_to_tensor else list(tensor_SD)
-            return parts[0] if single else parts
-        return vectors_SD[0] if single else vectors_SD
+        vectors = as_array_or_tensor(vectors_SD, convert_to_numpy, convert_to_tensor, self.device)
+        return vectors[0] if single else vectors
 
     def encode_query(self, sentences: Any, layers: Any = None, **arguments: Any) -> Any:
         """As `encode`, with the prompt named `query`, where there is one and no other is given."""

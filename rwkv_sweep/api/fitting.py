@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rwkv_sweep.api.inputs import as_texts
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig, PoolingConfig, PostprocessConfig, PrecisionConfig
 from rwkv_sweep.data.corpus import load_corpus
 from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.data.text_column import Texts
@@ -34,35 +34,37 @@ def given_corpus(corpus: Iterable[str] | None) -> Texts | None:
     return Texts.of(texts)
 
 
-def check_fit(config: RunConfig, corpus: Texts | None) -> Texts | None:
+def check_fit(
+    pooling: PoolingConfig, postprocess: PostprocessConfig, dataset: DatasetConfig, corpus: Texts | None
+) -> Texts | None:
     """The texts in which `pooling=idf` counts tokens; None for other poolings.
 
     Raises:
         UserError: nothing to fit pooling or post-processing on, or two things; a split or file that cannot be read.
     """
-    named = {"postprocess.fit": config.postprocess.fit} if config.postprocess.name != "none" else {}
-    if config.pooling.name == IDF:
-        named |= {"pooling.fit": config.pooling.fit, "pooling.corpus": config.pooling.corpus}
+    named = {"postprocess.fit": postprocess.fit} if postprocess.name != "none" else {}
+    if pooling.name == IDF:
+        named |= {"pooling.fit": pooling.fit, "pooling.corpus": pooling.corpus}
     if corpus is not None:
         for key, value in named.items():
             if value is not None:
                 raise UserError(f"{key}={value} and the argument corpus: valid is one of the two")
-        return corpus if config.pooling.name == IDF else None
-    dataset, splits = config.dataset.name, ",".join(config.dataset.splits)
-    if config.postprocess.name != "none" and config.postprocess.fit is None:
+        return corpus if pooling.name == IDF else None
+    splits = ",".join(dataset.splits)
+    if postprocess.name != "none" and postprocess.fit is None:
         raise UserError(
-            f"postprocess={config.postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, a "
-            f"split of dataset={dataset} other than the scored dataset.splits=[{splits}], or the argument corpus, a "
-            "list of texts"
+            f"postprocess={postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, a "
+            f"split of dataset={dataset.name} other than the scored dataset.splits=[{splits}], or the argument "
+            "corpus, a list of texts"
         )
-    if config.pooling.name != IDF:
+    if pooling.name != IDF:
         return None
-    counted = load_corpus(config.pooling, config.dataset)
+    counted = load_corpus(pooling, dataset)
     if counted is None:
         raise UserError(
             f"pooling=idf needs texts in which to count tokens: valid are pooling.fit=SPLIT, a split of "
-            f"dataset={dataset} such as {splits}, pooling.corpus=FILE with one text a line, or the argument corpus, a "
-            "list of texts"
+            f"dataset={dataset.name} such as {splits}, pooling.corpus=FILE with one text a line, or the argument "
+            "corpus, a list of texts"
         )
     return counted.texts
 
@@ -70,10 +72,18 @@ def check_fit(config: RunConfig, corpus: Texts | None) -> Texts | None:
 class Fitted:
     """Embedders for any layers of one encoder, each with its post-processing, which is fitted once."""
 
-    def __init__(self, encoder: RwkvEncoder, config: RunConfig, corpus: Texts | None) -> None:
-        """corpus: what `given_corpus` gives."""
+    def __init__(
+        self,
+        encoder: RwkvEncoder,
+        pooling: str,
+        aggregation: AggregationConfig,
+        precision: PrecisionConfig,
+        fitting: PostprocessFit,
+        corpus: Texts | None,
+    ) -> None:
+        """corpus: what `given_corpus` gives, in place of the split that `fitting` names."""
         self.encoder, self.corpus = encoder, corpus
-        self._config = config
+        self._pooling, self._aggregation, self._precision, self._fitting = pooling, aggregation, precision, fitting
         self._embedders: dict[tuple[int, ...], Embedder] = {}
 
     def embedder(self, layers: Sequence[int]) -> Embedder:
@@ -84,20 +94,20 @@ class Fitted:
         """
         key = tuple(layers)
         if key not in self._embedders:
-            plain = Embedder(self.encoder, key, self._config.pooling.name, self._config.aggregation)
+            plain = Embedder(self.encoder, key, self._pooling, self._aggregation)
             self._embedders[key] = replace(plain, postprocess=self._postprocess(plain))
         return self._embedders[key]
 
     def _postprocess(self, plain: Embedder) -> Postprocess | None:
-        config = self._config.postprocess
+        config = self._fitting.config
         if config.name == "none":
             return None
-        source = VectorSource(self.encoder, self._config.precision, [], store=None)
+        source = VectorSource(self.encoder, self._precision, [], store=None)
         if self.corpus is not None:
             return fit(config.name, sentence_vectors(source, plain, self.corpus), config.components)
         # As in a run of this config: without the sentences that it scores.
-        splits = load_splits(self._config.dataset)
-        return fitted_postprocess(source, plain, PostprocessFit(config, self._config.dataset), splits, raw=())[0]
+        splits = load_splits(self._fitting.dataset)
+        return fitted_postprocess(source, plain, self._fitting, splits, raw=())[0]
 
 
 def dimension(embedder: Embedder) -> int:

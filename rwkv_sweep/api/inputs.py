@@ -6,18 +6,17 @@ import difflib
 import inspect
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.params import RUN_KEYS
 from rwkv_sweep.errors import UserError
 
 VALID = "valid are a string, a list of strings, or batches with a list of strings under `text`"
 ALIKE = {"normalize": "normalize_embeddings", "layer": "layers", "dim": "truncate_dim", "progress": "show_progress_bar"}
 """Names that are often tried, and the argument that does it."""
-KEYS = {field.name for field in fields(RunConfig)} - {"layer", "precision"}
+KEYS = RUN_KEYS - {"layer", "precision"}
 
 
 def as_texts(sentences: Any) -> tuple[list[str], bool]:

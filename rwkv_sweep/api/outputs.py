@@ -6,6 +6,8 @@ Shapes: S sentences, D dimensions.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rwkv_sweep.config.schema import require_one_of
 
@@ -20,6 +22,16 @@ def finished(vectors_SD: np.ndarray, truncate_dim: int | None, normalize: bool) 
     if normalize:
         vectors_SD = normalized(vectors_SD)
     return np.ascontiguousarray(vectors_SD)
+
+
+def as_array_or_tensor(
+    vectors_SD: np.ndarray, to_numpy: bool, to_tensor: bool, device: torch.device
+) -> np.ndarray | Tensor | list[Tensor]:
+    """The vectors as an array, as one tensor on `device`, or as a list of tensors there."""
+    if to_numpy and not to_tensor:
+        return vectors_SD
+    tensor_SD = torch.from_numpy(vectors_SD).to(device)
+    return tensor_SD if to_tensor else list(tensor_SD)
 
 
 def ranges(vectors_SD: np.ndarray) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.utils.redaction import redact
 
 GROUPS = ("model", "pooling", "precision", "aggregation", "postprocess", "prompt", "device", "dataset")
+RUN_KEYS = frozenset(field.name for field in fields(RunConfig))
 
 
 def flat_params(run: RunConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rwkv_sweep.config.path_values import MAX_NAME, require_folder_to_be, require_path
-from rwkv_sweep.config.schema import RunConfig, StoreConfig
+from rwkv_sweep.config.schema import StoreConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.job_folders import is_reached_by_link
 from rwkv_sweep.records.own_files import (
@@ -40,7 +40,7 @@ def named_root(value: str, key: str) -> Path:
     return Path(value)
 
 
-def check_places(root: Path, multirun: bool, runs: Iterable[RunConfig]) -> None:
+def check_places(root: Path, multirun: bool, stores: Iterable[StoreConfig]) -> None:
     """Check that the folder of a sweep (or a single run), and of what its runs keep, can be folders.
 
     Raises:
@@ -49,7 +49,7 @@ def check_places(root: Path, multirun: bool, runs: Iterable[RunConfig]) -> None:
     key = SWEEP_KEY if multirun else RUN_KEY
     require_name(root, key)
     require_folder_to_be(key, str(root), "a folder that can be written")
-    for store in {run.store.path: run.store for run in runs if run.store.enabled}.values():
+    for store in {store.path: store for store in stores if store.enabled}.values():
         check_store(store)
 
 

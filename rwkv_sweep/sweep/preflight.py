@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rwkv_sweep.config.layer_spec import resolve_layers
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
@@ -22,7 +21,7 @@ from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
-from rwkv_sweep.sweep.runs.checking import check_run
+from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.runs.run_key import SplitFingerprints, baseline_key
 from rwkv_sweep.utils.console import log_line
@@ -112,10 +111,12 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
         if model not in shapes:
             with refusals_of("model.path", run.model.path):
                 shapes[model] = model_source(run.model).check()
-        layers = resolve_layers(run.layer, shapes[model].num_hidden_layers)
+        layers = check_layers(run.layer, run.pooling.name, run.aggregation, shapes[model])
+        check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shapes[model])
         same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
-            check_run(run, shapes[model], device_here)
+            if device_here:
+                check_device(run.precision, run.device)
         except UnsupportedError as error:
             # The job will be recorded as unsupported; a command of nothing but such jobs is refused.
             unsupported.append(error)

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rwkv_sweep.config.launchers import runs_here
-from rwkv_sweep.config.schema import RunConfig, TrackingConfig
+from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.sweep.current import CurrentSweep, RunningSweep
@@ -63,14 +62,17 @@ def start(
     started = time.time()
     runs = [run_config(job) for job in jobs]
     # Imported here: composing a config must not load torch.
+    from rwkv_sweep.records.job_folders import relative
     from rwkv_sweep.records.sweep_folder import claim, prepare_resume, previous_sweep
     from rwkv_sweep.sweep.preflight import check_runs
     from rwkv_sweep.sweep.runs.process import THIS_PROCESS
+    from rwkv_sweep.sweep.runs.run_key import run_keys
     from rwkv_sweep.tracking import check_tracking, unused_variable
+    from rwkv_sweep.tracking.uris import lasting
 
     root, multirun = root.absolute(), config.hydra.mode == RunMode.MULTIRUN
     first = runs[0] if runs else run_config(config)
-    check_places(root, multirun, [*runs, first])
+    check_places(root, multirun, [run.store for run in [*runs, first]])
     for tracking in {repr(run.tracking): run.tracking for run in [*runs, first]}.values():
         check_tracking(tracking)
     checked = check_runs(runs, runs_here(config))
@@ -83,16 +85,26 @@ def start(
     )
     claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
     before = previous_sweep(root)
-    record = _first_record(name, first, runs, swept, root, started, multirun, before, folders)
+    record = SweepRecord(
+        name=name,
+        parent=None,
+        swept=swept,
+        poolings=list(dict.fromkeys(run.pooling.name for run in runs or [first])),
+        report=first.report,
+        tracking=lasting(first.tracking),
+        started=started,
+        multirun=multirun,
+        jobs=len(runs) or None,
+        cwd=str(Path.cwd()),
+        folders=None if folders is None else [relative(root, folder) for folder in folders],
+    )
+    record = _continued(record, before)
     if before is not None:
         # The kind of a cluster's device is known on its nodes alone, and so are the keys.
-        prepare_resume(root, before, folders, _keys(runs) if runs_here(config) else {})
-    record.save(root)
-    current.begin(RunningSweep(root, first.tracking, record))
+        prepare_resume(root, before, folders, run_keys(runs, THIS_PROCESS.fingerprints) if runs_here(config) else {})
     if ignored := unused_variable(first.tracking, config.hydra.overrides.task, os.environ):
         log_line(ignored)
-    record = _opened(record, first.tracking, root)
-    current.begin(RunningSweep(root, first.tracking, record))
+    record = _begun(current, record, first.tracking, root)
     _report_repeated(names, same_as)
     for prepared in checked.prepared:
         prepared.run_baselines(root, record.parent, THIS_PROCESS.fingerprints)
@@ -144,43 +156,20 @@ def _report_repeated(names: list[str], same_as: list[int]) -> None:
     log_line(f"{len(repeated)} of {len(same_as)} runs are left out, as others are the same: {shown}")
 
 
-def _first_record(
-    name: str,
-    first: RunConfig,
-    runs: list[RunConfig],
-    swept: list[str],
-    root: Path,
-    started: float,
-    multirun: bool,
-    before: SweepRecord | None,
-    folders: list[Path] | None,
-) -> SweepRecord:
-    """The record before any tracking; a resumed sweep stays the one it was."""
-    from rwkv_sweep.records.job_folders import relative
-    from rwkv_sweep.tracking.uris import lasting
-
-    poolings = list(dict.fromkeys(run.pooling.name for run in runs or [first]))
-    return SweepRecord(
-        name=name,
-        parent=before.parent if before else None,
-        swept=swept,
-        poolings=poolings,
-        report=first.report,
-        tracking=lasting(first.tracking),
-        started=started,
-        id=before.id if before and before.id else uuid.uuid4().hex,
-        multirun=multirun,
-        jobs=len(runs) or None,
-        cwd=str(Path.cwd()),
-        folders=None if folders is None else [relative(root, folder) for folder in folders],
-    )
+def _continued(record: SweepRecord, before: SweepRecord | None) -> SweepRecord:
+    """The record of a new sweep, or of a resumed one, which stays the one it was."""
+    if before is None or not before.id:
+        return replace(record, parent=before.parent if before else None, id=uuid.uuid4().hex)
+    return replace(record, parent=before.parent, id=before.id)
 
 
-def _keys(runs: list[RunConfig]) -> Mapping[int, str]:
-    from rwkv_sweep.sweep.runs.process import THIS_PROCESS
-    from rwkv_sweep.sweep.runs.run_key import run_key
-
-    return {number: run_key(run, THIS_PROCESS.fingerprints) for number, run in enumerate(runs)}
+def _begun(current: CurrentSweep, record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:
+    """The record on disk, then in MLflow; from the first of these on there is something to close."""
+    record.save(root)
+    current.begin(RunningSweep(root, tracking, record))
+    record = _opened(record, tracking, root)
+    current.begin(RunningSweep(root, tracking, record))
+    return record
 
 
 def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:

@@ -72,6 +72,18 @@ COMMANDS = {"main"}
 ENTRY_POINTS = {"cli/sweep.py"}
 """Hydra calls its function with a config alone."""
 
+WHOLE_RUN = {
+    "config/",
+    "cli/reference.py",
+    "api/composing.py",
+    "api/encoder.py",
+    "sweep/preflight.py",
+    "sweep/runs/job.py",
+    "sweep/runs/run_key.py",
+}
+"""Where the config of a whole run is needed: it is defined, described or composed; all runs of a sweep are checked; a
+job is measured, or gets its key. Other modules get the groups and values that they use."""
+
 
 def test_modules_and_functions_are_short(repo_root: Path) -> None:
     assert layout.too_long(repo_root / "rwkv_sweep", LINES, FUNCTION_LINES, KERNELS) == []
@@ -166,3 +178,27 @@ def test_a_name_of_two_things_is_found(tmp_path: Path, first: str, second: str, 
 def test_a_variable_of_a_module_that_a_function_assigns_is_found(tmp_path: Path) -> None:
     root = package_with(tmp_path, sweep__run="_kept = None\ndef keep(x):\n    global _kept\n    _kept = x\n")
     assert layout.assigned_globals(root, ENTRY_POINTS) == ["sweep/run.py: global _kept"]
+
+
+def test_modules_get_the_parts_of_a_run_that_they_use(repo_root: Path) -> None:
+    assert layout.importers(repo_root / "rwkv_sweep", "RunConfig", WHOLE_RUN) == []
+    needless = {
+        place for place in WHOLE_RUN if not layout.importers(repo_root / "rwkv_sweep", "RunConfig", WHOLE_RUN - {place})
+    }
+    assert needless == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "is_fault"),
+    [
+        ("profiling__speed", "from rwkv_sweep.config.schema import RunConfig", True),
+        ("profiling__speed", "def f():\n    from rwkv_sweep.sweep.runs.job import RunConfig as Run", True),
+        ("sweep__runs__run", "from rwkv_sweep.config.schema import MeasureConfig, RunConfig", True),
+        ("profiling__speed", "from rwkv_sweep.config.schema import MeasureConfig", False),
+        ("config__params", "from rwkv_sweep.config.schema import RunConfig", False),
+        ("sweep__runs__job", "from rwkv_sweep.config.schema import RunConfig", False),
+    ],
+)
+def test_a_module_that_gets_a_whole_run_is_found(tmp_path: Path, module: str, line: str, is_fault: bool) -> None:
+    root = package_with(tmp_path / "rwkv_sweep", **{module: line})
+    assert bool(layout.importers(root, "RunConfig", WHOLE_RUN)) == is_fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rwkv_sweep.config.layer_spec import resolve_layers
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import AggregationConfig, DeviceConfig, ModelConfig, PrecisionConfig
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.pooling import check_pooling
 from rwkv_sweep.hardware.devices import resolve_device
@@ -12,18 +12,29 @@ from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.models.quantization import check_precision, check_selection
 
 
-def check_run(run: RunConfig, shape: Shape, device_here: bool = True) -> tuple[int, ...]:
-    """Check a run of a model of this shape, without loading weights or data, and return its layers.
+def check_layers(layer: object, pooling: str, aggregation: AggregationConfig, shape: Shape) -> tuple[int, ...]:
+    """The layers that `layer` names in a model of this shape.
 
     Raises:
-        UserError: a layer, pooling, aggregation, device or precision that cannot be.
-        UnsupportedError: a precision that this device cannot run, everything else being right.
+        UserError: a layer, pooling or aggregation that cannot be.
     """
-    layers = resolve_layers(run.layer, shape.num_hidden_layers)
-    check_pooling(run.pooling.name, layers, shape.num_hidden_layers)
-    check_aggregation(run.aggregation, layers)
-    check_selection(run.precision, shape.num_hidden_layers, shape.lacking_kinds)
-    model_source(run.model).check_use(run.pooling.name, run.max_tokens, run.precision, shape)
-    if device_here:
-        check_precision(run.precision, resolve_device(run.device))
+    layers = resolve_layers(layer, shape.num_hidden_layers)
+    check_pooling(pooling, layers, shape.num_hidden_layers)
+    check_aggregation(aggregation, layers)
     return layers
+
+
+def check_use(model: ModelConfig, precision: PrecisionConfig, pooling: str, max_tokens: int, shape: Shape) -> None:
+    """Raises UserError where a model of this shape has no such precision or pooling, or reads no such text."""
+    check_selection(precision, shape.num_hidden_layers, shape.lacking_kinds)
+    model_source(model).check_use(pooling, max_tokens, precision, shape)
+
+
+def check_device(precision: PrecisionConfig, device: DeviceConfig) -> None:
+    """Check that this machine has the device, and that it can run the precision.
+
+    Raises:
+        UserError: there is no such device.
+        UnsupportedError: it cannot run the precision, everything else being right.
+    """
+    check_precision(precision, resolve_device(device))

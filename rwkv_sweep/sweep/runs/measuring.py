@@ -15,7 +15,6 @@ import torch
 
 from rwkv_sweep.config.layer_spec import layers_name
 from rwkv_sweep.config.params import data_key
-from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.data.corpus import load_corpus, scored_corpus
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.embedding.cache import EmbeddingStore
@@ -40,21 +39,20 @@ from rwkv_sweep.profiling.speed import measure_speed
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
-from rwkv_sweep.sweep.runs.checking import check_run
-from rwkv_sweep.sweep.runs.job import Job, Measured, Place
+from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
+from rwkv_sweep.sweep.runs.job import Job, Measured
 from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
-from rwkv_sweep.sweep.runs.process import Process
-from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
-def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, process: Process) -> Result:
+def attempt(job: Job) -> Result:
     """Measure, with smaller batches where memory does not suffice; whatever fails becomes a result with its reason."""
+    planned = job.planned
     try:
-        batch_tokens = tokens_per_batch(run.batch_tokens, resolve_device(run.device))
+        batch_tokens = tokens_per_batch(job.run.batch_tokens, resolve_device(job.run.device))
         planned = replace(planned, params={**planned.params, "batch_tokens": batch_tokens})
         result = with_smaller_batches(
             batch_tokens,
-            lambda size: measure_run(Job(replace(run, batch_tokens=size), planned, place, clock, process)),
+            lambda size: measure_run(replace(job, run=replace(job.run, batch_tokens=size), planned=planned)),
         )
     except UnsupportedError as error:
         result = replace(failed(planned, error), status=UNSUPPORTED)
@@ -62,7 +60,7 @@ def attempt(run: RunConfig, planned: Result, place: Place, clock: Stopwatch, pro
         if ends_the_program(error):
             raise
         result = failed(planned, error)
-    return without_non_finite(replace(result, metrics={**result.metrics, **clock.metrics()}))
+    return without_non_finite(replace(result, metrics={**result.metrics, **job.clock.metrics()}))
 
 
 def measure_run(job: Job) -> Result:
@@ -82,7 +80,10 @@ def _measured(job: Job, device: torch.device) -> Result:
     with job.clock.stage("load"):
         splits = load_splits(run.dataset)
         loaded = job.process.model.load(run.model, run.precision, device)
-    layers = check_run(run, loaded.model.config)
+    shape = loaded.model.config
+    layers = check_layers(run.layer, run.pooling.name, run.aggregation, shape)
+    check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shape)
+    check_device(run.precision, run.device)
     measured = _described(job, loaded, splits, layers, device)
     encoder = _encoder(job, loaded, splits, measured, device)
     embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)

@@ -6,7 +6,8 @@ import contextlib
 import os
 import time
 import uuid
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rwkv_sweep.config.output_guard import guard_output
 from rwkv_sweep.config.params import flat_params, run_name
-from rwkv_sweep.config.schema import RunConfig
+from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.errors import FolderGoneError, ends_the_program
 from rwkv_sweep.records.failures import failed
@@ -23,7 +24,7 @@ from rwkv_sweep.records.job_folders import note_folder
 from rwkv_sweep.records.own_files import MULTIRUN_FILE, remove_run
 from rwkv_sweep.records.results import FAILED, FINISHED, KILLED, RESULT_FILE, UNSUPPORTED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
-from rwkv_sweep.sweep.runs.job import Place
+from rwkv_sweep.sweep.runs.job import Job, Place
 from rwkv_sweep.sweep.runs.measuring import attempt
 from rwkv_sweep.sweep.runs.process import THIS_PROCESS
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
@@ -44,8 +45,8 @@ def run_task(cfg: DictConfig) -> float | None:
     """
     quiet_dependencies()
     run = run_config(cfg)
-    place = _place(run)
-    _forget_secrets(run, place)
+    place = _place(partial(run_name, run))
+    _forget_secrets(run.tracking.uri, place)
     if (place.root / STOP_FILE).exists():
         return None
     log_line(place.name)
@@ -58,27 +59,30 @@ def run_task(cfg: DictConfig) -> float | None:
             finished = reuse_finished(place.folder, place.root, planned.key, place.name, run.tracking)
         if finished is not None:
             log_line(f"{place.name}: finished before, not run again")
-            _track(finished, run, place, again=True)
+            _track(finished, run.tracking, place, again=True)
             return finished.metrics.get("quality/spearman")
         with THIS_PROCESS.gpus.own(run.device, place.number) as device:
             chosen = replace(run, device=device)
-            isolated = partial(run_isolated, chosen, planned, place.folder, place.root)
-            result = isolated() if run.isolate else attempt(chosen, planned, place, clock, THIS_PROCESS)
+            if run.isolate:
+                result = run_isolated(asdict(chosen), planned, place.folder, place.root, run.timeout_s)
+            else:
+                result = attempt(Job(chosen, planned, place, clock, THIS_PROCESS))
         result = replace(result, tags={**result.tags, "launcher": _launcher(), "isolated": str(run.isolate).lower()})
     except KeyboardInterrupt:
-        _hurry(run)
-        _keep(replace(planned, status=KILLED, ended=time.time()), run, place, clock)
+        _hurry(run.tracking)
+        _keep(replace(planned, status=KILLED, ended=time.time()), run.tracking, place, clock)
         raise
     except BaseException as error:  # before anything was measured: model or data are gone
         if ends_the_program(error):
             raise
         result = failed(planned, error)
-    _keep(result, run, place, clock)
-    _report_failure(result, run, place)
+    _keep(result, run.tracking, place, clock)
+    _report_failure(result, run.on_error, place)
     return result.metrics.get("quality/spearman")
 
 
-def _place(run: RunConfig) -> Place:
+def _place(name: Callable[[list[str], list[str]], str]) -> Place:
+    """name: of the run, by its overrides and the sweep's keys, see `run_name`."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     root = Path(hydra.sweep.dir).absolute() if hydra.mode is not None and hydra.mode.name == "MULTIRUN" else folder
@@ -92,7 +96,7 @@ def _place(run: RunConfig) -> Place:
         os.chdir(record.cwd)  # a cluster's workers start elsewhere, and relative paths are the command's
     number = 0 if OmegaConf.is_missing(hydra.job, "num") else hydra.job.num
     note_folder(root, record, number, folder)
-    return Place(folder, root, run_name(run, list(hydra.overrides.task), record.swept), record, number)
+    return Place(folder, root, name(list(hydra.overrides.task), record.swept), record, number)
 
 
 def _launcher() -> str:
@@ -100,15 +104,15 @@ def _launcher() -> str:
     return str(HydraConfig.get().runtime.choices.get("hydra/launcher", "basic"))
 
 
-def _forget_secrets(run: RunConfig, place: Place) -> None:
+def _forget_secrets(uri: str, place: Place) -> None:
     """Hydra may have written the whole config in a launcher's worker that knew no secrets yet."""
-    remember_uri(run.tracking.uri)
+    remember_uri(uri)
     guard_output()
     hydra_files = (place.folder / (HydraConfig.get().output_subdir or ".hydra")).glob("*.yaml")
     redact_files([*hydra_files, place.root / MULTIRUN_FILE])
 
 
-def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> None:
+def _keep(result: Result, tracking: TrackingConfig, place: Place, clock: Stopwatch) -> None:
     """Record first, MLflow second; then the record once more, with how long that took.
 
     An interrupt waits for the record, not for the server, which may take long: what that has in part is completed from
@@ -122,33 +126,33 @@ def _keep(result: Result, run: RunConfig, place: Place, clock: Stopwatch) -> Non
         except OSError as error:
             log_line(f"{place.name}: its record cannot be written to {place.folder} ({error.strerror})", error=True)
             return
-        _track(result, run, place)
+        _track(result, tracking, place)
     result = replace(result, metrics={**result.metrics, **clock.metrics()})
     if (place.folder / RESULT_FILE).exists():  # not removed meanwhile
         with interrupts_wait(), contextlib.suppress(OSError):  # without this one figure the record is still whole
             result.save(place.folder)
 
 
-def _hurry(run: RunConfig) -> None:
-    if run.tracking.enabled:
+def _hurry(tracking: TrackingConfig) -> None:
+    if tracking.enabled:
         from rwkv_sweep.tracking import hurry
 
         hurry()
 
 
-def _track(result: Result, run: RunConfig, place: Place, again: bool = False) -> None:
-    if run.tracking.enabled:
+def _track(result: Result, tracking: TrackingConfig, place: Place, again: bool = False) -> None:
+    if tracking.enabled:
         from rwkv_sweep.tracking import track_result
 
-        track_result(run.tracking, result, place.folder, place.record.parent, again)
+        track_result(tracking, result, place.folder, place.record.parent, again)
 
 
-def _report_failure(result: Result, run: RunConfig, place: Place) -> None:
+def _report_failure(result: Result, on_error: str, place: Place) -> None:
     """Log why a run did not finish, and stop the sweep where `on_error=stop`."""
     message = result.error["message"] if result.error else ""
     if result.status == UNSUPPORTED:
         log_line(f"{place.name} unsupported: {message}")
     elif result.status != FINISHED:
         log_line(f"{place.name} failed: {message}", error=True)
-        if run.on_error == "stop":
+        if on_error == "stop":
             write_atomically(place.root / STOP_FILE, place.name + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
     content = {"model": model_content(run), "data": data_content(run, known), "words": word_vectors_content(run)}
     content["idf"] = corpus_content(run, known)
     return _digest({"kind": "model", "asked": asked, "content": content, "code": results_code_digest()})
+
+
+def run_keys(runs: Sequence[RunConfig], known: SplitFingerprints) -> dict[int, str]:
+    """`run_key` of each run by its number."""
+    return {number: run_key(run, known) for number, run in enumerate(runs)}
 
 
 def baseline_key(name: str, run: RunConfig, known: SplitFingerprints | None = None) -> str:

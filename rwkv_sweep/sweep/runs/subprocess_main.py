@@ -16,7 +16,7 @@ from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.records.own_files import CRASH_FILE
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.records.sweep_record import SweepRecord
-from rwkv_sweep.sweep.runs.job import Place
+from rwkv_sweep.sweep.runs.job import Job, Place
 from rwkv_sweep.sweep.runs.measuring import attempt
 from rwkv_sweep.sweep.runs.process import THIS_PROCESS
 from rwkv_sweep.utils.closed_output import outlive_output
@@ -39,7 +39,8 @@ def main() -> None:
         faulthandler.enable(file)
         clock = Stopwatch()
         place = Place(folder, root, planned.name, SweepRecord.load(root))
-        result = attempt(run_config(OmegaConf.create(request["run"])), planned, place, clock, THIS_PROCESS)
+        run = run_config(OmegaConf.create(request["run"]))
+        result = attempt(Job(run, planned, place, clock, THIS_PROCESS))
         faulthandler.disable()
     crash.unlink()
     result.save(folder)

@@ -11,8 +11,8 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.records.own_files import CRASH_FILE
 from rwkv_sweep.records.results import FAILED, RESULT_FILE, Result
 from rwkv_sweep.utils.package_paths import PACKAGE
@@ -20,13 +20,20 @@ from rwkv_sweep.utils.package_paths import PACKAGE
 CHILD = "rwkv_sweep.sweep.runs.subprocess_main"
 
 
-def run_isolated(run: RunConfig, planned: Result, folder: Path, root: Path) -> Result:
+def run_isolated(
+    run: dict[str, Any], planned: Result, folder: Path, root: Path, timeout_s: float | None = None
+) -> Result:
     """Have a new process carry out the job, which leaves its record in `folder`.
 
-    A process that takes longer than `run.timeout_s` seconds is killed; one that ends without a record has crashed. Both
+    A process that takes longer than `timeout_s` seconds is killed; one that ends without a record has crashed. Both
     are failures with a reason. The process ends when this one does, whatever ends it.
+
+    Args:
+        run: the run's config as a mapping.
+        folder: the job's.
+        root: the sweep's.
     """
-    request = {"run": asdict(run), "planned": asdict(planned), "folder": str(folder), "root": str(root)}
+    request = {"run": run, "planned": asdict(planned), "folder": str(folder), "root": str(root)}
     process = subprocess.Popen(
         [sys.executable, "-m", CHILD],
         stdin=subprocess.PIPE,
@@ -41,10 +48,10 @@ def run_isolated(run: RunConfig, planned: Result, folder: Path, root: Path) -> R
         with contextlib.suppress(BrokenPipeError):  # it died at once: see its exit code
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-        process.wait(run.timeout_s)
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         _kill(process)
-        return _failed(planned, "Timeout", f"took longer than timeout_s={run.timeout_s:g} and was ended")
+        return _failed(planned, "Timeout", f"took longer than timeout_s={timeout_s:g} and was ended")
     finally:
         _kill(process)
     return _record(planned, folder, process.returncode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -50,7 +51,7 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, timeout_s: float | None = None) -> Result:
     monkeypatch.setattr(subprocess_run, "CHILD", f"child_{name}")
-    return run_isolated(RunConfig(isolate=True, timeout_s=timeout_s), PLANNED, folder, folder)
+    return run_isolated(asdict(RunConfig(isolate=True, timeout_s=timeout_s)), PLANNED, folder, folder, timeout_s)
 
 
 def test_its_record_is_the_result(child: Path, monkeypatch: pytest.MonkeyPatch) -> None:
