@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 
 VARIABLE = "JITTER_CLOCK"
-SHORTEST_S, LONGEST_S = 0.02, 2.0
-"""Not far below what a pass of measured work takes, or work would be repeated very often to fill it."""
+SHORTEST_S, LONGEST_S = 0.1, 2.0
+"""The shortest is what a measured pass takes at least (`PASS_SECONDS`): after a few shorter ones in a row, a pass would
+repeat its work hundreds of times to last so long."""
 TIE_S = 0.25  # a sum of it is exact
 
 
