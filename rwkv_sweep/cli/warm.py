@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the kernels around int8 matrix products, and the smallest model of each size of heads."""
+    """Run the kernels of quantized layers, and the smallest model of each size of heads."""
     # Imported here, so that --help is quick.
     import torch
 
@@ -26,12 +26,15 @@ def run(args: argparse.Namespace) -> int:
     from rwkv_sweep.ops.common.packing import Packed
     from rwkv_sweep.ops.numba import compiling
     from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
+    from rwkv_sweep.ops.numba.weight_only import int4_to_bf16, int8_to_bf16
 
     torch.set_num_threads(2)
     gated_cpu_forward.LITTLE = 0
     for compiling.LITTLE in (0, sys.maxsize):  # over several threads, and for one
         q_TK, scale_T = quantize_int8(torch.ones(1, 1))
         dequantized(q_TK.int(), scale_T, scale_T)
+        int8_to_bf16(q_TK, scale_T)
+        int4_to_bf16(torch.zeros(1, 32, dtype=torch.uint8), torch.ones(1, 1), torch.ones(1, 1), 64)
     for size in HEAD_SIZES:
         for generation in GENERATIONS.values():
             sizes = {"vocab_size": 4, "hidden_size": 64, "num_hidden_layers": 1, "head_size": size}

@@ -117,7 +117,8 @@ class PrecisionConfig:
     name: the option that was chosen.
     base: dtype of the matrices; `tfloat32` is fp32 multiplied in TF32.
     quantization: of linear layers: `none`; by bitsandbytes `int8` (LLM.int8), `nf4`, `fp4`; by native kernels
-    `int8_dynamic` and `fp8`, whose weights and inputs are scaled row by row.
+    `int8_dynamic` and `fp8`, whose weights and inputs are scaled row by row; `int8_weight` (by row) and `int4` (in
+    groups of 64), which are of the weights alone.
     blocks: which blocks are quantized: `all`, `none`, `first6`, `last6`, `first_half`, `last_half`, a number, or a list
     of these.
     modules: which of their linear layers: `all`, `time_mix`, `channel_mix`, a name such as `key` or `channel_mix.key`,

@@ -60,7 +60,7 @@ BASELINES = ("word_vectors", "word_overlap")
 WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
-QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8")
+QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8", "int8_weight", "int4")
 
 
 @dataclass

@@ -31,6 +31,7 @@ from rwkv_sweep.models.quantization.dtypes import (
 from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, RowwiseLinear, unfit_shape
 from rwkv_sweep.models.quantization.selection import check_selection, left_alone
 from rwkv_sweep.models.quantization.support import check_precision
+from rwkv_sweep.models.quantization.weight_only import WEIGHT_ONLY, WeightOnlyLinear, weight_only_linear
 
 __all__ = [
     "Audit",
@@ -40,6 +41,7 @@ __all__ = [
     "Int8Linear",
     "RowwiseLinear",
     "Tf32Linear",
+    "WeightOnlyLinear",
     "apply_precision",
     "audit",
     "check_precision",
@@ -114,6 +116,8 @@ def _quantized(name: str, linear: nn.Linear, precision: PrecisionConfig, device:
         return Int8Linear(linear, base, device).eval()
     if precision.quantization == "fp8":
         return Fp8Linear(linear, base, device).eval()
+    if precision.quantization in WEIGHT_ONLY:
+        return weight_only_linear(name, linear, precision.quantization, base, device)
     return FourBitLinear(linear, precision.quantization, precision.double_quantization, base, device).eval()
 
 

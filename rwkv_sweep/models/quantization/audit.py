@@ -22,6 +22,7 @@ from rwkv_sweep.models.quantization.bitsandbytes_layers import (
 from rwkv_sweep.models.quantization.dtypes import is_matrix
 from rwkv_sweep.models.quantization.native import RowwiseLinear, native_kernel, unfit_shape
 from rwkv_sweep.models.quantization.selection import left_alone, place
+from rwkv_sweep.models.quantization.weight_only import WEIGHT_ONLY, WeightOnlyLinear, weight_only_kernel
 
 NONE = "none"
 
@@ -129,6 +130,8 @@ def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
             dtype = "float32" if dtype == "float16" else dtype
             return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, dequantized, multiplied in {dtype}"
         return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, matmul_4bit in {dtype}"
+    if kind in WEIGHT_ONLY:
+        return weight_only_kernel(kind, device, dtype)
     return native_kernel(kind, device)
 
 
@@ -146,6 +149,8 @@ def _stored(module: nn.Module) -> str | None:
         return str(module.quant_state.quant_type)
     if isinstance(module, RowwiseLinear):
         return str(module.weight_NK.dtype).removeprefix("torch.")
+    if isinstance(module, WeightOnlyLinear):
+        return f"int{module.bits}"
     if is_llm_int8(module):
         return str(module.weight.dtype).removeprefix("torch.")
     return None

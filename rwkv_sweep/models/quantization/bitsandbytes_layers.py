@@ -138,7 +138,7 @@ def load_bitsandbytes() -> Any:
     except ImportError as error:
         raise UnsupportedError(
             f"int8, nf4 and fp4 need bitsandbytes ({error}): run pip install 'rwkv-sweep[quantization]', or choose "
-            "precision.quantization=none, int8_dynamic or fp8"
+            "precision.quantization=none, int8_dynamic, fp8, int8_weight or int4"
         ) from error
     finally:
         logger.setLevel(level)

@@ -171,8 +171,8 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
     [
         (
             "precision=int9",
-            "precision=int9 is not known: valid are bf16, fp16, fp32, fp4, fp8, int8, int8_dynamic, nf4, "
-            "nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
+            "precision=int9 is not known: valid are bf16, fp16, fp32, fp4, fp8, int4, int8, int8_dynamic, int8_weight, "
+            "nf4, nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
         ),
         ("pooling=men", f"pooling=men is not known: valid are {', '.join(sorted(POOLINGS))}"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
@@ -215,8 +215,9 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "precision.base=float8 is not known: valid are float32, tfloat32, bfloat16, float16",
         ),
         (
-            "precision.quantization=int4",
-            "precision.quantization=int4 is not known: valid are none, int8, nf4, fp4, int8_dynamic, fp8",
+            "precision.quantization=int5",
+            "precision.quantization=int5 is not known: valid are none, int8, nf4, fp4, int8_dynamic, fp8, "
+            "int8_weight, int4",
         ),
         ("model.source=disk", "model.source=disk is not known: valid are assets, hub, local, random, hf"),
         ("dataset.source=disk", "dataset.source=disk is not known: valid are assets, hub, file"),

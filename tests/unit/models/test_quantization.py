@@ -28,7 +28,7 @@ from tests.small_models import CPU, all_outputs, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUANTIZATIONS = ("int8", "nf4", "fp4", "int8_dynamic")
+QUANTIZATIONS = ("int8", "nf4", "fp4", "int8_dynamic", "int8_weight", "int4")
 HALVES = {"time_mix": "attention", "channel_mix": "feed_forward"}
 
 
@@ -98,7 +98,10 @@ def test_nothing_but_the_chosen_layers_changes(kind: str, blocks: object, module
         assert torch.equal(all_outputs(base), all_outputs(model))
 
 
-@pytest.mark.parametrize(("kind", "least"), [("int8", 0.99), ("int8_dynamic", 0.99), ("nf4", 0.9), ("fp4", 0.85)])
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("int8", 0.99), ("int8_dynamic", 0.99), ("int8_weight", 0.99), ("int4", 0.9), ("nf4", 0.9), ("fp4", 0.85)],
+)
 @pytest.mark.parametrize("base", ["float32", "bfloat16", "float16"])
 def test_outputs_stay_close_to_fp32(kind: str, least: float, base: str) -> None:
     exact, found = all_outputs(small_model()), all_outputs(quantized(precision(kind, base)))
@@ -169,6 +172,11 @@ def test_sizes() -> None:
     matrices = sum(layer.weight.numel() for layer in small_model().modules() if isinstance(layer, nn.Linear))
     rows = sum(layer.out_features for layer in small_model().modules() if isinstance(layer, nn.Linear))
     assert sizes["int8"] == sizes["int8_dynamic"] == half - matrices + 4 * rows
+    assert sizes["int8_weight"] == half - matrices + 2 * rows
+    # Whole groups: the channel mix's value has 224 inputs, padded to 256. Scale and zero of each group take four bytes.
+    layers = [layer for layer in small_model().modules() if isinstance(layer, nn.Linear)]
+    groups = sum(layer.out_features * -(-layer.in_features // 64) for layer in layers)
+    assert sizes["int4"] == half - 2 * matrices + groups * (32 + 4)
     # Half a byte a weight, a scale of four bytes for each 64, and a table of 16 numbers a layer.
     assert sizes["nf4"] == sizes["fp4"] == half - 2 * matrices + matrices // 2 + 4 * matrices // 64 + 24 * 64
     double = weights_bytes(quantized(precision("nf4", "float16", double_quantization=True)))
