@@ -196,3 +196,100 @@ def importers(root: Path, name: str, allowed: set[str]) -> list[str]:
     ]
     places = tuple(place for place in allowed if place.endswith("/"))
     return [f"{module} imports {name}" for module in modules if module not in allowed and not module.startswith(places)]
+
+
+_MUTATORS = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "setdefault",
+        "sort",
+        "update",
+    ]
+)
+
+
+def module_state(root: Path, owners: set[str]) -> list[str]:
+    """What functions below `root` change of the variables of their module, and objects of the package's own classes
+    that are such variables, a line each: state without an owner.
+
+    Args:
+        owners: such objects that may be (`sweep/current.py: CURRENT`).
+    """
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in _sources(root, set())}
+    stateful = {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and _changes_itself(node)
+    }
+    lines = []
+    for path, tree in trees.items():
+        name, variables = path.relative_to(root).as_posix(), _variables(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                lines += [
+                    f"{name}: {node.name} changes {changed}" for changed in sorted(_changed(node, set(variables)))
+                ]
+        objects = [key for key, value in variables.items() if _class_of(value) in stateful]
+        lines += [f"{name}: {key} holds state" for key in objects if f"{name}: {key}" not in owners]
+    return lines
+
+
+def _variables(tree: ast.Module) -> dict[str, ast.expr | None]:
+    """Names that a module assigns at its top, with their values."""
+    variables: dict[str, ast.expr | None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            variables |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            variables[node.target.id] = node.value
+    return variables
+
+
+def _class_of(value: ast.expr | None) -> str | None:
+    return value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
+
+
+def _changes_itself(definition: ast.ClassDef) -> bool:
+    """Whether a method changes an attribute of the object, or its class has a default made anew for each object."""
+    methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+    changes = any(_changed(method, {"self"}) for method in methods if method.name not in ("__init__", "__post_init__"))
+    return changes or any("default_factory" in ast.unparse(node) for node in definition.body)
+
+
+def _changed(function: ast.FunctionDef, names: set[str]) -> set[str]:
+    """Which of `names` a function changes: an item, an attribute, or by a method of a container."""
+    changed = set()
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Assign, ast.Delete)):
+            targets = node.targets
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS:
+            changed.add(_base(node.func.value))
+            continue
+        else:
+            continue
+        changed |= {_base(target) for target in targets if isinstance(target, (ast.Subscript, ast.Attribute))}
+    own = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)} - {"self"}
+    return (changed & names) - own - _assigned(function)
+
+
+def _assigned(function: ast.FunctionDef) -> set[str]:
+    return {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _base(node: ast.expr) -> str:
+    """The name that an attribute or item belongs to: `a` of `a.b[0].c`."""
+    while isinstance(node, (ast.Subscript, ast.Attribute)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from rwkv_sweep.errors import BAD_INPUT, UserError, system_error
-from rwkv_sweep.utils.redaction import redact, remember_uri
+from rwkv_sweep.utils.redaction import SECRETS, redact
 from rwkv_sweep.utils.signals import exit_code
 
 
@@ -84,7 +84,7 @@ def _remember_uris(arguments: list[str]) -> None:
     """Hide the passwords of URIs, which an error may quote; a password may hold a quote, which ends a URI in a text."""
     for argument in arguments:
         if start := _URI.search(argument):
-            remember_uri(argument[start.start() :])
+            SECRETS.remember_uri(argument[start.start() :])
 
 
 def _refused(message: str) -> int:

@@ -16,8 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rwkv_sweep.utils import redaction
-from rwkv_sweep.utils.redaction import redact, redact_all
+from rwkv_sweep.utils.redaction import SECRETS, redact, redact_all
 
 _WORDS = """
     mlflow rwkv_sweep tracking server database postgresql psycopg2 mysql pymysql mssql pyodbc sqlite localhost http
@@ -69,9 +68,9 @@ def guard_output() -> None:
 def guard_command(arguments: list[str]) -> None:
     """As `guard_output`, with the secrets of this process's command line and environment."""
     # Arguments without a URI are on the screen, in names and in records, whatever a secret may be.
-    redaction.remember_ordinary(argument for argument in arguments if "//" not in argument.replace("\\", ""))
-    redaction.remember_environment(os.environ)
-    redaction.remember_command(arguments)
+    SECRETS.remember_ordinary(argument for argument in arguments if "//" not in argument.replace("\\", ""))
+    SECRETS.remember_environment(os.environ)
+    SECRETS.remember_command(arguments)
     guard_output()
 
 
@@ -79,13 +78,13 @@ def remember_config(config: DictConfig) -> None:
     """Hide the secrets of a composed config's tracking URI, which may come from a file or a variable."""
     uri = OmegaConf.select(config, "tracking.uri", throw_on_resolution_failure=False, throw_on_missing=False)
     if isinstance(uri, str):
-        redaction.remember_uri(uri)
+        SECRETS.remember_uri(uri)
         _leave_ordinary_words()
 
 
 def _leave_ordinary_words() -> None:
-    if redaction.remembered():
-        redaction.remember_ordinary(_ordinary())
+    if SECRETS.remembered():
+        SECRETS.remember_ordinary(_ordinary())
 
 
 def _redacting(factory: Any) -> Any:

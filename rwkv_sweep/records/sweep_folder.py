@@ -15,12 +15,9 @@ from rwkv_sweep.records.own_files import BASELINES, EARLIER, LOCK_FILE, LOG_FILE
 from rwkv_sweep.records.results import BASELINE, DAMAGED, FAILED, FINISHED, MODEL, RESULT_FILE, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 
-_claims: dict[Path, FileLock] = {}
-"""Locks this process holds, by folder; the system lets go of them when it dies, however it does."""
 
-
-def claim(root: Path, resume: bool, key: str) -> None:
-    """Make `root` this process's own until `release`.
+def claim(root: Path, resume: bool, key: str) -> FileLock:
+    """Make `root` this process's own until the lock is released; the system does it for a process that dies.
 
     Args:
         resume: whether a sweep that is there may be continued.
@@ -44,24 +41,13 @@ def claim(root: Path, resume: bool, key: str) -> None:
     except UserError:
         lock.release()
         raise
-    _claims[root] = lock
+    return lock
 
 
 def require_no_sweep(root: Path, resume: bool, key: str) -> None:
     """Raises UserError where a sweep is in the folder that is not to be resumed."""
     if not resume and (root / SWEEP_FILE).exists():
         raise UserError(f"{key}={root} holds a sweep already: valid is resume=true to go on with it, or another folder")
-
-
-def is_claimed(root: Path) -> bool:
-    """Whether this process holds the folder."""
-    return root in _claims
-
-
-def release(root: Path) -> None:
-    """Let others have the folder."""
-    if (lock := _claims.pop(root, None)) is not None:
-        lock.release()
 
 
 def previous_sweep(root: Path) -> SweepRecord | None:

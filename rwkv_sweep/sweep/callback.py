@@ -35,7 +35,7 @@ from rwkv_sweep.sweep.jobs import (
 from rwkv_sweep.sweep.starting import start, typed
 from rwkv_sweep.utils.closed_output import outlive_output
 from rwkv_sweep.utils.console import announce
-from rwkv_sweep.utils.redaction import redact, remember, remembered
+from rwkv_sweep.utils.redaction import SECRETS, redact
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ class SweepCallback(Callback):
     planned_jobs: PlannedJobs | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"secrets": remembered()}
+        return {"secrets": SECRETS.remembered()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a launcher's worker: Hydra there writes the config's files before any code of a job runs."""
-        remember(state["secrets"])
+        SECRETS.remember(state["secrets"])
         outlive_output()
         guard_output()
 

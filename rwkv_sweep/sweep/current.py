@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rwkv_sweep.config.error_messages import is_bad_input, one_line
 from rwkv_sweep.config.schema import TrackingConfig
@@ -12,6 +13,11 @@ from rwkv_sweep.errors import FolderGoneError, system_error
 from rwkv_sweep.records.results import KILLED
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.utils.console import log_line
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+    from rwkv_sweep.tracking import Servers
 
 RESUMABLE = "; what had finished is kept, and the same command with resume=true runs the rest"
 
@@ -24,17 +30,21 @@ class RunningSweep:
         root: its folder.
         tracking: as given, with what the record on disk leaves out.
         record: as on disk, from where it may be gone.
+        servers: that this process uses.
+        lock: of the folder, released at the sweep's end.
     """
 
     root: Path
     tracking: TrackingConfig
     record: SweepRecord
+    servers: Servers
+    lock: BaseFileLock
 
     def close(self, status: str, artifacts: list[Path]) -> None:
         """Import what the server did not take when it happened, then give the parent run its last state."""
         if not self.tracking.enabled:
             return
-        from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, parent_run, tracked
+        from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, parent_run
 
         is_there = (self.root / SWEEP_FILE).exists()
         if status == KILLED:
@@ -50,7 +60,7 @@ class RunningSweep:
                 end_parent(tracker, parent, status, self.root, artifacts)
             return True
 
-        if tracked(self.tracking, close, retry=True) is None and is_there:
+        if self.servers.tracked(self.tracking, close, retry=True) is None and is_there:
             log_line(f"to track them later: rwkv-sweep import {shlex.quote(str(self.root))}")
 
 
@@ -69,7 +79,9 @@ class CurrentSweep:
         self.sweep = sweep
 
     def end(self) -> None:
-        """Nothing is left to close."""
+        """Let others have the folder; nothing is left to close."""
+        if self.sweep is not None:
+            self.sweep.lock.release()
         self.sweep = None
 
     def abandon(self, status: str = KILLED) -> None:

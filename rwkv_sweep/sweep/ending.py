@@ -22,7 +22,7 @@ def finish(current: CurrentSweep, root: Path) -> None:
         SystemExit: a job failed or left no record.
     """
     from rwkv_sweep.records.results import FAILED, FINDINGS, FINISHED
-    from rwkv_sweep.records.sweep_folder import release, result_folders, sweep_results
+    from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
     from rwkv_sweep.report.answers import find
     from rwkv_sweep.report.summary import print_summary, write_summary
     from rwkv_sweep.report.tables import write_summary_table
@@ -50,7 +50,6 @@ def finish(current: CurrentSweep, root: Path) -> None:
         log_line(
             f"{missing} of {record.jobs} jobs left no record{stopped}: the same command with resume=true runs them"
         )
-    release(root)
     current.end()
     if failed:
         raise SystemExit(SOME_FAILED)

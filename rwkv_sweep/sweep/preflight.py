@@ -22,8 +22,9 @@ from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
 from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
+from rwkv_sweep.sweep.runs.process import Process
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
-from rwkv_sweep.sweep.runs.run_key import SplitFingerprints, baseline_key
+from rwkv_sweep.sweep.runs.run_key import baseline_key
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import write_atomically
 
@@ -36,32 +37,30 @@ class Prepared:
     splits: list[PairSplit]
     baselines: list[Baseline]
 
-    def run_baselines(self, root: Path, parent: str | None, known: SplitFingerprints | None = None) -> None:
+    def run_baselines(self, root: Path, parent: str | None, process: Process) -> None:
         """Run each baseline that `root` has no record of, nor, where the sweep is resumed, MLflow; and track it.
 
         Args:
             root: the sweep's folder.
             parent: the sweep's run in MLflow, if it is tracked.
-            known: see `baseline_key`.
+            process: what it keeps from baseline to baseline.
         """
         tracking, resampling = self.run.tracking, Resampling(self.run.bootstrap, self.run.seed)
         for baseline in self.baselines:
             name = baseline.name
-            folder, key = baseline_folder(root, name, data_key(self.run)), baseline_key(name, self.run, known)
+            folder = baseline_folder(root, name, data_key(self.run))
+            key = baseline_key(name, self.run, process.fingerprints)
             folder.mkdir(parents=True, exist_ok=True)
             result = recorded(folder, key)
             if result is None and self.run.resume:
-                result = reuse_finished(folder, root, key, name, tracking)
+                result = reuse_finished(folder, root, key, name, tracking, process.servers)
             again = result is not None
             if result is None:
                 result = run_baseline(baseline, self.splits, self.run.dataset, self.run.measure, resampling, folder)
                 result = replace(result, id=uuid.uuid4().hex, key=key)
                 result.save(folder)
                 _report_unfinished(result, self.run.on_error, root)
-            if tracking.enabled:
-                from rwkv_sweep.tracking import track_result
-
-                track_result(tracking, result, folder, parent, again)
+            process.servers.track_result(tracking, result, folder, parent, again)
 
 
 def _report_unfinished(result: Result, on_error: str, root: Path) -> None:

@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rwkv_sweep.config.launchers import runs_here
-from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.sweep.current import CurrentSweep, RunningSweep
@@ -83,7 +82,7 @@ def start(
     folders = _checked_folders(
         config, root, [jobs[number] for number in kept], [names[number] for number in kept], first.resume
     )
-    claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
+    lock = claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
     before = previous_sweep(root)
     record = SweepRecord(
         name=name,
@@ -104,10 +103,10 @@ def start(
         prepare_resume(root, before, folders, run_keys(runs, THIS_PROCESS.fingerprints) if runs_here(config) else {})
     if ignored := unused_variable(first.tracking, config.hydra.overrides.task, os.environ):
         log_line(ignored)
-    record = _begun(current, record, first.tracking, root)
+    record = _begun(current, RunningSweep(root, first.tracking, record, THIS_PROCESS.servers, lock))
     _report_repeated(names, same_as)
     for prepared in checked.prepared:
-        prepared.run_baselines(root, record.parent, THIS_PROCESS.fingerprints)
+        prepared.run_baselines(root, record.parent, THIS_PROCESS)
     return kept
 
 
@@ -163,27 +162,28 @@ def _continued(record: SweepRecord, before: SweepRecord | None) -> SweepRecord:
     return replace(record, parent=before.parent, id=before.id)
 
 
-def _begun(current: CurrentSweep, record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:
+def _begun(current: CurrentSweep, sweep: RunningSweep) -> SweepRecord:
     """The record on disk, then in MLflow; from the first of these on there is something to close."""
-    record.save(root)
-    current.begin(RunningSweep(root, tracking, record))
-    record = _opened(record, tracking, root)
-    current.begin(RunningSweep(root, tracking, record))
+    sweep.record.save(sweep.root)
+    current.begin(sweep)
+    record = _opened(sweep)
+    current.begin(replace(sweep, record=record))
     return record
 
 
-def _opened(record: SweepRecord, tracking: TrackingConfig, root: Path) -> SweepRecord:
+def _opened(sweep: RunningSweep) -> SweepRecord:
     """The record with its parent run open in MLflow, after what dead sweeps left there was put in order."""
-    if not tracking.enabled:
+    record, root = sweep.record, sweep.root
+    if not sweep.tracking.enabled:
         return record
-    from rwkv_sweep.tracking import Tracker, close_abandoned_runs, open_parent, tracked
+    from rwkv_sweep.tracking import Tracker, close_abandoned_runs, open_parent
 
     def open_sweep(tracker: Tracker) -> str | None:
-        if closed := close_abandoned_runs(tracker):
+        if closed := close_abandoned_runs(tracker, own=root):
             log_line(f"{closed} run(s) that dead processes had left RUNNING were closed")
         return open_parent(tracker, record, root, redact(" ".join(sys.argv)))
 
-    parent = tracked(tracking, open_sweep, retry=True)
+    parent = sweep.servers.tracked(sweep.tracking, open_sweep, retry=True)
     record = replace(record, parent=parent)
     record.save(root)
     return record

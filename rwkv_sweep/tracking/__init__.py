@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rwkv_sweep.tracking.checks import check_tracking as check_tracking
 from rwkv_sweep.tracking.checks import unused_variable as unused_variable
+from rwkv_sweep.tracking.guarded import Servers as Servers
 from rwkv_sweep.tracking.uris import absolute_uri, lasting, ui_command
 
 if TYPE_CHECKING:
     from rwkv_sweep.tracking.client import MlflowClient as MlflowClient
     from rwkv_sweep.tracking.client import Tracker, hurry
-    from rwkv_sweep.tracking.guarded import track_result, tracked
     from rwkv_sweep.tracking.importing import (
         close_abandoned_runs,
         close_imported,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MlflowClient",
+    "Servers",
     "Tracker",
     "absolute_uri",
     "check_tracking",
@@ -37,15 +38,12 @@ __all__ = [
     "lasting",
     "open_parent",
     "parent_run",
-    "track_result",
-    "tracked",
     "ui_command",
     "unused_variable",
 ]
 
 _LOADS_MLFLOW = {
     "client": ("MlflowClient", "Tracker", "hurry"),
-    "guarded": ("track_result", "tracked"),
     "importing": (
         "close_abandoned_runs",
         "close_imported",

@@ -23,7 +23,7 @@ from rwkv_sweep.records.results import (
     SUMMARY_TABLE,
     Result,
 )
-from rwkv_sweep.records.sweep_folder import is_claimed, result_folders, sweep_results
+from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SWEEP_FILE, SweepRecord
 from rwkv_sweep.tracking.client import FOLDER, KIND, PARENT, RECORD, Run, Tracker, error_line, is_refusal, mlflow_status
 from rwkv_sweep.utils.console import log_line
@@ -136,26 +136,32 @@ def end_parent(tracker: Tracker, parent: str, status: str, root: Path, artifacts
     tracker.end_run(parent, status, artifacts, table.read_text(encoding="utf-8") if table.exists() else "")
 
 
-def close_abandoned_runs(tracker: Tracker) -> int:
+def close_abandoned_runs(tracker: Tracker, own: Path | None = None) -> int:
     """Close what dead processes of this machine left RUNNING, importing first what their folders show as finished.
-    Returns how many runs that were."""
+
+    Args:
+        own: the folder of the sweep that this process has claimed.
+
+    Returns:
+        How many runs that were.
+    """
     left = tracker.left_over()
     for run in left:
         folder = Path(run.data.tags.get(FOLDER, ""))
         if run.data.tags.get(KIND) == SWEEP:
-            _import_unless_written(tracker, folder)
+            _import_unless_written(tracker, folder, folder == own)
             tracker.close_run(str(run.info.run_id), KILLED)
         elif not _finish(tracker, run, folder):
             tracker.close_run(str(run.info.run_id), KILLED)
     return len(left)
 
 
-def _import_unless_written(tracker: Tracker, root: Path) -> None:
+def _import_unless_written(tracker: Tracker, root: Path, is_own: bool) -> None:
     """Import a dead sweep's folder, if it is still there and no other process has gone on with it since."""
     if not root.is_absolute() or not (root / SWEEP_FILE).exists():
         return
     with contextlib.suppress(Timeout, UserError):
-        lock = contextlib.nullcontext() if is_claimed(root) else FileLock(root / LOCK_FILE, timeout=0)
+        lock = contextlib.nullcontext() if is_own else FileLock(root / LOCK_FILE, timeout=0)
         with lock:
             import_folder(tracker, root)
 

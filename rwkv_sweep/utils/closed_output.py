@@ -10,18 +10,18 @@ from typing import Any
 
 from rwkv_sweep.errors import PIPE_CLOSED, SOME_FAILED
 
-_failures: dict[str, OSError] = {}
-"""Of this process's streams by name, the first error of each."""
-
 
 class _OutlivingStream:
-    """A text stream that drops what cannot be written any more; in all else the stream that it stands for."""
+    """A text stream that drops what cannot be written any more; in all else the stream that it stands for.
+
+    write_error: the first, None as long as all could be written.
+    """
 
     outlives = True
 
-    def __init__(self, name: str, stream: Any) -> None:
-        self._name = name
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self.write_error: OSError | None = None
 
     def write(self, text: str) -> int:
         try:
@@ -42,7 +42,7 @@ class _OutlivingStream:
 
     def _give_up(self, error: OSError) -> None:
         """Send all that follows, of child processes too, to nowhere."""
-        _failures.setdefault(self._name, error)
+        self.write_error = self.write_error or error
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -65,14 +65,14 @@ def outlive_output() -> None:
         if stream is None:  # closed by whoever started this
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         if not getattr(stream, "outlives", False):
-            setattr(sys, name, _OutlivingStream(name, stream))
+            setattr(sys, name, _OutlivingStream(stream))
 
 
 def output_code() -> int:
     """Exit code that shows whether standard output was written: 0, or what a Unix tool would end with."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    error = _failures.get("stdout")
+    error = getattr(sys.stdout, "write_error", None)
     if error is None:
         return 0
     if error.errno == errno.EPIPE:

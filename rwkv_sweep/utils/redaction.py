@@ -1,7 +1,8 @@
 """Passwords and tokens taken out of text, in whatever form they stand in it.
 
-A process remembers the secrets it was given (`remember_uri` and the like). `redact` hides them in text, escaped or not
-(JSON, YAML, HTML, a shell, Hydra, URIs), and besides whatever looks like a secret in a URI that it was not given.
+A process remembers the secrets it was given (`SECRETS.remember_uri` and the like). `redact` hides them in text, escaped
+or not (JSON, YAML, HTML, a shell, Hydra, URIs), and besides whatever looks like a secret in a URI that it was not
+given.
 
 A secret of fewer than 4 characters, a number of fewer than 8, and a word that the program's own text holds anyway
 (`mlflow`, `mean`, a part of the folder's name) is hidden where it stands in a URI or beside its name: `//***@`,
@@ -43,65 +44,93 @@ _LINE_BREAK = r"(?:\\+\n\s*\\?)?"
 """Within a string in YAML's double quotes, a line may end anywhere."""
 _QUOTES = "\\'\""
 
-_secrets: dict[Secret, None] = {}
-_patterns: list[tuple[re.Pattern[str], str]] = []
-_ordinary: dict[str, None] = {}
+
+class KnownSecrets:
+    """Secrets to hide, and the patterns that hide them."""
+
+    def __init__(self) -> None:
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Remember nothing any more."""
+        self._secrets: dict[Secret, None] = {}
+        self._ordinary: dict[str, None] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+
+    def remember_uri(self, uri: str) -> None:
+        """Hide the secrets of a URI from now on."""
+        self.remember(secrets_of_uri(uri))
+
+    def remember_environment(self, environment: Mapping[str, str]) -> None:
+        """Hide the secrets of environment variables from now on: passwords, tokens, keys, and those within URIs."""
+        secrets = list(secrets_of_environment(environment))
+        user, password = (environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+        if password:
+            # As HTTP's basic authentication sends it.
+            secrets.append(Secret(base64.b64encode(f"{user}:{password}".encode()).decode().rstrip("="), alone=True))
+        self.remember(secrets)
+
+    def remember_command(self, arguments: Iterable[str]) -> None:
+        """Hide the secrets of URIs among a command line's overrides from now on."""
+        for uri in uris_of_command(arguments):
+            self.remember_uri(uri)
+
+    def remember_ordinary(self, words: Iterable[str]) -> None:
+        """Texts that are seen in any case, and so hide nothing: a secret that is part of one is hidden in URIs
+        alone."""
+        added = {word.casefold(): None for word in words if len(word) >= MIN_ALONE}
+        if not added.keys() <= self._ordinary.keys():
+            self._ordinary.update(added)
+            self._compile()
+
+    def remembered(self) -> list[Secret]:
+        """All secrets, for another process that is to hide them too."""
+        return list(self._secrets)
+
+    def remember(self, secrets: Iterable[Secret]) -> None:
+        """Hide these from now on, such as what `remembered` gave in another process."""
+        added = [secret for secret in secrets if secret.value not in ("", HIDDEN) and secret not in self._secrets]
+        if added:
+            self._secrets.update(dict.fromkeys(added))
+            self._compile()
+
+    def redact(self, text: str) -> str:
+        """The same text with every secret replaced by `***`: the remembered ones, the user part of every URI, and
+        parameters that by their name are secrets."""
+        for pattern, hidden in self._patterns:
+            text = pattern.sub(hidden, text)
+        if "://" in text or "\\://" in text:
+            text = _USER_INFO.sub(rf"\g<scheme>{HIDDEN}@", text)
+        return _PARAMETER.sub(rf"\g<name>{HIDDEN}", text) if "=" in text or "%3" in text else text
+
+    def _compile(self) -> None:
+        """Longer texts first: one may be part of another."""
+        patterns: dict[tuple[str, str], int] = {}
+        for secret in self._secrets:
+            text = _any_form(secret.value)
+            if secret.user_part:
+                patterns[f"(?P<kept>{_any_form('//')}){text}(?={_any_form('@')})", rf"\g<kept>{HIDDEN}"] = 10**9
+            if secret.name:
+                patterns[
+                    f"(?P<kept>(?:{_SEPARATOR}|(?<!\\w)){_any_form(secret.name)}{_EQUALS}){text}", rf"\g<kept>{HIDDEN}"
+                ] = 10**6
+            if secret.alone and self._stands_alone(secret.value):
+                patterns[text, HIDDEN] = len(secret.value)
+        longest_first = sorted(patterns.items(), key=lambda item: (item[1], len(item[0][0])), reverse=True)
+        self._patterns = [(re.compile(pattern, re.I), hidden) for (pattern, hidden), _ in longest_first]
+
+    def _stands_alone(self, value: str) -> bool:
+        """Whether a secret is long and unusual enough to be hidden wherever it stands."""
+        plain = value.strip().casefold()
+        if len(plain) < MIN_ALONE or (len(plain) < MIN_NUMBER and _NUMBER.fullmatch(plain)):
+            return False
+        return not any(plain in word for word in self._ordinary)
 
 
-def remember_uri(uri: str) -> None:
-    """Hide the secrets of a URI from now on."""
-    _remember(secrets_of_uri(uri))
-
-
-def remember_environment(environment: Mapping[str, str]) -> None:
-    """Hide the secrets of environment variables from now on: passwords, tokens, keys, and those within URIs."""
-    secrets = list(secrets_of_environment(environment))
-    user, password = (environment.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
-    if password:
-        # As HTTP's basic authentication sends it.
-        secrets.append(Secret(base64.b64encode(f"{user}:{password}".encode()).decode().rstrip("="), alone=True))
-    _remember(secrets)
-
-
-def remember_command(arguments: Iterable[str]) -> None:
-    """Hide the secrets of URIs among a command line's overrides from now on."""
-    for uri in uris_of_command(arguments):
-        remember_uri(uri)
-
-
-def remember_ordinary(words: Iterable[str]) -> None:
-    """Texts that are seen in any case, and so hide nothing: a secret that is part of one is hidden in URIs alone."""
-    added = {word.casefold(): None for word in words if len(word) >= MIN_ALONE}
-    if not added.keys() <= _ordinary.keys():
-        _ordinary.update(added)
-        _compile()
-
-
-def remembered() -> list[Secret]:
-    """All secrets, for another process that is to hide them too."""
-    return list(_secrets)
-
-
-def remember(secrets: Iterable[Secret]) -> None:
-    """What `remembered` gave in another process."""
-    _remember(secrets)
-
-
-def forget_all() -> None:
-    """Remember nothing any more (tests)."""
-    _secrets.clear()
-    _ordinary.clear()
-    _patterns.clear()
-
-
-def redact(text: str) -> str:
-    """The same text with every secret replaced by `***`: the remembered ones, the user part of every URI, and
-    parameters that by their name are secrets."""
-    for pattern, hidden in _patterns:
-        text = pattern.sub(hidden, text)
-    if "://" in text or "\\://" in text:
-        text = _USER_INFO.sub(rf"\g<scheme>{HIDDEN}@", text)
-    return _PARAMETER.sub(rf"\g<name>{HIDDEN}", text) if "=" in text or "%3" in text else text
+SECRETS = KnownSecrets()
+"""Of this process. Whatever writes a text must hide them (any logger, Hydra, a library's warning, both streams), and
+most of these cannot be handed anything."""
+redact = SECRETS.redact
 
 
 def redact_all(value: Any) -> Any:
@@ -128,38 +157,6 @@ def redact_files(files: Iterable[Path]) -> None:
             text = file.read_text(encoding="utf-8")
             if (clean := redact(text)) != text:
                 write_atomically(file, clean)
-
-
-def _remember(secrets: Iterable[Secret]) -> None:
-    new = [secret for secret in secrets if secret.value not in ("", HIDDEN) and secret not in _secrets]
-    if new:
-        _secrets.update(dict.fromkeys(new))
-        _compile()
-
-
-def _compile() -> None:
-    """Longer texts first: one may be part of another."""
-    patterns: dict[tuple[str, str], int] = {}
-    for secret in _secrets:
-        text = _any_form(secret.value)
-        if secret.user_part:
-            patterns[f"(?P<kept>{_any_form('//')}){text}(?={_any_form('@')})", rf"\g<kept>{HIDDEN}"] = 10**9
-        if secret.name:
-            patterns[
-                f"(?P<kept>(?:{_SEPARATOR}|(?<!\\w)){_any_form(secret.name)}{_EQUALS}){text}", rf"\g<kept>{HIDDEN}"
-            ] = 10**6
-        if secret.alone and _stands_alone(secret.value):
-            patterns[text, HIDDEN] = len(secret.value)
-    longest_first = sorted(patterns.items(), key=lambda item: (item[1], len(item[0][0])), reverse=True)
-    _patterns[:] = [(re.compile(pattern, re.I), hidden) for (pattern, hidden), _ in longest_first]
-
-
-def _stands_alone(value: str) -> bool:
-    """Whether a secret is long and unusual enough to be hidden wherever it stands."""
-    plain = value.strip().casefold()
-    if len(plain) < MIN_ALONE or (len(plain) < MIN_NUMBER and _NUMBER.fullmatch(plain)):
-        return False
-    return not any(plain in word for word in _ordinary)
 
 
 def _any_form(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.records.results import FINISHED, Result
-from rwkv_sweep.tracking import Tracker, tracked
+from rwkv_sweep.tracking import Servers, Tracker
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def track_share(config: TrackingConfig, share: range, folder: Path) -> int:
-    lost = 0
+    lost, servers = 0, Servers()
     for number in share:
         record = folder / str(number)
         record.mkdir()
@@ -47,7 +47,7 @@ def track_share(config: TrackingConfig, share: range, folder: Path) -> int:
         def log(tracker: Tracker, result: Result = result, record: Path = record) -> str:
             return tracker.log_result(result, record, None)
 
-        lost += tracked(config, log, retry=True) is None
+        lost += servers.tracked(config, log, retry=True) is None
     return lost
 
 

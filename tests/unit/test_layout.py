@@ -202,3 +202,38 @@ def test_modules_get_the_parts_of_a_run_that_they_use(repo_root: Path) -> None:
 def test_a_module_that_gets_a_whole_run_is_found(tmp_path: Path, module: str, line: str, is_fault: bool) -> None:
     root = package_with(tmp_path / "rwkv_sweep", **{module: line})
     assert bool(layout.importers(root, "RunConfig", WHOLE_RUN)) == is_fault
+
+
+OWNERS = {"sweep/current.py: CURRENT", "sweep/runs/process.py: THIS_PROCESS", "utils/redaction.py: SECRETS"}
+"""State of a process whose users are called by Hydra or by libraries, which hand them nothing; each says so."""
+
+
+def test_no_module_holds_state(repo_root: Path) -> None:
+    assert layout.module_state(repo_root / "rwkv_sweep", OWNERS) == []
+    assert len(layout.module_state(repo_root / "rwkv_sweep", set())) == len(OWNERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("_kept = {}\ndef keep(key, x):\n    _kept[key] = x\n", "keep changes _kept"),
+        (
+            "_kept: dict[str, int] = {}\ndef keep(key, x):\n    _kept.setdefault(key, []).append(x)\n",
+            "keep changes _kept",
+        ),
+        ("_kept = set()\nclass A:\n    def keep(self, x):\n        _kept.add(x)\n", "keep changes _kept"),
+        ("_kept = []\ndef forget():\n    del _kept[:]\n", "forget changes _kept"),
+        ("_kept = []\ndef count():\n    _kept[0] += 1\n", "count changes _kept"),
+        ("_kept = object()\ndef keep(x):\n    _kept.value = x\n", "keep changes _kept"),
+        ("class A:\n    def keep(self, x):\n        self.value = x\nKEPT = A()\n", "KEPT holds state"),
+        ("class A:\n    def keep(self, x):\n        self.values.append(x)\nKEPT = A()\n", "KEPT holds state"),
+        ("class A:\n    x: B = field(default_factory=B)\nKEPT = A()\n", "KEPT holds state"),
+        ("WORDS = {}\ndef word(key):\n    return WORDS[key]\n", None),
+        ("words = {}\ndef word(words):\n    words[0] = 1\n", None),
+        ("words = {}\ndef word():\n    words = {}\n    words[0] = 1\n", None),
+        ("class A:\n    def __init__(self, x):\n        self.value = x\nSIZE = A(5)\n", None),
+    ],
+)
+def test_state_of_a_module_is_found(tmp_path: Path, text: str, fault: str | None) -> None:
+    root = package_with(tmp_path, sweep__run=text)
+    assert layout.module_state(root, OWNERS) == ([] if fault is None else [f"sweep/run.py: {fault}"])

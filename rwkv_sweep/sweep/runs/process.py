@@ -8,6 +8,7 @@ from rwkv_sweep.hardware.gpu_lock import GpuChoice
 from rwkv_sweep.models.resident_model import ResidentModel
 from rwkv_sweep.profiling.split_tokens import TokenReader
 from rwkv_sweep.sweep.runs.run_key import SplitFingerprints
+from rwkv_sweep.tracking import Servers
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Process:
         model: the one that was loaded last.
         tokens: of the split that was timed last.
         fingerprints: of the splits that were read.
+        servers: that runs are tracked at.
     """
 
     gpus: GpuChoice = field(default_factory=GpuChoice)
     model: ResidentModel = field(default_factory=ResidentModel)
     tokens: TokenReader = field(default_factory=TokenReader)
     fingerprints: SplitFingerprints = field(default_factory=SplitFingerprints)
+    servers: Servers = field(default_factory=Servers)
 
 
 THIS_PROCESS = Process()

@@ -13,6 +13,7 @@ from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.own_files import EARLIER, RUN_FILES, present
 from rwkv_sweep.records.results import REPEATABLE, RESULT_FILE, Result
+from rwkv_sweep.tracking import Servers
 from rwkv_sweep.utils.console import log_line
 
 
@@ -23,18 +24,21 @@ def recorded(folder: Path, key: str) -> Result | None:
     return result if result is not None and _fits(result, key) else None
 
 
-def reuse_finished(folder: Path, root: Path, key: str, name: str, tracking: TrackingConfig) -> Result | None:
+def reuse_finished(
+    folder: Path, root: Path, key: str, name: str, tracking: TrackingConfig, servers: Servers
+) -> Result | None:
     """Copy a finished run with this key into `folder` and return its record; None where there is none.
 
     Args:
         name: of the run within this sweep; the one it had may name other keys.
         root: the sweep's folder; it holds what earlier attempts left. MLflow is asked next, if tracking is enabled.
+        servers: that this process uses.
     """
     for source in _left_earlier(root, key):
         return _copy(source, folder, name)
     if not tracking.enabled:
         return None
-    from rwkv_sweep.tracking import Tracker, tracked
+    from rwkv_sweep.tracking import Tracker
 
     def fetch(tracker: Tracker) -> Result | None:
         for run in tracker.finished(key):
@@ -50,7 +54,7 @@ def reuse_finished(folder: Path, root: Path, key: str, name: str, tracking: Trac
                     return _copy(Path(fetched), folder, name, run_id)
         return None
 
-    return tracked(tracking, fetch)
+    return servers.tracked(tracking, fetch)
 
 
 def _left_earlier(root: Path, key: str) -> Iterator[Path]:

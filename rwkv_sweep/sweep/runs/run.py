@@ -32,7 +32,7 @@ from rwkv_sweep.sweep.runs.run_key import run_key
 from rwkv_sweep.sweep.runs.subprocess_run import run_isolated
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
 from rwkv_sweep.utils.files import write_atomically
-from rwkv_sweep.utils.redaction import redact_files, remember_uri
+from rwkv_sweep.utils.redaction import SECRETS, redact_files
 from rwkv_sweep.utils.signals import interrupts_wait
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
@@ -56,7 +56,9 @@ def run_task(cfg: DictConfig) -> float | None:
         planned = replace(planned, key=run_key(run, THIS_PROCESS.fingerprints))
         finished = recorded(place.folder, planned.key)
         if finished is None and run.resume:
-            finished = reuse_finished(place.folder, place.root, planned.key, place.name, run.tracking)
+            finished = reuse_finished(
+                place.folder, place.root, planned.key, place.name, run.tracking, THIS_PROCESS.servers
+            )
         if finished is not None:
             log_line(f"{place.name}: finished before, not run again")
             _track(finished, run.tracking, place, again=True)
@@ -106,7 +108,7 @@ def _launcher() -> str:
 
 def _forget_secrets(uri: str, place: Place) -> None:
     """Hydra may have written the whole config in a launcher's worker that knew no secrets yet."""
-    remember_uri(uri)
+    SECRETS.remember_uri(uri)
     guard_output()
     hydra_files = (place.folder / (HydraConfig.get().output_subdir or ".hydra")).glob("*.yaml")
     redact_files([*hydra_files, place.root / MULTIRUN_FILE])
@@ -141,10 +143,7 @@ def _hurry(tracking: TrackingConfig) -> None:
 
 
 def _track(result: Result, tracking: TrackingConfig, place: Place, again: bool = False) -> None:
-    if tracking.enabled:
-        from rwkv_sweep.tracking import track_result
-
-        track_result(tracking, result, place.folder, place.record.parent, again)
+    THIS_PROCESS.servers.track_result(tracking, result, place.folder, place.record.parent, again)
 
 
 def _report_failure(result: Result, on_error: str, place: Place) -> None:

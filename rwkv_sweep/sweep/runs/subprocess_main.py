@@ -21,13 +21,13 @@ from rwkv_sweep.sweep.runs.measuring import attempt
 from rwkv_sweep.sweep.runs.process import THIS_PROCESS
 from rwkv_sweep.utils.closed_output import outlive_output
 from rwkv_sweep.utils.console import quiet_dependencies
-from rwkv_sweep.utils.redaction import remember_uri
+from rwkv_sweep.utils.redaction import SECRETS
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
 def main() -> None:
     request = json.loads(sys.stdin.readline())
-    remember_uri(request["run"]["tracking"]["uri"])
+    SECRETS.remember_uri(request["run"]["tracking"]["uri"])
     outlive_output()
     guard_command([])
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -19,7 +19,7 @@ from rwkv_sweep import cli
 from rwkv_sweep.cli import report
 from rwkv_sweep.cli.verbs import VERBS, run_verb, unknown_verb
 from rwkv_sweep.errors import BAD_INPUT, UserError
-from rwkv_sweep.utils import closed_output, redaction
+from rwkv_sweep.utils.redaction import SECRETS
 from rwkv_sweep.utils.signals import Terminated
 from tests.made_up_sweeps import SweepWriter
 
@@ -36,10 +36,9 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     monkeypatch.setattr(OmegaConf, "to_yaml", OmegaConf.to_yaml)
-    monkeypatch.setattr(closed_output, "_failures", {})
-    redaction.forget_all()
+    SECRETS.forget_all()
     yield
-    redaction.forget_all()
+    SECRETS.forget_all()
     logging.setLogRecordFactory(factory)
     for number, handler in handlers.items():
         signal.signal(number, handler)

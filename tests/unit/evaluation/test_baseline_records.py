@@ -39,6 +39,7 @@ from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.records.results import FAILED, FINISHED, UNDEFINED, Result
 from rwkv_sweep.sweep import preflight
 from rwkv_sweep.sweep.preflight import Prepared
+from rwkv_sweep.sweep.runs.process import Process
 
 HEADER = "sentence1\tsentence2\tlabel\n"
 OVERLAPPING = HEADER + "a cat\ta cat\t1\nthe cat\train fell\t0\na dog ran\ta dog sat\t1\nthe rain\tsnow\t0\n"
@@ -175,7 +176,7 @@ def test_only_a_failed_baseline_stops_a_sweep_that_is_to_stop(
 ) -> None:
     run = replace(run, on_error=on_error, dataset=replace(run.dataset, splits=[splits]))
     baseline = overlap_of(run) if splits == "none" else by(raises(Panic("index out of range")))
-    Prepared(run, load_splits(run.dataset), [baseline]).run_baselines(tmp_path, None)
+    Prepared(run, load_splits(run.dataset), [baseline]).run_baselines(tmp_path, None, Process())
     assert (tmp_path / "stopped").exists() == stopped
     wording = capsys.readouterr().err
     assert wording.count("\n") == 1
@@ -187,11 +188,11 @@ def test_a_resumed_sweep_does_not_repeat_an_undefined_baseline(
 ) -> None:
     run = replace(run, resume=True, dataset=replace(run.dataset, splits=["none"]))
     prepared = Prepared(run, load_splits(run.dataset), [overlap_of(run)])
-    prepared.run_baselines(tmp_path, None)
+    prepared.run_baselines(tmp_path, None, Process())
     folder = folder_of(tmp_path, run)
     before = Result.load(folder)
     monkeypatch.setattr(preflight, "run_baseline", raises(AssertionError("run again")))
-    prepared.run_baselines(tmp_path, None)
+    prepared.run_baselines(tmp_path, None, Process())
     assert Result.load(folder) == before
 
 

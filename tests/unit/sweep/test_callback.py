@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.records.own_files import LOCK_FILE
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_folder import sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.sweep import callback
 from rwkv_sweep.sweep.current import CURRENT, CurrentSweep, RunningSweep
+from rwkv_sweep.tracking import Servers
 
 
 class Panic(BaseException):
@@ -20,6 +23,10 @@ class Panic(BaseException):
 
 
 TRACKING = {"enabled": False, "uri": "sqlite:///x.db", "artifacts": "x", "experiment": "x"}
+
+
+def begun(root: Path, record: SweepRecord) -> RunningSweep:
+    return RunningSweep(root, TrackingConfig(**TRACKING), record, Servers(), FileLock(root / LOCK_FILE))
 
 
 def test_results_in_the_order_of_the_jobs(tmp_path: Path) -> None:
@@ -80,7 +87,11 @@ def test_callbacks_end_the_program(
     closed: list[str] = []
     record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
     record.save(tmp_path)
-    monkeypatch.setattr(CURRENT, "sweep", RunningSweep(tmp_path, TrackingConfig(**TRACKING), record))
+    monkeypatch.setattr(
+        CURRENT,
+        "sweep",
+        begun(tmp_path, record),
+    )
     monkeypatch.setattr(RunningSweep, "close", lambda sweep, status, artifacts: closed.append(status))
 
     def method() -> None:
@@ -105,7 +116,7 @@ def test_abandon_without_a_sweep_does_nothing(tmp_path: Path) -> None:
     current = CurrentSweep()
     current.abandon()
     record = SweepRecord("x", None, [], ["mean"], None, TRACKING)
-    current.begin(RunningSweep(tmp_path, TrackingConfig(**TRACKING), record))
+    current.begin(begun(tmp_path, record))
     assert current.is_running
     current.abandon()
     assert list(tmp_path.iterdir()) == []

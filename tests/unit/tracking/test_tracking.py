@@ -14,15 +14,14 @@ from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.tracking import (
     MlflowClient,
+    Servers,
     Tracker,
     absolute_uri,
     close_abandoned_runs,
     close_imported,
-    guarded,
     import_folder,
     import_record,
     lasting,
-    tracked,
     ui_command,
 )
 from rwkv_sweep.utils.processes import this_process
@@ -185,11 +184,10 @@ def test_a_sweep_whose_tracking_failed_is_imported_under_a_parent(
     assert {run.info.run_name for run in tracker.find(parent=parent.info.run_id)} == {"job 0", "job 1"}
 
 
-def test_a_server_that_fails_is_told_once_and_not_waited_for(
-    config: TrackingConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_server_that_fails_is_reported_once_and_not_waited_for(
+    config: TrackingConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(guarded, "_down", set())
-    monkeypatch.setattr(guarded, "_trackers", {})
+    tracked = Servers().tracked
     tried = []
 
     def fail(tracker: Tracker) -> None:

@@ -24,8 +24,7 @@ from rwkv_sweep.config.output_guard import guard_output
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.tracking.uris import lasting, ui_command
-from rwkv_sweep.utils import redaction
-from rwkv_sweep.utils.redaction import HIDDEN, MIN_NUMBER, redact, redact_files
+from rwkv_sweep.utils.redaction import HIDDEN, MIN_NUMBER, SECRETS, redact, redact_files
 
 
 @pytest.mark.parametrize(
@@ -123,14 +122,14 @@ def shows(text: str, secret: str) -> bool:
 @pytest.fixture
 def forgetful() -> Iterator[None]:
     """No secret before, none after."""
-    redaction.forget_all()
+    SECRETS.forget_all()
     yield
-    redaction.forget_all()
+    SECRETS.forget_all()
 
 
 @pytest.mark.parametrize("secret", AWKWARD)
 def test_a_password_is_hidden_however_it_is_written(secret: str, forgetful: None) -> None:
-    redaction.remember_uri(f"postgresql://me:{quote(secret, safe='')}@host/runs")
+    SECRETS.remember_uri(f"postgresql://me:{quote(secret, safe='')}@host/runs")
     for way, text in ways_to_write(secret).items():
         clean = redact(f"could not connect: {text}: refused")
         assert HIDDEN in clean and "could not connect: " in clean and "refused" in clean, way
@@ -141,9 +140,9 @@ def test_a_password_is_hidden_however_it_is_written(secret: str, forgetful: None
 @given(secret=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), min_size=4, max_size=20))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_any_secret_is_hidden_however_it_is_written(secret: str) -> None:
-    redaction.forget_all()
+    SECRETS.forget_all()
     try:
-        redaction.remember_uri(f"mysql://me:{quote(secret, safe='')}@host/runs")
+        SECRETS.remember_uri(f"mysql://me:{quote(secret, safe='')}@host/runs")
         uri = f"mysql://me:{secret}@host/runs"
         for way, text in ways_to_write(uri).items():
             assert f"me:{secret}@" not in redact(text), way
@@ -151,7 +150,7 @@ def test_any_secret_is_hidden_however_it_is_written(secret: str) -> None:
             for way, text in ways_to_write(secret).items():
                 assert not shows(redact(text).replace(HIDDEN, "\0"), secret), way
     finally:
-        redaction.forget_all()
+        SECRETS.forget_all()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_any_secret_is_hidden_however_it_is_written(secret: str) -> None:
 )
 @pytest.mark.parametrize("secret", ["hunter2secret", "a'b\"c d", "x"])
 def test_parameters_of_a_uri(name: str, secret: str, forgetful: None) -> None:
-    redaction.remember_uri(f"https://host/x?sslmode=require&{name}={quote(secret)}")
+    SECRETS.remember_uri(f"https://host/x?sslmode=require&{name}={quote(secret)}")
     assert redact(f"Retrying: /x?sslmode=require&{name}={quote(secret)}/api/2.0") == (
         f"Retrying: /x?sslmode=require&{name}=***/api/2.0"
     )
@@ -170,7 +169,7 @@ def test_parameters_of_a_uri(name: str, secret: str, forgetful: None) -> None:
 def test_odbc_connect_strings(password: str, forgetful: None) -> None:
     value = "{" + password + "}" if ";" in password else password
     connect = f"DRIVER={{ODBC Driver 18}};SERVER=db;UID=reader;PWD={value}"
-    redaction.remember_uri(f"mssql+pyodbc:///?odbc_connect={quote_plus(connect)}")
+    SECRETS.remember_uri(f"mssql+pyodbc:///?odbc_connect={quote_plus(connect)}")
     for text in (
         connect,
         quote(connect),
@@ -184,7 +183,7 @@ def test_odbc_connect_strings(password: str, forgetful: None) -> None:
 
 
 def test_environment_variables(forgetful: None) -> None:
-    redaction.remember_environment(
+    SECRETS.remember_environment(
         {
             "MLFLOW_TRACKING_USERNAME": "someone",
             "MLFLOW_TRACKING_PASSWORD": "first-secret",
@@ -223,15 +222,15 @@ def test_environment_variables(forgetful: None) -> None:
     ],
 )
 def test_uris_of_a_command_line(argument: str, forgetful: None) -> None:
-    redaction.remember_command(["-m", "layer=0,1", argument])
+    SECRETS.remember_command(["-m", "layer=0,1", argument])
     for text in (argument, "no such user: hunter two", "hunter%20two", "hunter\n  two"):
         assert not shows(redact(text), "hunter two")
 
 
 @pytest.mark.parametrize("secret", ["abc", "1234567", "mean", "some-folder"])
 def test_what_cannot_be_told_from_other_text_is_hidden_in_uris_alone(secret: str, forgetful: None) -> None:
-    redaction.remember_ordinary(["/home/me/some-folder", "mean"])
-    redaction.remember_uri(f"postgresql://me:{secret}@host/runs?pin={secret}")
+    SECRETS.remember_ordinary(["/home/me/some-folder", "mean"])
+    SECRETS.remember_uri(f"postgresql://me:{secret}@host/runs?pin={secret}")
     text = f"pooling=mean 0.1234567 abcdef /home/me/some-folder pin={secret}"
     assert redact(text) == text.replace(f"pin={secret}", "pin=***")
     assert redact(f"at postgresql://me:{secret}@host/runs") == "at postgresql://***@host/runs"
@@ -248,7 +247,7 @@ def test_streams_logs_and_config_files(forgetful: None, tmp_path: Path, monkeypa
     log.addHandler(handler)
     try:
         guard_output()
-        redaction.remember_uri(f"mysql://me:{secret}@host/d")
+        SECRETS.remember_uri(f"mysql://me:{secret}@host/d")
         print("said", secret)
         log.warning("GET %s", f"/?{secret}")
         try:
@@ -267,7 +266,7 @@ def test_streams_logs_and_config_files(forgetful: None, tmp_path: Path, monkeypa
 
 
 def test_records_keep_their_numbers_and_digests(forgetful: None, tmp_path: Path) -> None:
-    redaction.remember_uri("mysql://me:hunter2@h/d")
+    SECRETS.remember_uri("mysql://me:hunter2@h/d")
     error = {"kind": "X", "message": "no hunter2", "traceback": "hunter2"}
     Result("u=hunter2", "model", "FAILED", {"a": "hunter2", "n": 2}, {"m": 2.0}, {"t": "hunter2"}, error, key="k").save(
         tmp_path

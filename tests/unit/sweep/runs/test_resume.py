@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rwkv_sweep.config.schema import (
-    TrackingConfig,
-)
+from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
-from rwkv_sweep.records.sweep_folder import claim, is_claimed, prepare_resume, release, sweep_results
+from rwkv_sweep.records.sweep_folder import claim, prepare_resume, sweep_results
 from rwkv_sweep.records.sweep_record import STOP_FILE, SWEEP_FILE, SweepRecord
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
+from rwkv_sweep.tracking import Servers
 
 NOWHERE = TrackingConfig(False, "sqlite:///x.db", "x", "x")
 
@@ -67,11 +66,11 @@ def test_what_is_finished_stays_the_rest_makes_room(tmp_path: Path) -> None:
     assert [result.name for result in sweep_results(tmp_path)] == ["a"]
 
     (tmp_path / "2").mkdir()
-    result = reuse_finished(tmp_path / "2", tmp_path, "key-e", "new name", NOWHERE)
+    result = reuse_finished(tmp_path / "2", tmp_path, "key-e", "new name", NOWHERE, Servers())
     assert result is not None and (result.name, result.id) == ("new name", "id-e")
     assert (tmp_path / "2" / "pairs.csv").read_text() == "e" and recorded(tmp_path / "2", "key-e") == result
-    assert reuse_finished(tmp_path / "2", tmp_path, "key-b", "x", NOWHERE) is None  # it had failed
-    assert reuse_finished(tmp_path / "2", tmp_path, "key-z", "x", NOWHERE) is None
+    assert reuse_finished(tmp_path / "2", tmp_path, "key-b", "x", NOWHERE, Servers()) is None  # it had failed
+    assert reuse_finished(tmp_path / "2", tmp_path, "key-z", "x", NOWHERE, Servers()) is None
 
 
 def test_setting_aside_twice_keeps_one(tmp_path: Path) -> None:
@@ -161,13 +160,12 @@ def test_damaged_records_are_failures_that_say_so(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     root = tmp_path / "sweep"
-    claim(root, False, "hydra.sweep.dir")
-    assert is_claimed(root)
-    release(root)
+    claim(root, False, "hydra.sweep.dir").release()
     with FileLock(root / ".lock"), pytest.raises(UserError, match="is being written by another process"):
         claim(root, True, "hydra.sweep.dir")
     (root / SWEEP_FILE).write_text("{}")
     with pytest.raises(UserError, match="holds a sweep already: valid is resume=true"):
         claim(root, False, "hydra.sweep.dir")
-    claim(root, True, "hydra.sweep.dir")
-    release(root)
+    lock = claim(root, True, "hydra.sweep.dir")
+    assert lock.is_locked
+    lock.release()
