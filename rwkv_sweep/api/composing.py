@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -18,13 +19,18 @@ EXAMPLE = 'Encoder.from_config("layer=[3,5]", "aggregation=mean")'
 _SEVERAL = re.compile(r"Ambiguous value for argument '(?P<key>[^=']+)=(?P<values>[^']*)'")
 
 
-def composed(overrides: tuple[Any, ...]) -> RunConfig:
+def composed(overrides: tuple[Any, ...], unknown: Mapping[str, Any]) -> RunConfig:
     """The config of a run with these overrides; a program that uses Hydra itself keeps its own state.
+
+    Args:
+        unknown: keyword arguments that were given in place of overrides.
 
     Raises:
         TypeError: an override that is no text.
         UserError: what the command line would refuse, in one line.
     """
+    for name, value in unknown.items():
+        raise TypeError(f'from_config takes overrides as text: write "{name}={value}" for {name}={value!r}')
     for override in overrides:
         if isinstance(override, (list, tuple)):
             raise TypeError(

@@ -5,6 +5,7 @@ Shapes: L layers, K texts that are not empty, S sentences, D dimensions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_sweep.api import similarity
 from rwkv_sweep.api.calibration import Calibration
 from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta
-from rwkv_sweep.api.fitting import Fitted, check_fit, dimension, given_corpus
+from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_corpus
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
+from rwkv_sweep.api.loading import check_reference, load_saved
+from rwkv_sweep.api.methods import SentenceMethods
 from rwkv_sweep.api.outputs import PRECISIONS, as_array_or_tensor, finished, quantized
 from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
@@ -30,7 +32,7 @@ from rwkv_sweep.hardware.devices import resolve_device, set_threads
 from rwkv_sweep.models.loading import model_source
 
 
-class Encoder:
+class Encoder(SentenceMethods):
     """A loaded model and a choice of layers, pooling and aggregation.
 
     A vector depends on its own text and on nothing else in the call, as far as rounding goes; with LLM.int8, which
@@ -44,7 +46,12 @@ class Encoder:
     """
 
     def __init__(
-        self, config: RunConfig, *, corpus: Iterable[str] | None = None, prompts: Mapping[str, str] | None = None
+        self,
+        config: RunConfig,
+        *,
+        corpus: Iterable[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        saved: SavedState | None = None,
     ) -> None:
         """Load the model, and fit what is fitted.
 
@@ -53,6 +60,7 @@ class Encoder:
             corpus: texts that the weights of `pooling=idf`, post-processing, and `precision="int8"` of `encode` are
                 fitted on, in place of `pooling.fit`, `pooling.corpus` and `postprocess.fit`.
             prompts: by name, such as `{"query": "Question: "}`; see `encode_query`.
+            saved: what a run has fitted, in place of fitting it here; see `from_run`.
 
         Raises:
             UserError: a model, precision, device, layer, pooling or aggregation that cannot be; or nothing to fit
@@ -62,7 +70,7 @@ class Encoder:
             raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
         self.config, self.prompts = config, check_prompts(prompts or {})
         texts = given_corpus(corpus)
-        counted = check_fit(config.pooling, config.postprocess, config.dataset, texts)
+        counted = check_fit(config.pooling, config.postprocess, config.dataset, texts) if saved is None else None
         set_threads(config.device)
         self.device: torch.device = resolve_device(config.device)
         source = model_source(config.model)
@@ -71,12 +79,12 @@ class Encoder:
         self.num_blocks: int = shape.num_hidden_layers
         source.check_use(config.pooling.name, config.max_tokens, config.precision, shape)
         self._layers = self._checked(config.layer)
-        batch_tokens = tokens_per_batch(config.batch_tokens, self.device)
-        encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, batch_tokens)
+        tokens = tokens_per_batch(config.batch_tokens, self.device)
+        encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, tokens)
         encoder = encoder if counted is None else encoder.with_idf([counted])
         fitting = PostprocessFit(config.postprocess, config.dataset)
-        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, fitting, texts)
-        self._dimension = dimension(self._fitted.embedder(self._layers))
+        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, fitting, texts, saved)
+        self._dimension = self._fitted.embedder(self._layers).dimension
         self._calibration = Calibration(texts)
 
     @classmethod
@@ -97,9 +105,35 @@ class Encoder:
             TypeError: overrides in another form.
             UserError: what the command line would refuse, or `Encoder`.
         """
-        for name, value in unknown.items():
-            raise TypeError(f'from_config takes overrides as text: write "{name}={value}" for {name}={value!r}')
-        return cls(composed(overrides), corpus=corpus, prompts=prompts)
+        return cls(composed(overrides, unknown), corpus=corpus, prompts=prompts)
+
+    @classmethod
+    def from_run(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        corpus: Iterable[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        tracking_uri: str | None = None,
+    ) -> Encoder:
+        """The encoder of a finished run, with what the run has fitted: it gives the run's scores again.
+
+        Args:
+            run: the folder of a run, or of what `rwkv-sweep export` wrote; `runs:/ID` or `models:/NAME/VERSION` of
+                MLflow.
+            device: `cpu`, `cuda` or `auto`; None for the kind that the run had.
+            corpus, prompts: as of `Encoder`; the corpus shows ranges to `precision="int8"` of `encode` alone.
+            tracking_uri: of MLflow; None takes `MLFLOW_TRACKING_URI`, and then `mlruns/mlflow.db`.
+
+        Raises:
+            UserError: it is no finished run's; the weights are not there, or are others; or this version or device
+                computes other vectors.
+        """
+        config, saved, record = load_saved(run, device, tracking_uri)
+        encoder = cls(config, corpus=corpus, prompts=prompts, saved=saved)
+        check_reference(record, encoder._fitted.embedder(encoder._layers))
+        return encoder
 
     def encode(
         self,
@@ -155,7 +189,7 @@ class Encoder:
         before = chosen_prompt(self.prompts, prompt, prompt_name, prompt_type)
         reading = Reading(before, batch_size, bool(show_progress_bar), on_empty)
         chosen = self._layers if layers is None else self._checked(layers)
-        require_count("truncate_dim", truncate_dim, dimension(self._fitted.embedder(chosen)))
+        require_count("truncate_dim", truncate_dim, self._fitted.embedder(chosen).dimension)
         texts, single = as_texts(sentences)
 
         def embed(some: Sequence[str], how: Reading) -> np.ndarray:
@@ -167,15 +201,6 @@ class Encoder:
         vectors_SD = quantized(embed(texts, reading), precision, limits_2D)
         vectors = as_array_or_tensor(vectors_SD, convert_to_numpy, convert_to_tensor, self.device)
         return vectors[0] if single else vectors
-
-    def encode_query(self, sentences: Any, layers: Any = None, **arguments: Any) -> Any:
-        """As `encode`, with the prompt named `query`, where there is one and no other is given."""
-        return self._encode_as("query", sentences, layers, arguments)
-
-    def encode_document(self, sentences: Any, layers: Any = None, **arguments: Any) -> Any:
-        """As `encode`, with the prompt named `document`, `passage` or `corpus`, where there is one and no other is
-        given."""
-        return self._encode_as("document", sentences, layers, arguments)
 
     def encode_layers(
         self,
@@ -192,8 +217,7 @@ class Encoder:
         """Pooled vectors of each layer, before aggregation and post-processing, all from one pass.
 
         Args:
-            layers: as `layer` in the config.
-            sentences, prompt, prompt_name, batch_size, show_progress_bar, on_empty: as in `encode`; errors too.
+            layers: as `layer` in the config. Others: as in `encode`; errors too.
 
         Returns:
             float32 [layers, S, D], of a single text [layers, 1, D].
@@ -206,20 +230,6 @@ class Encoder:
         pooled_LKD, rows = self._pooled(texts, chosen, Reading(before, batch_size, bool(show_progress_bar), on_empty))
         return spread(pooled_LKD.numpy(), rows, len(texts), axis=1)
 
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """See `rwkv_sweep.api.similarity.similarity`: cosines [A, B]."""
-        return similarity.similarity(embeddings1, embeddings2, packed=-(-self._dimension // 8))
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """See `rwkv_sweep.api.similarity.similarity_pairwise`: cosines [A]."""
-        return similarity.similarity_pairwise(embeddings1, embeddings2, packed=-(-self._dimension // 8))
-
-    def get_sentence_embedding_dimension(self) -> int:
-        """Length of the vectors that `encode` gives for the configured layers."""
-        return self._dimension
-
-    get_embedding_dimension = get_sentence_embedding_dimension
-
     def __repr__(self) -> str:
         layers = layers_name(self._layers, self.num_blocks)
         return f"Encoder({described(self.config, layers, self.device, self._dimension)})"
@@ -228,11 +238,6 @@ class Encoder:
     def mteb_model_meta(self) -> Any:
         """What `mteb` files results under; needs `mteb`."""
         return mteb_meta(self.config, self._fitted.encoder.loaded.fingerprint)
-
-    def _encode_as(self, kind: str, sentences: Any, layers: Any, arguments: dict[str, Any]) -> Any:
-        known = arguments_of(Encoder.encode)
-        refuse_unknown(f"encode_{kind}", [name for name in arguments if name not in known], known)
-        return self.encode(sentences, layers, **{"prompt_type": kind, **arguments})
 
     def _checked(self, spec: object) -> tuple[int, ...]:
         chosen = resolve_layers(spec, self.num_blocks)

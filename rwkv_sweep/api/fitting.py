@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from rwkv_sweep.api.inputs import as_texts
+from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig, PoolingConfig, PostprocessConfig, PrecisionConfig
 from rwkv_sweep.data.corpus import load_corpus
 from rwkv_sweep.data.splits import load_splits
@@ -13,7 +16,7 @@ from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
-from rwkv_sweep.embedding.pooling import IDF, vector_size
+from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.embedding.postprocessing import Postprocess, fit
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, sentence_vectors
@@ -69,6 +72,34 @@ def check_fit(
     return counted.texts
 
 
+@dataclass(frozen=True)
+class SavedState:
+    """What a run has fitted.
+
+    Attributes:
+        spec: `layer` of the run.
+        postprocess: of these layers' vectors; None where the run had none.
+        idf_V: for the pooling `idf`, else None.
+    """
+
+    spec: object
+    postprocess: Postprocess | None = None
+    idf_V: Tensor | None = None
+
+    def postprocess_of(self, layers: Sequence[int], num_blocks: int) -> Postprocess | None:
+        """For these layers.
+
+        Raises:
+            UserError: post-processing was fitted for others.
+        """
+        if self.postprocess is not None and tuple(layers) != resolve_layers(self.spec, num_blocks):
+            raise UserError(
+                f"layers={layers_name(layers, num_blocks)} with an encoder of a run: its post-processing was fitted "
+                f"for layer={self.spec} alone, which is valid"
+            )
+        return self.postprocess
+
+
 class Fitted:
     """Embedders for any layers of one encoder, each with its post-processing, which is fitted once."""
 
@@ -80,9 +111,12 @@ class Fitted:
         precision: PrecisionConfig,
         fitting: PostprocessFit,
         corpus: Texts | None,
+        saved: SavedState | None = None,
     ) -> None:
-        """corpus: what `given_corpus` gives, in place of the split that `fitting` names."""
-        self.encoder, self.corpus = encoder, corpus
+        """corpus: what `given_corpus` gives, in place of the split that `fitting` names. saved: of a run, so that
+        nothing is fitted."""
+        self.encoder = encoder if saved is None else replace(encoder, idf_V=saved.idf_V)
+        self.corpus, self._saved = corpus, saved
         self._pooling, self._aggregation, self._precision, self._fitting = pooling, aggregation, precision, fitting
         self._embedders: dict[tuple[int, ...], Embedder] = {}
 
@@ -99,6 +133,8 @@ class Fitted:
         return self._embedders[key]
 
     def _postprocess(self, plain: Embedder) -> Postprocess | None:
+        if self._saved is not None:
+            return self._saved.postprocess_of(plain.layers, self.encoder.loaded.model.config.num_hidden_layers)
         config = self._fitting.config
         if config.name == "none":
             return None
@@ -108,12 +144,3 @@ class Fitted:
         # As in a run of this config: without the sentences that it scores.
         splits = load_splits(self._fitting.dataset)
         return fitted_postprocess(source, plain, self._fitting, splits, raw=())[0]
-
-
-def dimension(embedder: Embedder) -> int:
-    """Length of a finished vector."""
-    post = embedder.postprocess
-    if post is not None and post.whitening_DR is not None:
-        return int(post.whitening_DR.shape[1])
-    size = vector_size(embedder.pooling, embedder.encoder.loaded.model.config)
-    return size * len(embedder.layers) if embedder.aggregation.name == "concat" else size

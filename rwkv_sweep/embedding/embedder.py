@@ -18,9 +18,18 @@ from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cuda_graphs import CapturedPairs
 from rwkv_sweep.embedding.hidden_states_baseline import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder
+from rwkv_sweep.embedding.pooling import vector_size
 from rwkv_sweep.embedding.postprocessing import Postprocess
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.quantization import needs_host
+
+REFERENCE_TEXTS = (
+    "A cat sleeps on the mat.",
+    "In May prices went up by 3 percent, the bank said.",
+    "Tomorrow the north will see rain!",
+    "Why?",
+)
+"""What shows whether two programs, or two machines, compute the same vectors."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,14 @@ class Embedder:
     postprocess: Postprocess | None = None
     keep_layers: bool = False
 
+    @property
+    def dimension(self) -> int:
+        """D', the length of a finished vector."""
+        if self.postprocess is not None and self.postprocess.whitening_DR is not None:
+            return int(self.postprocess.whitening_DR.shape[1])
+        size = vector_size(self.pooling, self.encoder.loaded.model.config)
+        return size * len(self.layers) if self.aggregation.name == "concat" else size
+
     def embed_tokens(self, tokenized: Tokenized) -> Tensor:
         """[S, D'] on the device: what throughput is of."""
         if self.keep_layers:
@@ -48,6 +65,18 @@ class Embedder:
         else:
             vectors_LSD = self.encoder.encode_tokens(tokenized, self.layers, [self.pooling])[self.pooling]
         return self.combine(vectors_LSD)
+
+    def reference_cosines(self) -> list[float]:
+        """Cosine of each two of `REFERENCE_TEXTS`, from one forward pass.
+
+        Raises:
+            NonFiniteError: a vector holds NaN or infinity.
+        """
+        vectors_LSD = self.encoder.encode(REFERENCE_TEXTS, self.layers, [self.pooling])[self.pooling]
+        unit_SD = torch.nn.functional.normalize(self.combine(vectors_LSD).double(), dim=1)
+        rows, columns = torch.triu_indices(len(REFERENCE_TEXTS), len(REFERENCE_TEXTS), 1)
+        cosines: list[float] = (unit_SD[rows] * unit_SD[columns]).sum(1).tolist()
+        return cosines
 
     def score_pair(self, first: str, second: str) -> float:
         """Cosine of two sentences, from text to number: what a pair's latency is of."""

@@ -34,6 +34,10 @@ class Postprocess:
     removed_RD: np.ndarray | None = None
     whitening_DR: np.ndarray | None = None
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was fitted, by the names of the attributes."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
     def apply(self, vectors_SD: np.ndarray) -> np.ndarray:
         """[S, D] to [S, D], or [S, R] if whitened; float64."""
         vectors_SD = np.asarray(vectors_SD, dtype=np.float64)

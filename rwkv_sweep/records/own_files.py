@@ -19,8 +19,22 @@ OVERHEAD_FILE = "overhead_ms.csv"
 CKA_FILE = "cka.csv"
 CRASH_FILE = "crash.txt"
 """Python's account of where an isolated job crashed; there only if it did."""
+FITTED_FILE = "fitted.safetensors"
+ENCODER_FILE = "encoder.json"
+ENCODER_FILES = (FITTED_FILE, ENCODER_FILE)
+"""What an encoder is made of again, see `encoder_record`; the first is there only where something was fitted."""
 
-RUN_FILES = (PAIRS_FILE, AUDIT_FILE, LATENCY_FILE, THROUGHPUT_FILE, OVERHEAD_FILE, CKA_FILE, CRASH_FILE, RESULT_FILE)
+RUN_FILES = (
+    PAIRS_FILE,
+    AUDIT_FILE,
+    LATENCY_FILE,
+    THROUGHPUT_FILE,
+    OVERHEAD_FILE,
+    CKA_FILE,
+    CRASH_FILE,
+    *ENCODER_FILES,
+    RESULT_FILE,
+)
 """Of one run, in its folder; the record last, as its presence shows that the rest is there."""
 
 LOG_FILE = "rwkv_sweep.log"

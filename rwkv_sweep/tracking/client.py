@@ -12,7 +12,7 @@ from typing import Any
 
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.records.own_files import RUN_FILES, run_files
+from rwkv_sweep.records.own_files import run_files
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
 from rwkv_sweep.utils.processes import is_dead, this_process
@@ -37,6 +37,7 @@ with warnings.catch_warnings():
     from rwkv_sweep.tracking.database import create, exclusive_access, limit_database_tries, lock_of, schema_explained
     from rwkv_sweep.tracking.entities import mlflow_status as mlflow_status
     from rwkv_sweep.tracking.experiments import experiment_id, model_id
+    from rwkv_sweep.tracking.saved_models import artifact_folder, fetch_files, log_model
 
 # After the import, which sets levels of its own: that a database is being created is no news to the user, and what goes
 # wrong in one is reported by this program, once, without its traceback.
@@ -135,8 +136,8 @@ class Tracker:
             if data is not None or model is not None:
                 self._client.log_inputs(run_id, [data] if data else None, [LoggedModelInput(model)] if model else None)
         for path in run_files(folder):  # by name: the folder may hold anything, this very database too
-            within = path.parent.relative_to(folder).as_posix()
-            self._client.log_artifact(run_id, str(path), None if within == "." else within)
+            self._client.log_artifact(run_id, str(path), artifact_folder(path.relative_to(folder)))
+        log_model(self._client, run_id, folder)
         self.close_run(run_id, mlflow_status(result.status), result.ended)
 
     def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = (), description: str = "") -> None:
@@ -191,9 +192,7 @@ class Tracker:
 
     def fetch(self, run_id: str, folder: Path) -> None:
         """Copy a run's files into `folder`; other artifacts, which somebody may have added, are left."""
-        logged = {artifact.path for artifact in self._client.list_artifacts(run_id)}
-        for name in (name for name in RUN_FILES if name in logged):
-            self._client.download_artifacts(run_id, name, str(folder))
+        fetch_files(self._client, run_id, folder)
 
     def _search(self, condition: str) -> list[Run]:
         runs: list[Run] = []

@@ -15,7 +15,7 @@ def unfinished_name(name: str, random: str) -> str:
     return f".{name}.{random}.unfinished"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write through a temporary file in the same folder, so that no reader ever sees half a file, nor the system's
     crash leaves one: the content is on the disk before the name is. Permissions are those of any new file (umask).
 
@@ -25,8 +25,8 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(unfinished_name(path.name, secrets.token_hex(4)))
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -77,6 +77,7 @@ WHOLE_RUN = {
     "cli/reference.py",
     "api/composing.py",
     "api/encoder.py",
+    "api/loading.py",
     "sweep/preflight.py",
     "sweep/runs/job.py",
     "sweep/runs/run_key.py",

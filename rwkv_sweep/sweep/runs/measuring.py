@@ -40,6 +40,7 @@ from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
 from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
+from rwkv_sweep.sweep.runs.encoder_keeping import keep_encoder
 from rwkv_sweep.sweep.runs.job import Job, Measured
 from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
 
@@ -88,6 +89,8 @@ def _measured(job: Job, device: torch.device) -> Result:
     encoder = _encoder(job, loaded, splits, measured, device)
     embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)
     embedder = _score(job, embedder, splits, measured)
+    with job.clock.stage("scoring"):
+        measured.tags |= keep_encoder(job, embedder)
     audited = audit(loaded.model, run.precision, device)
     write_audit(job.place.folder, audited.record())
     measured.tags["quantized_kernel"] = audited.kernel
