@@ -57,14 +57,13 @@ class Encoder(SentenceMethods):
 
         Args:
             config: of a run; `from_config` makes it from overrides.
-            corpus: texts that the weights of `pooling=idf`, post-processing, and `precision="int8"` of `encode` are
-                fitted on, in place of `pooling.fit`, `pooling.corpus` and `postprocess.fit`.
+            corpus: texts to fit `pooling=idf`, post-processing and `precision="int8"` of `encode` on, in place of
+                `pooling.fit`, `pooling.corpus` and `postprocess.fit`.
             prompts: by name, such as `{"query": "Question: "}`; see `encode_query`.
             saved: what a run has fitted, in place of fitting it here; see `from_run`.
 
         Raises:
-            UserError: a model, precision, device, layer, pooling or aggregation that cannot be; or nothing to fit
-                pooling or post-processing on.
+            UserError: a model, precision, device, layer, pooling or aggregation that cannot be; nothing to fit on.
         """
         if not isinstance(config, RunConfig):
             raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
@@ -98,8 +97,7 @@ class Encoder(SentenceMethods):
         """The encoder of a run with these overrides, written as on the command line: `"layer=5"`, `"precision=fp16"`.
 
         Args:
-            overrides: each an argument of its own.
-            corpus, prompts: as of `Encoder`.
+            overrides: each an argument of its own. corpus, prompts: as of `Encoder`.
 
         Raises:
             TypeError: overrides in another form.
@@ -127,8 +125,7 @@ class Encoder(SentenceMethods):
             tracking_uri: of MLflow; None takes `MLFLOW_TRACKING_URI`, and then `mlruns/mlflow.db`.
 
         Raises:
-            UserError: it is no finished run's; the weights are not there, or are others; or this version or device
-                computes other vectors.
+            UserError: no finished run; other weights, or none; or other vectors by this version or device.
         """
         config, saved, record = load_saved(run, device, tracking_uri)
         encoder = cls(config, corpus=corpus, prompts=prompts, saved=saved)
@@ -216,8 +213,7 @@ class Encoder(SentenceMethods):
     ) -> np.ndarray:
         """Pooled vectors of each layer, before aggregation and post-processing, all from one pass.
 
-        Args:
-            layers: as `layer` in the config. Others: as in `encode`; errors too.
+        layers: as `layer` in the config. Others, and errors: as in `encode`.
 
         Returns:
             float32 [layers, S, D], of a single text [layers, 1, D].
