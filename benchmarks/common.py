@@ -15,7 +15,7 @@ import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.data.readers import read_records
-from rwkv_sweep.data.splits import ASSET
+from rwkv_sweep.data.splits import PACKAGED
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.rwkv6 import forward_choice
@@ -72,8 +72,9 @@ def load_encoder(
 
 
 def embedded_pairs() -> list[tuple[str, str]]:
-    """The pairs that come with the package."""
-    return [(record["sentence1"], record["sentence2"]) for _, record in read_records(ASSET, ("sentence1", "sentence2"))]
+    """The longer ones of the pairs that come with the package, `dataset=embedded_hard`."""
+    records = read_records(PACKAGED["embedded_hard"], ("sentence1", "sentence2"))
+    return [(record["sentence1"], record["sentence2"]) for _, record in records]
 
 
 def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> list[float]:

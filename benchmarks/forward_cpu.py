@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--random", type=int, nargs=2, metavar=("HIDDEN", "BLOCKS"), help="random weights of this shape"
     )
-    parser.add_argument("--pairs", help="file of pairs; default: the embedded ones")
+    parser.add_argument("--pairs", help="file of pairs; default: dataset=embedded_hard")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-sentences", type=int, default=40, help="sentences timed with the rwkv package")
     return parser.parse_args()
@@ -76,8 +76,8 @@ def model_of(args: argparse.Namespace) -> ModelConfig:
 
 
 def load_sentences(path: str | None) -> Sequence[str]:
-    source = "file" if path else "assets"
-    (split,) = load_splits(DatasetConfig(name="pairs", source=source, path=path, splits=["all"]))
+    source, packaged = ("file", None) if path else ("assets", "embedded_hard")
+    (split,) = load_splits(DatasetConfig(name="pairs", source=source, path=path, id=packaged, splits=["all"]))
     return split.sentences
 
 

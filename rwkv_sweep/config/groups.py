@@ -158,7 +158,7 @@ class DatasetConfig:
     source: `assets` (shipped with the package, no path), `hub` or `file`; a path, where given, wins over the hub.
     path: a folder with one file per split or its shards as the hub names them, or one file, whose split is called
     `all`; TSV, CSV, JSONL, JSON (each also `.gz`) or Parquet.
-    id: the hub's dataset.
+    id: the hub's dataset; of `assets`, `embedded` or `embedded_hard`.
     subset: its part, where it has several.
     revision: commit that the dataset is pinned to.
     splits: `datasets` slicing syntax, such as `train[:1000]`; each is scored, the first also bare.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rwkv_sweep.config.path_values import existing, shown_path
-from rwkv_sweep.config.schema import DatasetConfig
+from rwkv_sweep.config.schema import DatasetConfig, require_one_of
 from rwkv_sweep.data.pairs import Pairs, checked_pairs, hub_records, require_columns
 from rwkv_sweep.data.readers import VALID_SUFFIXES, split_suffix
 from rwkv_sweep.data.split_files import files_of_split, records_of_split
@@ -25,7 +25,8 @@ from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.utils.package_paths import ASSETS
 
-ASSET = ASSETS / "pairs.tsv"
+PACKAGED = {"embedded": ASSETS / "embedded", "embedded_hard": ASSETS / "embedded_hard.tsv"}
+"""The pairs that come with the package: `dataset.id`, and the file or folder."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,11 @@ def _root(cfg: DatasetConfig) -> Path | None:
         raise UserError(
             f"dataset.path is not set: dataset={cfg.name} needs a file, or a folder with one file per split"
         )
-    if not ASSET.is_file():
-        raise UserError(f"the packaged pairs {ASSET} are missing: install the project again, or set dataset.path")
-    return ASSET
+    require_one_of("dataset.id", cfg.id, tuple(PACKAGED))
+    root = PACKAGED[str(cfg.id)]
+    if not root.exists():
+        raise UserError(f"the packaged pairs {root} are missing: install the project again, or set dataset.path")
+    return root
 
 
 def _split_names(spec: str) -> list[str]:

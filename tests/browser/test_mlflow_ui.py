@@ -20,7 +20,7 @@ SWEPT = ("layer=1,final", "precision=fp32,bf16")
 VIEW = "/experiments/1/runs?viewStateShareKey=results&workflowType=machine_learning"
 RUNS = {f"precision={precision},layer={layer}" for precision in ("fp32", "bf16") for layer in ("1", "final")}
 BASELINES = {"word_vectors", "word_overlap"}
-QUICK = ('dataset.splits=["all[:60]"]', "bootstrap=50", "measure.latency_pairs=5", "measure.throughput_seconds=0.1")
+QUICK = ('dataset.splits=["test[:60]"]', "bootstrap=50", "measure.latency_pairs=5", "measure.throughput_seconds=0.1")
 SWEEP = " ".join([*SWEPT, *QUICK])
 SPEARMAN, LATENCY = "metrics.`quality/spearman`", "metrics.`latency/mean_ms`"
 
@@ -123,8 +123,8 @@ def test_page_of_a_run(pages: MlflowPages) -> None:
     pages.open(f"/experiments/1/runs/{run}?workflowType=machine_learning")
     pages.wait(lambda: "Spearman" in pages.text() and "tokens/s" in pages.text(), "the description")
     text = pages.text()
-    assert "tiny, bf16, layer final, pooling mean, on embedded[all[:60]]." in text
-    assert "embedded[all[:60]] (" in text, "the data set"
+    assert "tiny, bf16, layer final, pooling mean, on embedded[test[:60]]." in text
+    assert "embedded[test[:60]] (" in text, "the data set"
     pages.wait(lambda: "tiny-bf16" in pages.text(), "the model")
     assert SWEEP in pages.text(), "the parent"
     assert pages.errors() == []

@@ -32,7 +32,7 @@ def test_the_pooling_of_the_example(text: str) -> None:
 def test_the_options_it_names_are_there(text: str, repo_root: Path) -> None:
     for group, name in re.findall(r"conf/(\w+)/(\w+)\.yaml", text):
         assert (repo_root / "conf" / group / f"{name}.yaml").is_file()
-    for name in ("embedded", "mrpc", "mrpc_study", "stsb", "sick"):
+    for name in ("embedded", "embedded_hard", "mrpc", "mrpc_study", "stsb", "sick"):
         assert f"`{name}`" in text and (repo_root / "conf" / "dataset" / f"{name}.yaml").is_file()
     for name in ("POOLS", "POOLINGS", "AGGREGATIONS"):
         assert name in text

@@ -171,10 +171,13 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "does not exist" in message(tmp_path / "nowhere", "all")
     assert message(None, "all").startswith("dataset.path is not set")
     assert message(None, "all", source="hub").startswith("dataset.id is not set")
-    monkeypatch.setattr(splits_module, "ASSET", tmp_path / "pairs.tsv")
-    assert "are missing" in message(None, "all", source="assets")
+    monkeypatch.setitem(splits_module.PACKAGED, "embedded_hard", tmp_path / "pairs.tsv")
+    assert "are missing" in message(None, "all", source="assets", id="embedded_hard")
     tsv(tmp_path / "pairs.tsv")
-    assert len(load(None, "all", source="assets")[0]) == 20
+    assert len(load(None, "all", source="assets", id="embedded_hard")[0]) == 20
+    valid = "is not known: valid are embedded, embedded_hard"
+    assert message(None, "all", source="assets") == f"dataset.id=None {valid}"
+    assert message(None, "all", source="assets", id="mrpc") == f"dataset.id=mrpc {valid}"
     assert message(tmp_path, "pairs", source="assets") == (
         f"dataset.path={tmp_path} is not read with dataset=test, whose pairs come with the package: valid is "
         f"dataset=pairs dataset.path={tmp_path}"
