@@ -80,7 +80,11 @@ RULES = (
         COMPOSE,
         "the preset itself is run, smaller",
     ),
-    Rule(r"python -m rwkv_sweep -m layer=1,5,final precision=fp16,int8 dataset=embedded_hard$", COMPOSE, "test_headline.py runs its like"),
+    Rule(
+        r"python -m rwkv_sweep -m layer=1,5,final precision=fp16,int8 dataset=embedded_hard$",
+        COMPOSE,
+        "test_headline.py runs its like",
+    ),
     Rule(
         r"python -m rwkv_sweep \+experiment=quantization",
         COMPOSE,
