@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rwkv_sweep.api.calibration import Calibration
 from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta
-from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_corpus
+from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_calibration, given_corpus
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
 from rwkv_sweep.api.loading import check_reference, load_saved
 from rwkv_sweep.api.methods import SentenceMethods
@@ -57,8 +57,8 @@ class Encoder(SentenceMethods):
 
         Args:
             config: of a run; `from_config` makes it from overrides.
-            corpus: texts to fit `pooling=idf`, post-processing and `precision="int8"` of `encode` on, in place of
-                `pooling.fit`, `pooling.corpus` and `postprocess.fit`.
+            corpus: texts to fit `pooling=idf`, post-processing, `precision=int4_gptq` and `precision="int8"` of
+                `encode` on, in place of the splits and the file that the config names for that.
             prompts: by name, such as `{"query": "Question: "}`; see `encode_query`.
             saved: what a run has fitted, in place of fitting it here; see `from_run`.
 
@@ -73,7 +73,7 @@ class Encoder(SentenceMethods):
         set_threads(config.device)
         self.device: torch.device = resolve_device(config.device)
         source = model_source(config.model)
-        loaded = source.load(config.precision, self.device)
+        loaded = source.load(config.precision, self.device, given_calibration(config.precision, config.dataset, texts))
         shape = loaded.model.config
         self.num_blocks: int = shape.num_hidden_layers
         source.check_use(config.pooling.name, config.max_tokens, config.precision, shape)

@@ -10,7 +10,7 @@ from torch import Tensor
 from rwkv_sweep.api.inputs import as_texts
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig, PoolingConfig, PostprocessConfig, PrecisionConfig
-from rwkv_sweep.data.corpus import load_corpus
+from rwkv_sweep.data.corpus import Corpus, calibration_corpus, load_corpus
 from rwkv_sweep.data.splits import load_splits
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.cached_encoder import VectorSource
@@ -35,6 +35,24 @@ def given_corpus(corpus: Iterable[str] | None) -> Texts | None:
     if not texts:
         raise UserError("corpus holds no text: valid are the texts to fit on")
     return Texts.of(texts)
+
+
+def given_calibration(precision: PrecisionConfig, dataset: DatasetConfig, corpus: Texts | None) -> Corpus | None:
+    """What `precision.calibration` reads: the given texts, or the split of the config as in a run; None for none.
+
+    Raises:
+        UserError: see `calibration_corpus`; or both are given.
+    """
+    if precision.calibration != "gptq":
+        return None
+    if corpus is not None:
+        if precision.calibration_fit is not None:
+            raise UserError(
+                f"precision.calibration_fit={precision.calibration_fit} and the argument corpus: valid is one of the "
+                "two"
+            )
+        return Corpus("the given texts", corpus)
+    return calibration_corpus(precision, dataset, load_splits(dataset))
 
 
 def check_fit(

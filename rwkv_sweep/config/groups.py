@@ -124,6 +124,10 @@ class PrecisionConfig:
     modules: which of their linear layers: `all`, `time_mix`, `channel_mix`, a name such as `key` or `channel_mix.key`,
     or a list of these.
     double_quantization: quantize the scales of `nf4` and `fp4` too.
+    calibration: how the codes of `int4` are chosen: `none` rounds, `hqq` fits zeros to the weights, `gptq` fits codes
+    to what the layers read from `calibration_fit`.
+    calibration_fit: split of the dataset that `gptq` reads, such as `train[:200]`; what is scored too is left out of
+    it.
     """
 
     name: str = MISSING
@@ -132,6 +136,8 @@ class PrecisionConfig:
     blocks: Any = "all"
     modules: Any = "all"
     double_quantization: bool = False
+    calibration: str = "none"
+    calibration_fit: str | None = None
 
 
 @dataclass

@@ -26,6 +26,7 @@ __all__ = [
     "AGGREGATIONS",
     "BASELINES",
     "BASES",
+    "CALIBRATIONS",
     "NORMALIZATIONS",
     "ON_ERROR",
     "POOLINGS",
@@ -61,6 +62,7 @@ WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8", "int8_weight", "int4")
+CALIBRATIONS = ("none", "hqq", "gptq")
 
 
 @dataclass

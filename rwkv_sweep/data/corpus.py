@@ -1,4 +1,8 @@
-"""The texts in which `pooling=idf` counts tokens: a split of the dataset, a text file, or the scored sentences."""
+"""The texts in which `pooling=idf` counts tokens: a split of the dataset, a text file, or the scored sentences; and the
+sentences of a split that are not scored, for other fits.
+
+Shapes: S sentences.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rwkv_sweep.config.path_values import existing_file, shown_path
-from rwkv_sweep.config.schema import DatasetConfig, PoolingConfig
+from rwkv_sweep.config.schema import DatasetConfig, PoolingConfig, PrecisionConfig
 from rwkv_sweep.data.readers import split_suffix
 from rwkv_sweep.data.splits import PairSplit, load_fit_split
 from rwkv_sweep.data.text_column import Texts
@@ -63,6 +69,46 @@ def load_corpus(pooling: PoolingConfig, dataset: DatasetConfig) -> Corpus | None
     if pooling.fit is not None:
         return Corpus(pooling.fit, load_fit_split(dataset, pooling.fit).sentences)
     return None
+
+
+def fitting_corpus(key: str, spec: str, dataset: DatasetConfig, scored: Sequence[PairSplit]) -> Corpus:
+    """The sentences of a split of the dataset that are not scored.
+
+    Args:
+        key: that names the split, for messages, such as `precision.calibration_fit`.
+        spec: the split.
+        scored: the splits that are scored.
+
+    Raises:
+        UserError: the split cannot be read, or holds scored sentences alone.
+    """
+    sentences = load_fit_split(dataset, spec).sentences
+    seen_S = sentences.is_in(Texts.joined([split.sentences for split in scored]))
+    if seen_S.all():
+        raise UserError(
+            f"{key}={spec} has no sentence that is not scored too, by dataset.splits=[{','.join(dataset.splits)}]: "
+            "valid is another split"
+        )
+    left_out = f" without the {seen_S.sum()} sentences that are scored too" if seen_S.any() else ""
+    return Corpus(spec + left_out, sentences.take(np.flatnonzero(~seen_S)))
+
+
+def calibration_corpus(
+    precision: PrecisionConfig, dataset: DatasetConfig, scored: Sequence[PairSplit]
+) -> Corpus | None:
+    """What `precision.calibration` reads; None where it needs no data.
+
+    Raises:
+        UserError: see `fitting_corpus`; or no split is given.
+    """
+    if precision.calibration != "gptq":
+        return None
+    if precision.calibration_fit is None:
+        raise UserError(
+            "precision.calibration=gptq precision.calibration_fit=null: valid is a split of the dataset other than the "
+            "one scored, such as precision.calibration_fit=train[:200]"
+        )
+    return fitting_corpus("precision.calibration_fit", precision.calibration_fit, dataset, scored)
 
 
 def scored_corpus(splits: Sequence[PairSplit]) -> Corpus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, require_one_of
+from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource
 from rwkv_sweep.models.rwkv_sources import HubModel, LocalModel, PackagedModel, RandomModel
 from rwkv_sweep.models.transformers.source import TransformersModel
@@ -29,10 +30,14 @@ def model_source(cfg: ModelConfig) -> ModelSource:
     return SOURCES[cfg.source](cfg)
 
 
-def load_model(cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+def load_model(
+    cfg: ModelConfig, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None = None
+) -> LoadedModel:
     """Load weights and tokenizer, convert to the precision, move to the device.
+
+    calibration: see `ModelSource.load`.
 
     Raises:
         UserError, UnsupportedError: see `ModelSource.load`.
     """
-    return model_source(cfg).load(precision, device)
+    return model_source(cfg).load(precision, device, calibration)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.utils.files import file_stamp
@@ -19,7 +20,9 @@ class ResidentModel:
     def __init__(self) -> None:
         self._kept: tuple[object, LoadedModel] | None = None
 
-    def load(self, cfg: ModelConfig, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    def load(
+        self, cfg: ModelConfig, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None = None
+    ) -> LoadedModel:
         """As `load_model`; the last model is handed out again where nothing about it has changed.
 
         Another one is let go before the next is loaded, so that two never lie in memory together.
@@ -27,10 +30,10 @@ class ResidentModel:
         Raises:
             UserError, UnsupportedError: see `ModelSource.load`.
         """
-        key = (repr(cfg), repr(precision), str(device), _stamp(cfg))
+        key = (repr(cfg), repr(precision), str(device), _stamp(cfg), calibration and calibration.fingerprint)
         if self._kept is None or self._kept[0] != key:
             self.release()
-            self._kept = (key, load_model(cfg, precision, device))
+            self._kept = (key, load_model(cfg, precision, device, calibration))
         return self._kept[1]
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.generation import Generation
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
@@ -20,6 +21,7 @@ from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
 from rwkv_sweep.models.pretrained.tokenizers import Tokenizer, load_tokenizer
 from rwkv_sweep.models.pretrained.weight_files import fingerprint
 from rwkv_sweep.models.quantization import apply_precision, check_precision, kernel_tags
+from rwkv_sweep.models.quantization.calibration.observed import token_batches
 
 RANDOM_SEED = 0
 
@@ -56,13 +58,17 @@ class RwkvSource(ModelSource):
         digest: str,
         precision: PrecisionConfig,
         device: torch.device,
+        calibration: Corpus | None,
         trained: bool,
     ) -> LoadedModel:
         """The model in its precision, on its device. digest: the model's fingerprint."""
-        apply_precision(model, precision, device)
+        batches = None if calibration is None else token_batches(tokenizer.encode(list(calibration.texts)), device)
+        apply_precision(model, precision, device, batches)
         model.prepare(device)
         model.full_depth, model.rescale_every = self.cfg.full_depth, self.cfg.rescale_every
         tags = self.tags(model, precision, device)
+        if calibration is not None:
+            tags["calibration"] = f"{precision.calibration} on {calibration.name}, {calibration.fingerprint[:16]}"
         return LoadedModel(self.cfg.name, model.eval(), tokenizer, trained, digest, tags)
 
 
@@ -94,13 +100,13 @@ class RwkvCheckpoint(RwkvSource):
         path = self.path()
         return fingerprint(path), self._own_tokenizer(path, generation_of(path).read_shape(path)).fingerprint
 
-    def _load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel:
         check_precision(precision, device)
         path = self.path()
         generation = generation_of(path)
         tokenizer = self._own_tokenizer(path, generation.read_shape(path))
         model = generation.load(path)
-        return self._ready(model, tokenizer, fingerprint(path), precision, device, trained=True)
+        return self._ready(model, tokenizer, fingerprint(path), precision, device, calibration, trained=True)
 
     def _own_tokenizer(self, path: Path, shape: RwkvShape) -> Tokenizer:
         return self._tokenizer(self.cfg.tokenizer, path if path.is_dir() else None, shape.vocab_size)
@@ -156,12 +162,13 @@ class RandomModel(RwkvSource):
         shape = self.shape()
         return self._weights_fingerprint(shape), self._any_tokenizer(shape).fingerprint
 
-    def _load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel:
         check_precision(precision, device)
         shape = self.shape()
         tokenizer = self._any_tokenizer(shape)
         model = self._generation().draw(shape, RANDOM_SEED, device)
-        return self._ready(model, tokenizer, self._weights_fingerprint(shape), precision, device, trained=False)
+        digest = self._weights_fingerprint(shape)
+        return self._ready(model, tokenizer, digest, precision, device, calibration, trained=False)
 
     def _generation(self) -> Generation:
         number = DEFAULT_GENERATION if self.cfg.generation is None else self.cfg.generation

@@ -10,7 +10,7 @@ from pathlib import Path
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
-from rwkv_sweep.data.corpus import load_corpus
+from rwkv_sweep.data.corpus import calibration_corpus, load_corpus
 from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, UserError
@@ -126,6 +126,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             baselines = load_baselines(run.baselines, run.word_vectors.path, run.dataset.word_split)
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
+        fit += repr((run.precision.calibration, run.precision.calibration_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)
             fits.add(fit)
@@ -145,7 +146,8 @@ def _require_model_path_read(runs: list[RunConfig]) -> None:
 
 
 def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
-    """Raises UserError where the texts that pooling, post-processing or probe is fitted on cannot be read or used."""
+    """Raises UserError where the texts that something of a run is fitted on cannot be read or used."""
+    calibration_corpus(run.precision, run.dataset, splits)
     if run.pooling.name == IDF:
         load_corpus(run.pooling, run.dataset)
     if run.postprocess.name != "none" and run.postprocess.fit is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.hardware.devices import keep_freed_memory
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
@@ -160,8 +161,10 @@ class ModelSource(ABC):
     def tags(self, network: Network, precision: PrecisionConfig, device: torch.device) -> Tags:
         """What runs this model on `device`, or would run it in another precision than `network` has, in words."""
 
-    def load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    def load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None = None) -> LoadedModel:
         """Load weights and tokenizer, convert to the precision, move to the device; the cheap checks come first.
+
+        calibration: what `precision.calibration=gptq` reads.
 
         Raises:
             UserError: as `check`; or a weight does not fit the precision.
@@ -169,7 +172,7 @@ class ModelSource(ABC):
         """
         if device.type == "cpu":
             keep_freed_memory()
-        return self._load(precision, device)
+        return self._load(precision, device, calibration)
 
     @abstractmethod
-    def _load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel: ...
+    def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel: ...

@@ -17,11 +17,14 @@ from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
 from rwkv_sweep.models.quantization.audit import Audit, audit, layer_bytes, quantized_kernel
 from rwkv_sweep.models.quantization.bitsandbytes_layers import FourBitLinear, int8_linear, needs_host
+from rwkv_sweep.models.quantization.calibration.hqq import hqq_codes
+from rwkv_sweep.models.quantization.calibration.observed import Batches, ObservedLinear, calibrate
 from rwkv_sweep.models.quantization.dtypes import (
     DTYPES,
     SHORT_NAMES,
     CpuLinear,
     Tf32Linear,
+    check_fits,
     converted,
     is_matrix,
     linears,
@@ -29,9 +32,10 @@ from rwkv_sweep.models.quantization.dtypes import (
     plain_linear,
 )
 from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, RowwiseLinear, unfit_shape
-from rwkv_sweep.models.quantization.selection import check_selection, left_alone
+from rwkv_sweep.models.quantization.selection import check_selection, left_alone, place
 from rwkv_sweep.models.quantization.support import check_precision
-from rwkv_sweep.models.quantization.weight_only import WEIGHT_ONLY, WeightOnlyLinear, weight_only_linear
+from rwkv_sweep.models.quantization.weight_only import INT4, WEIGHT_ONLY, WeightOnlyLinear, weight_only_linear
+from rwkv_sweep.ops.common.groupwise import GroupCodes
 
 __all__ = [
     "Audit",
@@ -52,8 +56,12 @@ __all__ = [
 ]
 
 
-def apply_precision(model: RwkvModel, precision: PrecisionConfig, device: torch.device) -> dict[str, str]:
+def apply_precision(
+    model: RwkvModel, precision: PrecisionConfig, device: torch.device, batches: Batches | None = None
+) -> dict[str, str]:
     """Convert a freshly loaded model in place and move it to `device`, tensor by tensor.
+
+    batches: what `precision.calibration=gptq` reads.
 
     Every tensor is copied, so none stays mapped from a file. Returns `kernel_tags`.
 
@@ -72,13 +80,15 @@ def apply_precision(model: RwkvModel, precision: PrecisionConfig, device: torch.
             parameter.data = converted(name, parameter.data, dtype, device)
     for name, linear in list(linears(model)):
         if name in chosen:
-            _replace(model, name, _quantized(name, linear, precision, device))
+            _replace(model, name, _quantized(name, linear, precision, device, batches is not None))
         else:
             _replace(model, name, plain_linear(linear, precision.base, device))
     modules: Iterable[Any] = model.modules()
     for module in modules:
         if hasattr(module, "matmul_dtype"):  # a channel mix of any generation
             module.matmul_dtype = base
+    if batches is not None:
+        _calibrate(model, precision, device, batches)
     return kernel_tags(precision, device)
 
 
@@ -107,9 +117,14 @@ def _chosen(model: RwkvModel, precision: PrecisionConfig, device: torch.device) 
     }
 
 
-def _quantized(name: str, linear: nn.Linear, precision: PrecisionConfig, device: torch.device) -> nn.Module:
-    """The layer, quantized from the weights as they are in the file."""
+def _quantized(
+    name: str, linear: nn.Linear, precision: PrecisionConfig, device: torch.device, observed: bool
+) -> nn.Module:
+    """The layer, quantized from the weights as they are in the file. observed: or made ready for a calibration."""
     base = DTYPES[precision.base]
+    if observed:
+        check_fits(name, linear.weight)
+        return ObservedLinear(linear, device)
     if precision.quantization == "int8":
         return int8_linear(name, linear, device)
     if precision.quantization == "int8_dynamic":
@@ -117,8 +132,27 @@ def _quantized(name: str, linear: nn.Linear, precision: PrecisionConfig, device:
     if precision.quantization == "fp8":
         return Fp8Linear(linear, base, device).eval()
     if precision.quantization in WEIGHT_ONLY:
-        return weight_only_linear(name, linear, precision.quantization, base, device)
+        hqq = precision.calibration == "hqq"
+        codes = hqq_codes(linear.weight.data.to(device, torch.float32)) if hqq else None
+        return weight_only_linear(name, linear, precision.quantization, base, device, codes)
     return FourBitLinear(linear, precision.quantization, precision.double_quantization, base, device).eval()
+
+
+def _calibrate(model: RwkvModel, precision: PrecisionConfig, device: torch.device, batches: Batches) -> None:
+    """Put calibrated layers into the places of the observed ones."""
+    observed = {name: module for name, module in model.named_modules() if isinstance(module, ObservedLinear)}
+    by_block: dict[int, dict[str, ObservedLinear]] = {}
+    for name, layer in observed.items():
+        placed = place(name)
+        assert placed is not None  # only such layers are chosen
+        by_block.setdefault(placed[0], {})[name] = layer
+
+    def quantize(name: str, codes: GroupCodes) -> None:
+        linear = observed[name].plain()
+        _replace(model, name, weight_only_linear(name, linear, INT4, DTYPES[precision.base], device, codes))
+
+    model.prepare(device)
+    calibrate(model, by_block, batches, quantize)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rwkv_sweep.config.schema import BASES, QUANTIZATIONS, PrecisionConfig, require_one_of
+from rwkv_sweep.config.schema import BASES, CALIBRATIONS, QUANTIZATIONS, PrecisionConfig, require_one_of
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.quantization.bitsandbytes_layers import load_bitsandbytes
 from rwkv_sweep.models.quantization.dtypes import TF32
@@ -23,18 +23,34 @@ def check_precision(precision: PrecisionConfig, device: torch.device) -> None:
     """
     require_one_of("precision.base", precision.base, BASES)
     require_one_of("precision.quantization", precision.quantization, QUANTIZATIONS)
+    require_one_of("precision.calibration", precision.calibration, CALIBRATIONS)
     require_one_of("device.type", device.type, ("cpu", "cuda"))
     if precision.double_quantization and precision.quantization not in ("nf4", "fp4"):
         raise UserError(
             f"precision.double_quantization=true with precision.quantization={precision.quantization}: valid with nf4 "
             "and fp4, whose scales it quantizes"
         )
+    _check_calibration(precision)
     if device.type == "cpu":
         _check_cpu(precision)
     else:
         _check_gpu(precision, device, _capability(device))
     if precision.quantization in BY_BITSANDBYTES:
         load_bitsandbytes()
+
+
+def _check_calibration(precision: PrecisionConfig) -> None:
+    """Raises UserError for a calibration of what has none, and for a split that it does not read."""
+    if precision.calibration != "none" and precision.quantization != "int4":
+        raise UserError(
+            f"precision.calibration={precision.calibration} with precision.quantization={precision.quantization}: "
+            "valid with int4, whose codes it chooses"
+        )
+    if precision.calibration_fit is not None and precision.calibration != "gptq":
+        raise UserError(
+            f"precision.calibration_fit={precision.calibration_fit} with "
+            f"precision.calibration={precision.calibration}: valid with gptq, which reads it"
+        )
 
 
 def _check_cpu(precision: PrecisionConfig) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from rwkv_sweep.config.path_values import existing_folder
 from rwkv_sweep.config.schema import PrecisionConfig
+from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
 from rwkv_sweep.models.common.shape import EncoderShape, Shape
@@ -93,7 +94,7 @@ class TransformersModel(ModelSource):
         name = SHORT_NAMES[precision.base]
         return {"precision": name, "matmul": name, **network.tags(device)}
 
-    def _load(self, precision: PrecisionConfig, device: torch.device) -> LoadedModel:
+    def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel:
         self._check_plain(precision)
         check_precision(precision, device)
         folder = self.folder()

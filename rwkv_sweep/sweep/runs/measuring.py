@@ -15,7 +15,7 @@ import torch
 
 from rwkv_sweep.config.layer_spec import layers_name
 from rwkv_sweep.config.params import data_key
-from rwkv_sweep.data.corpus import load_corpus, scored_corpus
+from rwkv_sweep.data.corpus import calibration_corpus, load_corpus, scored_corpus
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
@@ -80,7 +80,8 @@ def _measured(job: Job, device: torch.device) -> Result:
     run = job.run
     with job.clock.stage("load"):
         splits = load_splits(run.dataset)
-        loaded = job.process.model.load(run.model, run.precision, device)
+        calibration = calibration_corpus(run.precision, run.dataset, splits)
+        loaded = job.process.model.load(run.model, run.precision, device, calibration)
     shape = loaded.model.config
     layers = check_layers(run.layer, run.pooling.name, run.aggregation, shape)
     check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shape)

@@ -104,12 +104,14 @@ def model_content(run: RunConfig) -> tuple[str, str]:
 
 
 def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
-    """Fingerprints of the scored splits, and of those that post-processing and the probe are fitted on."""
+    """Fingerprints of the scored splits, and of those that post-processing, probe and calibration are fitted on."""
     fingerprints = list(known.of(run.dataset))
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.postprocess.fit]))
     if run.measure.probe and run.measure.probe_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.measure.probe_fit]))
+    if run.precision.calibration_fit is not None:
+        fingerprints += known.of(replace(run.dataset, splits=[run.precision.calibration_fit]))
     return fingerprints
 
 

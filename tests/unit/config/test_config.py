@@ -74,6 +74,8 @@ def test_defaults() -> None:
             "blocks": "all",
             "modules": "all",
             "double_quantization": False,
+            "calibration": "none",
+            "calibration_fit": None,
         },
         "aggregation": {"name": "none", "normalize": "unit", "weights": None},
         "postprocess": {"name": "none", "components": 2, "fit": None},
@@ -171,8 +173,8 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
     [
         (
             "precision=int9",
-            "precision=int9 is not known: valid are bf16, fp16, fp32, fp4, fp8, int4, int8, int8_dynamic, int8_weight, "
-            "nf4, nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
+            "precision=int9 is not known: valid are bf16, fp16, fp32, fp4, fp8, int4, int4_gptq, int4_hqq, int8, "
+            "int8_dynamic, int8_weight, nf4, nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
         ),
         ("pooling=men", f"pooling=men is not known: valid are {', '.join(sorted(POOLINGS))}"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
@@ -187,8 +189,8 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("++nonsense=1", f"nonsense is not a key: valid are {KEYS}"),
         (
             "precision.bse=float32",
-            "precision.bse is not a key: did you mean base? valid are base, blocks, double_quantization, modules, "
-            "name, quantization",
+            "precision.bse is not a key: did you mean base? valid are base, blocks, calibration, calibration_fit, "
+            "double_quantization, modules, name, quantization",
         ),
         ("layers=3", f"layers is not a key: did you mean layer? valid are {KEYS}"),
         ("+model.foo=1", f"model.foo is not a key: valid are {MODEL_KEYS}"),
