@@ -27,9 +27,9 @@ from rwkv_sweep.records.results import write_latency, write_overhead, write_thro
 WARM_UP_SENTENCES = 8
 GPU_BATCHES = 8
 """Batches of one timed round on a GPU, spread evenly over the lengths; on a CPU the one of median length is timed."""
-CPU_FLOP = 5e10
-"""On a CPU a timed batch holds no more tokens than so much arithmetic allows in all blocks of the model: less than a
-second's, and the same number for every layer, so that layers compare."""
+CPU_FLOP = 2.5e10
+"""On a CPU a timed batch holds no more tokens than so much arithmetic allows in all blocks of the model: less than half
+a second's, and the same number for every layer, so that layers compare."""
 LEAST_TOKENS = 512
 """... but so many at least: below, the matrix products are no longer those of a batch."""
 MetricsAndTags = tuple[dict[str, float], dict[str, str]]
