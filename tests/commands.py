@@ -38,8 +38,7 @@ class Conditions:
     signal: what ends it at the moment given. remove: a folder that is removed then in place of a signal. umask: its
     own. file_size: the largest file it may write, in bytes. unread: streams whose reader is gone. log: where its output
     goes, if not into its working folder. errors: where its stderr goes, if not there. python: whether the arguments are
-    those of `python` (`-m module ...` or `-c code`), in place of this program's. silent: it may write nothing for long,
-    as others run its jobs.
+    those of `python` (`-m module ...` or `-c code`), in place of this program's.
     """
 
     signal: int = signal.SIGKILL
@@ -50,7 +49,6 @@ class Conditions:
     log: str | None = None
     errors: str | None = None
     python: bool = False
-    silent: bool = False
 
 
 class Commands:
@@ -90,7 +88,7 @@ class Commands:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         ended = Ended(**json.loads(self._process.stdout.readline()))
-        silent = ended.silence > self._longest_silence_s and not (conditions.unread or conditions.silent)
+        silent = ended.silence > self._longest_silence_s and not conditions.unread
         assert not silent, f"{arguments}: {ended.silence:.1f} s without a word\n{ended.output}"
         return ended
 

@@ -32,6 +32,7 @@ from rwkv_sweep.sweep.jobs import (
     require_values,
     swept_keys,
 )
+from rwkv_sweep.sweep.progress_reports import ProgressReports, runs_in_order
 from rwkv_sweep.sweep.starting import start, typed
 from rwkv_sweep.utils.closed_output import outlive_output
 from rwkv_sweep.utils.console import announce
@@ -68,9 +69,11 @@ class SweepCallback(Callback):
     """Hydra calls this around each run and multirun.
 
     planned_jobs: those of a multirun that has begun; the sweeper runs them.
+    reports: on jobs that other processes run.
     """
 
     planned_jobs: PlannedJobs | None = None
+    reports: ProgressReports | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"secrets": SECRETS.remembered()}
@@ -97,6 +100,9 @@ class SweepCallback(Callback):
         jobs = compose_jobs(config)
         kept = start(CURRENT, config, Path(config.hydra.sweep.dir), jobs, swept, name)
         self.planned_jobs = PlannedJobs.of(config, jobs, kept)
+        if CURRENT.sweep is not None and not runs_in_order(config):
+            self.reports = ProgressReports(CURRENT.sweep.root, CURRENT.sweep.record)
+            self.reports.start()
 
     @_not_swallowed
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -104,6 +110,8 @@ class SweepCallback(Callback):
 
     @_not_swallowed
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.reports is not None:
+            self.reports.stop()
         finish(CURRENT, Path(config.hydra.sweep.dir).absolute())
 
 

@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands, Conditions
+from tests.commands import Commands
 from tests.faults.sweeps import Undisturbed, check_complete, latest_root, records, tracked
 
 LAUNCHERS = {"parallel": ["hydra.launcher.n_jobs=2"], "slurm_local": []}
-OTHERS_RUN = Conditions(silent=True)
-"""What jobs on a cluster print goes into files of their own."""
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_launcher(commands: Commands, undisturbed: Callable[[str], Undisturbed], tmp_path: Path, launcher: str) -> None:
     calm = undisturbed("small")
-    ended = commands.run(
-        [*calm.arguments, f"hydra/launcher={launcher}", *LAUNCHERS[launcher]], tmp_path, conditions=OTHERS_RUN
-    )
+    ended = commands.run([*calm.arguments, f"hydra/launcher={launcher}", *LAUNCHERS[launcher]], tmp_path)
     assert ended.code == 0, ended.output
     check_complete(tmp_path, latest_root(tmp_path), calm.quality)
     models = [record for record in records(latest_root(tmp_path)).values() if record["kind"] == "model"]
