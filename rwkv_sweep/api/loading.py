@@ -56,7 +56,7 @@ def load_saved(
         raise UserError(f"{run} holds the fitted state {', '.join(unknown)}, which this version does not know")
     if config.postprocess.name != "none" and not arrays:
         raise UserError(f"{run} has postprocess={config.postprocess.name} and nothing that was fitted: {VALID}")
-    _check_fingerprints(record, config.model)
+    check_fingerprints(record, config.model)
     saved = SavedState(
         config.layer,
         Postprocess(**arrays) if arrays else None,
@@ -149,8 +149,8 @@ def check_reference(record: EncoderRecord, embedder: Embedder) -> None:
         )
 
 
-def _check_fingerprints(record: EncoderRecord, model: ModelConfig) -> None:
-    """Raises UserError where weights or tokenizer are not those of the run."""
+def check_fingerprints(record: EncoderRecord, model: ModelConfig) -> None:
+    """Raises UserError where the weights or the tokenizer that `model` names are not those of the run."""
     place = model.path or model.id or model.source
     weights, tokenizer = model_source(model).fingerprints()
     for what, own, theirs in (

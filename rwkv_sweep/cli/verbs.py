@@ -30,6 +30,8 @@ class Verb:
 VERBS = {
     "report": Verb("report", "write the report of a finished sweep again"),
     "compare": Verb("compare", "set two sweeps side by side"),
+    "export": Verb("export", "write a run's encoder as a folder that stands alone"),
+    "register": Verb("register", "make a run's encoder a registered model of MLflow"),
     "cache": Verb("cache", "list stored vectors, or remove the oldest"),
     "import": Verb("import_records", "log to MLflow what it could not take during a sweep"),
     "server": Verb("server", "serve runs to a team from PostgreSQL"),

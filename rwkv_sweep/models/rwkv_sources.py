@@ -18,8 +18,8 @@ from rwkv_sweep.models.common.shape import RwkvShape, Shape, too_large
 from rwkv_sweep.models.generations import DEFAULT_GENERATION, GENERATIONS, generation_of
 from rwkv_sweep.models.pretrained import locate
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
-from rwkv_sweep.models.pretrained.tokenizers import Tokenizer, load_tokenizer
-from rwkv_sweep.models.pretrained.weight_files import fingerprint
+from rwkv_sweep.models.pretrained.tokenizers import TOKENIZER_FILE, Tokenizer, load_tokenizer
+from rwkv_sweep.models.pretrained.weight_files import fingerprint, model_files
 from rwkv_sweep.models.quantization import apply_precision, check_precision, kernel_tags
 from rwkv_sweep.models.quantization.calibration.observed import token_batches
 
@@ -100,6 +100,13 @@ class RwkvCheckpoint(RwkvSource):
         path = self.path()
         return fingerprint(path), self._own_tokenizer(path, generation_of(path).read_shape(path)).fingerprint
 
+    def files(self) -> list[Path]:
+        """See `ModelSource.files`."""
+        path = self.path()
+        beside = [path / TOKENIZER_FILE] if path.is_dir() and self.cfg.tokenizer is None else []
+        named = [] if self.cfg.tokenizer in (None, "world", "bytes") else [Path(self.cfg.tokenizer).expanduser()]
+        return [*model_files(path), *beside, *named]
+
     def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel:
         check_precision(precision, device)
         path = self.path()
@@ -143,6 +150,8 @@ class HubModel(RwkvCheckpoint):
 class RandomModel(RwkvSource):
     """Random weights of given sizes, for measuring speed. Any tokenizer fits them."""
 
+    copied_source = "random"
+
     def shape(self) -> RwkvShape:
         """See `ModelSource.shape`.
 
@@ -156,6 +165,11 @@ class RandomModel(RwkvSource):
         shape = self.shape()
         self._any_tokenizer(shape)
         return shape
+
+    def files(self) -> list[Path]:
+        """See `ModelSource.files`."""
+        spec = self.cfg.tokenizer
+        return [] if spec in (None, "world", "bytes") else [Path(spec).expanduser()]
 
     def fingerprints(self) -> tuple[str, str]:
         """See `ModelSource.fingerprints`: seed, generation and sizes stand for the weights they give."""

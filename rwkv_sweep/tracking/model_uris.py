@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rwkv_sweep.errors import UserError
-from rwkv_sweep.records.own_files import ENCODER_FILE
+from rwkv_sweep.records.own_files import ENCODER_FILE, RESULT_FILE
 from rwkv_sweep.tracking.client import MlflowClient
 from rwkv_sweep.tracking.saved_models import MODEL_FOLDER
 from rwkv_sweep.tracking.uris import absolute_uri, sqlite_path
@@ -34,6 +34,8 @@ def download_model(place: str, tracking_uri: str | None, target: Path) -> Path:
     try:
         source = _artifact_uri(client, place)
         folder = Path(download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=uri))
+        if run := _RUN.fullmatch(place):  # the figures, for who wants them
+            client.download_artifacts(run["id"], RESULT_FILE, str(folder))
     except (MlflowException, OSError) as error:
         raise UserError(f"run={place} cannot be had from MLflow ({_reason(error)})") from error
     if not (folder / ENCODER_FILE).is_file():

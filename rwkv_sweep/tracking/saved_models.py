@@ -18,7 +18,7 @@ MODEL_FOLDER = "model"
 MODEL_FILE = "MLmodel"
 EXAMPLE_FILE = "input_example.json"
 EXAMPLE = ["A cat sleeps on the mat.", "In May prices went up."]
-LOADER = "rwkv_sweep.api.mlflow_model"
+LOADER = "rwkv_sweep.export.mlflow_model"
 
 
 def mlmodel(dimension: int, run_id: str | None = None) -> str:

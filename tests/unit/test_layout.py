@@ -10,8 +10,9 @@ import pytest
 from tests import layout
 
 ORDER = [
-    "api",
     "cli",
+    "export",
+    "api",
     "sweep",
     "report",
     "evaluation",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -109,9 +110,11 @@ class ModelSource(ABC):
     Attributes:
         cfg: what names it.
         reads_path: whether it is what lies at `model.path`.
+        copied_source: `model.source` of a copy of its files.
     """
 
     reads_path = False
+    copied_source = "local"
 
     def __init__(self, cfg: ModelConfig) -> None:
         self.cfg = cfg
@@ -155,6 +158,15 @@ class ModelSource(ABC):
 
         Raises:
             UserError: the model is not there, cannot be reached, or is none of this kind.
+        """
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """All files that loading reads, config and weights first, the tokenizer's among them; none where nothing is
+        read. A copy of them in another folder is the same model, by the source `copied_source`.
+
+        Raises:
+            UserError: the model is not there, or cannot be reached.
         """
 
     @abstractmethod

@@ -165,11 +165,20 @@ def fingerprint(path: Path) -> str:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
-    files = [path / CONFIG_FILE, *_index(path), *weight_files(path)] if path.is_dir() else [path]
+    files = model_files(path)
     digest = hashlib.sha256()
     for file in files:
         digest.update(bytes.fromhex(unchanged_file_sha256(file)))
     return digest.hexdigest()[:16]
+
+
+def model_files(path: Path) -> list[Path]:
+    """Config, index and weights of a Hugging Face folder; or the one file that `path` is.
+
+    Raises:
+        UserError: see `weight_files`.
+    """
+    return [path / CONFIG_FILE, *_index(path), *weight_files(path)] if path.is_dir() else [path]
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
 from rwkv_sweep.models.common.shape import EncoderShape, Shape
 from rwkv_sweep.models.pretrained.locate import hub_folder
-from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, check_shards, fingerprint, read_json
+from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, check_shards, fingerprint, model_files, read_json
 from rwkv_sweep.models.quantization import check_precision
 from rwkv_sweep.models.quantization.dtypes import DTYPES, SHORT_NAMES, TF32
 from rwkv_sweep.models.transformers.network import HfNetwork
@@ -43,6 +43,7 @@ class TransformersModel(ModelSource):
     """A folder at `model.path`, or the repository `model.id` on the hub."""
 
     reads_path = True
+    copied_source = "hf"
 
     def folder(self) -> Path:
         """Where its files lie.
@@ -88,6 +89,12 @@ class TransformersModel(ModelSource):
         """See `ModelSource.fingerprints`."""
         folder = self.folder()
         return fingerprint(folder), self._tokenizer(folder).fingerprint
+
+    def files(self) -> list[Path]:
+        """See `ModelSource.files`."""
+        folder = self.folder()
+        others = [path for pattern in FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+        return list(dict.fromkeys([*model_files(folder), *others]))
 
     def tags(self, network: Network, precision: PrecisionConfig, device: torch.device) -> Tags:
         """See `ModelSource.tags`."""

@@ -7,9 +7,13 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 
+from rwkv_sweep import Encoder
 from rwkv_sweep.config.schema import TrackingConfig
+from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.tracking import (
@@ -24,7 +28,9 @@ from rwkv_sweep.tracking import (
     lasting,
     ui_command,
 )
+from rwkv_sweep.tracking.model_uris import register
 from rwkv_sweep.utils.processes import this_process
+from tests.small_runs import finish_run, small_checkpoint, small_config, small_pairs
 
 METRICS = {"quality/spearman": 0.125, "quality/train_first_1000/spearman": -0.5, "latency/p99_ms": 3e-7}
 
@@ -211,3 +217,38 @@ def test_a_database_half_made_is_made_anew(tmp_path: Path) -> None:
         half.execute("create table experiments (experiment_id integer)")
     Tracker(config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_a_run_leaves_a_model(tracker: Tracker, client: MlflowClient, config: TrackingConfig, tmp_path: Path) -> None:
+    pairs, folder = small_pairs(tmp_path / "data"), tmp_path / "run"
+    run = small_config(small_checkpoint(tmp_path / "weights"), pairs, "layer=1", "pooling=idf", "postprocess=whiten")
+    run_id = tracker.log_result(finish_run(run, folder), folder, None)
+    texts = ["A cat sleeps.", "Rain."]
+    expected_SD = Encoder.from_run(folder).encode(texts)
+    for place in (f"runs:/{run_id}", f"runs:/{run_id}/model"):
+        found_SD = Encoder.from_run(place, tracking_uri=config.uri).encode(texts)
+        np.testing.assert_array_equal(found_SD, expected_SD)
+    mlflow.set_tracking_uri(config.uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+        np.testing.assert_allclose(loaded.predict(texts), expected_SD, atol=1e-6)
+    finally:
+        mlflow.set_tracking_uri(None)
+    logged = {file.path for file in client.list_artifacts(run_id, "model")}
+    assert logged == {
+        f"model/{name}" for name in ("MLmodel", "input_example.json", "encoder.json", "fitted.safetensors")
+    }
+    tracker.fetch(run_id, (fetched := tmp_path / "fetched"))
+    assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()}
+    place = register(client, run_id, "mine", "the best of them")
+    assert place == "models:/mine/1" and register(client, run_id, "mine", "again") == "models:/mine/2"
+    np.testing.assert_array_equal(Encoder.from_run(place, tracking_uri=config.uri).encode(texts), expected_SD)
+    with pytest.raises(UserError, match=r"run=models:/mine/3 cannot be had from MLflow"):
+        Encoder.from_run("models:/mine/3", tracking_uri=config.uri)
+
+
+def test_a_run_without_an_encoder_has_no_model(tracker: Tracker, client: MlflowClient, tmp_path: Path) -> None:
+    run_id = tracker.log_result(result("layer=9"), tmp_path, None)
+    assert client.list_artifacts(run_id, "model") == []
+    with pytest.raises(UserError, match=r"has no model in MLflow: valid is a run that finished"):
+        register(client, run_id, "theirs", "")

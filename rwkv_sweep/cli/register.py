@@ -1,0 +1,106 @@
+"""Make the best run of a sweep, or one run, the next version of a registered model of MLflow.
+
+    rwkv-sweep register RUN NAME [--uri URI]
+
+RUN is the folder of a sweep, of which the run with the highest Spearman on the first split is taken, or that of a run,
+or runs:/ID. It must have been tracked. The version is printed, and Encoder.from_run("models:/NAME/VERSION") loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.records.own_files import RESULT_FILE, SWEEP_FILE
+from rwkv_sweep.records.results import FINISHED, MODEL, Result
+from rwkv_sweep.utils.redaction import HIDDEN
+
+SPEARMAN = "quality/spearman"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, and the model's name."""
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--uri", help="MLflow's tracking URI; of a folder, that of its sweep where none is given")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Register, and print the version's URI."""
+    # Imported here, so that --help is quick.
+    from rwkv_sweep.utils.console import quiet_dependencies
+
+    quiet_dependencies()
+    from rwkv_sweep.tracking.client import RECORD
+    from rwkv_sweep.tracking.model_uris import client_of, register
+
+    if not args.name.strip():
+        raise UserError("NAME is empty: valid is the name of a registered model, such as my-encoder")
+    if args.run.startswith("runs:/"):
+        client, _ = client_of(args.uri)
+        print(register(client, args.run.removeprefix("runs:/").partition("/")[0], args.name, ""))
+        return 0
+    folder = Path(args.run)
+    result, uri = _chosen(folder), args.uri or _tracked_at(folder)
+    client, _ = client_of(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{RECORD}` = '{result.id}'", max_results=1)
+    if not runs:
+        raise UserError(f"RUN={folder}: {result.name} is not in MLflow: valid is a run there, see rwkv-sweep import")
+    print(register(client, runs[0].info.run_id, args.name, _description(result)))
+    return 0
+
+
+def _chosen(folder: Path) -> Result:
+    """The run in a folder, or the best one of the sweep in it.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    from rwkv_sweep.records.sweep_folder import sweep_results
+
+    if (folder / RESULT_FILE).is_file():
+        results = [Result.load(folder)]
+    elif (folder / SWEEP_FILE).is_file():
+        results = sweep_results(folder)
+    else:
+        raise UserError(
+            f"RUN={folder} is neither the folder of a sweep nor of a run: valid is one of these, or runs:/ID"
+        )
+    runs = [result for result in results if result.kind == MODEL and result.status == FINISHED]
+    if not runs:
+        raise UserError(f"RUN={folder} holds no finished run of a model: valid is the folder of one, or of its sweep")
+    scored = [result for result in runs if SPEARMAN in result.metrics]
+    if not scored and len(runs) > 1:
+        raise UserError(f"RUN={folder} holds {len(runs)} runs without a Spearman: valid is the folder of one of them")
+    if len({result.tags.get("data_fingerprint") for result in scored}) > 1:
+        raise UserError(f"RUN={folder} holds runs on several data sets: valid is the folder of one run")
+    best = max(scored or runs, key=lambda result: result.metrics.get(SPEARMAN, 0.0))
+    print(f"{best.name}: {_description(best)}", file=sys.stderr)
+    return best
+
+
+def _tracked_at(folder: Path) -> str | None:
+    """Where the sweep of a folder, or of a run's folder, was tracked; None where that is not recorded.
+
+    Raises:
+        UserError: its URI held a password, which is not kept on disk.
+    """
+    from rwkv_sweep.records.sweep_record import SweepRecord
+
+    for root in (folder, *folder.absolute().parents[:3]):
+        if (root / SWEEP_FILE).is_file():
+            uri = SweepRecord.load(root).tracking_config().uri
+            if HIDDEN in uri:
+                raise UserError(f"--uri must be given: the password of {uri} was not kept on disk")
+            return uri
+    return None
+
+
+def _description(result: Result) -> str:
+    if SPEARMAN not in result.metrics:
+        return "no Spearman was measured"
+    bounds = ", ".join(f"{result.metrics.get(f'{SPEARMAN}_{end}', float('nan')):.3f}" for end in ("lo", "hi"))
+    return f"Spearman {result.metrics[SPEARMAN]:.3f} [{bounds}] on {result.params.get('dataset')}"
