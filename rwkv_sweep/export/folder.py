@@ -47,6 +47,11 @@ def export_run(run: str, target: Path, link: bool, tracking_uri: str | None = No
         record = load_record(folder, run)
         config = saved_config(record, folder, "cpu")
         check_fingerprints(record, config.model)
+        if config.precision.calibration_fit is not None:
+            raise UserError(
+                f"precision.calibration_fit={config.precision.calibration_fit}: the weights were fitted to a split, "
+                "which an exported folder does not hold; valid is another precision, or the run's own folder"
+            )
         result = Result.load(folder) if (folder / RESULT_FILE).is_file() else None
         fitted = record.load_fitted(folder)
         unfinished = target.absolute().with_name(unfinished_name(target.name, secrets.token_hex(4)))

@@ -47,6 +47,8 @@ KINDS = {
     "nf4": ["layer=2", "precision=nf4"],
     "nf4_whitened_idf": ["layer=2", "precision=nf4", "pooling=idf", "postprocess=whiten"],
     "int8_dynamic": ["layer=2", "precision=int8_dynamic"],
+    "int4": ["layer=2", "precision=int4"],
+    "gptq": ["layer=2", "precision=int4", "precision.calibration=gptq", "precision.calibration_fit=train"],
     "fp16": ["layer=2", "precision=fp16"],
 }
 
