@@ -81,8 +81,8 @@ class Encoder(SentenceMethods):
         tokens = tokens_per_batch(config.batch_tokens, self.device)
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, tokens)
         encoder = encoder if counted is None else encoder.with_idf([counted])
-        fitting = PostprocessFit(config.postprocess, config.dataset)
-        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, fitting, texts, saved)
+        fit = (PostprocessFit(config.postprocess, config.dataset), texts, config.seed, saved)
+        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, *fit)
         self._dimension = self._fitted.embedder(self._layers).dimension
         self._calibration = Calibration(texts)
 

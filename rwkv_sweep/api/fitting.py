@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rwkv_sweep.api.inputs import as_texts
+from rwkv_sweep.config.fitting_splits import LEARNED
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig, PoolingConfig, PostprocessConfig, PrecisionConfig
 from rwkv_sweep.data.corpus import Corpus, calibration_corpus, load_corpus
@@ -19,6 +20,7 @@ from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.embedding.postprocessing import Postprocess, fit
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
 from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, sentence_vectors
 
 
@@ -119,7 +121,7 @@ class SavedState:
 
 
 class Fitted:
-    """Embedders for any layers of one encoder, each with its post-processing, which is fitted once."""
+    """Embedders for any layers of one encoder, each with its learned weights and post-processing, fitted once."""
 
     def __init__(
         self,
@@ -129,12 +131,13 @@ class Fitted:
         precision: PrecisionConfig,
         fitting: PostprocessFit,
         corpus: Texts | None,
+        seed: int,
         saved: SavedState | None = None,
     ) -> None:
-        """corpus: what `given_corpus` gives, in place of the split that `fitting` names. saved: of a run, so that
-        nothing is fitted."""
+        """corpus: what `given_corpus` gives, in place of the split that `fitting` names. seed: of learned weights.
+        saved: of a run, so that nothing is fitted."""
         self.encoder = encoder if saved is None else replace(encoder, idf_V=saved.idf_V)
-        self.corpus, self._saved = corpus, saved
+        self.corpus, self._saved, self._seed = corpus, saved, seed
         self._pooling, self._aggregation, self._precision, self._fitting = pooling, aggregation, precision, fitting
         self._embedders: dict[tuple[int, ...], Embedder] = {}
 
@@ -146,9 +149,18 @@ class Fitted:
         """
         key = tuple(layers)
         if key not in self._embedders:
-            plain = Embedder(self.encoder, key, self._pooling, self._aggregation)
+            plain = self._aggregating(Embedder(self.encoder, key, self._pooling, self._aggregation))
             self._embedders[key] = replace(plain, postprocess=self._postprocess(plain))
         return self._embedders[key]
+
+    def _aggregating(self, plain: Embedder) -> Embedder:
+        """With the weights of `aggregation=learned`, fitted as in a run of this config."""
+        if plain.aggregation.name != LEARNED:
+            return plain
+        if not self.encoder.loaded.trained:
+            return equal_weights(plain).embedder
+        source, dataset = VectorSource(self.encoder, self._precision, [], store=None), self._fitting.dataset
+        return fit_aggregation(plain, source, dataset, load_splits(dataset), self._seed).embedder
 
     def _postprocess(self, plain: Embedder) -> Postprocess | None:
         if self._saved is not None:

@@ -74,11 +74,14 @@ class AggregationConfig:
     normalize: `unit` scales each layer's vector to length 1 before, so that deep blocks with their larger norms do not
     drown the rest; `none` leaves them.
     weights: for `weighted`: `linear` or `geometric` in depth, or a list with one number a layer.
+    fit: for `learned`: split of the dataset to whose pairs one weight a layer is fitted, such as `train`; null takes
+    `dataset.fit`. Pairs with a sentence that is scored too are left out.
     """
 
     name: str = MISSING
     normalize: str = "unit"
     weights: Any = None
+    fit: str | None = None
 
 
 @dataclass
@@ -171,6 +174,8 @@ class DatasetConfig:
     sentence1: column of the first sentences.
     sentence2: column of the second sentences.
     label: column of the labels, 0/1 or graded.
+    fit: split that is not scored, and that weights are fitted to and configurations chosen on where no other key names
+    one; null for none.
     word_split: how the word baselines cut the text: `whitespace` (MRPC, where words and punctuation stand apart
     already) or `punctuation` (ordinary text; Chinese, Japanese, Thai and other scripts without spaces by letters).
     """
@@ -185,4 +190,5 @@ class DatasetConfig:
     sentence1: str = "sentence1"
     sentence2: str = "sentence2"
     label: str = "label"
+    fit: str | None = None
     word_split: str = "whitespace"

@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "state")
-AGGREGATIONS = ("none", "mean", "concat", "max", "weighted")
+AGGREGATIONS = ("none", "mean", "concat", "max", "weighted", "learned")
 NORMALIZATIONS = ("none", "unit")
 POSTPROCESSES = ("none", "center", "abtt", "whiten")
 SPANS = ("all", "second")

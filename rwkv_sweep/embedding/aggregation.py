@@ -32,8 +32,12 @@ def aggregate(v_LSD: Tensor, config: AggregationConfig, layers: Sequence[int]) -
 
     Args:
         v_LSD: pooled vectors of each layer.
-        config: how; checked by `check_aggregation`.
+        config: how; checked by `check_aggregation`. `learned` stands for weights that are not fitted yet: once they
+            are, their sum is `weighted`.
         layers: indices of the layers of `v_LSD`, in the same order: `weighted` goes by their depth.
+
+    Raises:
+        ValueError: weights that are not fitted yet.
     """
     if config.name == "none":
         (v_SD,) = v_LSD
@@ -46,6 +50,8 @@ def aggregate(v_LSD: Tensor, config: AggregationConfig, layers: Sequence[int]) -
         return v_LSD.amax(0)
     if config.name == "concat":
         return v_LSD.transpose(0, 1).flatten(1)
+    if config.name != "weighted":
+        raise ValueError(f"aggregation={config.name} is fitted before it is used")
     weights = tuple(layer_weights(config.weights, layers))
     return torch.tensordot(_on_device(weights, v_LSD.device, v_LSD.dtype), v_LSD, dims=1)
 

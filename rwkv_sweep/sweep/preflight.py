@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rwkv_sweep.config.fitting_splits import aggregation_split
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.data.corpus import calibration_corpus, load_corpus
+from rwkv_sweep.data.fitting_pairs import fitting_pairs
 from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.baselines import Baseline, baseline_folder, load_baselines, run_baseline
-from rwkv_sweep.evaluation.probe_pass import fitting_pairs
 from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
@@ -126,7 +127,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             baselines = load_baselines(run.baselines, run.word_vectors.path, run.dataset.word_split)
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
-        fit += repr((run.precision.calibration, run.precision.calibration_fit))
+        fit += repr((run.aggregation, run.precision.calibration, run.precision.calibration_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)
             fits.add(fit)
@@ -153,4 +154,6 @@ def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         load_fit_split(run.dataset, run.postprocess.fit)
     if run.measure.probe and run.measure.probe_fit is not None:
-        fitting_pairs(run.dataset, run.measure.probe_fit, splits[0])
+        fitting_pairs(run.dataset, "measure.probe_fit", run.measure.probe_fit, splits[:1])
+    if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
+        fitting_pairs(run.dataset, "aggregation.fit", spec, splits)

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.stats.intervals import Interval
 
-CONFIGURATION_KEYS = ("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights")
+CONFIGURATION_KEYS = (
+    *("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights"),
+    *("aggregation.fit", "aggregation.learned"),
+)
 TRANSDUCTIVE = "transductive"
 NOT_NAMED = (None, "", "None", TRANSDUCTIVE)
 """What `postprocess.fit` and `pooling.fit` say where nothing but the scored sentences was fitted on."""

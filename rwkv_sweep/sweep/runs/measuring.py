@@ -25,6 +25,7 @@ from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
+from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.evaluation.quality import PostprocessFit, measure_quality
@@ -145,13 +146,22 @@ def _encoder(
 
 
 def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> Embedder:
-    """The quality pass, and parity with fp32; returns the embedder with its post-processing fitted."""
+    """The quality pass, and parity with fp32; returns the embedder with aggregation and post-processing fitted."""
     run, loaded = job.run, embedder.encoder.loaded
     kept = run.store.enabled and loaded.trained
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if kept else None
     source = VectorSource(embedder.encoder, run.precision, job.poolings, store, job.clock)
     fitting = PostprocessFit(run.postprocess, run.dataset)
     resampling = Resampling(run.bootstrap, run.seed, job.place.record.jobs or 1)
+    with job.clock.stage("scoring"):
+        fitted = (
+            fit_aggregation(embedder, source, run.dataset, splits, run.seed)
+            if loaded.trained
+            else equal_weights(embedder)
+        )
+    embedder = fitted.embedder
+    measured.params |= fitted.params
+    measured.add(fitted.metrics, fitted.tags)
     if loaded.trained:
         with job.clock.stage("scoring"):
             # First, so that the vectors to be scored come from the same forward pass.

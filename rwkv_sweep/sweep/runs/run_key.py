@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep.config.fitting_splits import aggregation_split
 from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.config.schema import DatasetConfig, RunConfig
 from rwkv_sweep.data.splits import load_splits
@@ -104,10 +105,12 @@ def model_content(run: RunConfig) -> tuple[str, str]:
 
 
 def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
-    """Fingerprints of the scored splits, and of those that post-processing, probe and calibration are fitted on."""
+    """Fingerprints of the scored splits, and of all those that something is fitted on."""
     fingerprints = list(known.of(run.dataset))
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.postprocess.fit]))
+    if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
+        fingerprints += known.of(replace(run.dataset, splits=[spec]))
     if run.measure.probe and run.measure.probe_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.measure.probe_fit]))
     if run.precision.calibration_fit is not None:

@@ -77,7 +77,7 @@ def test_defaults() -> None:
             "calibration": "none",
             "calibration_fit": None,
         },
-        "aggregation": {"name": "none", "normalize": "unit", "weights": None},
+        "aggregation": {"name": "none", "normalize": "unit", "weights": None, "fit": None},
         "postprocess": {"name": "none", "components": 2, "fit": None},
         "prompt": {"name": "none", "template": "{sentence}", "span": "all"},
         "device": {"name": "auto", "type": "auto", "index": None, "threads": None},
@@ -92,6 +92,7 @@ def test_defaults() -> None:
             "sentence1": "sentence1",
             "sentence2": "sentence2",
             "label": "label",
+            "fit": "train",
             "word_split": "punctuation",
         },
         "layer": "final",
@@ -210,7 +211,10 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "'postprocess.fit=\"train[:1000]\"'",
         ),
         ("pooling.name=men", f"pooling.name=men is not known: valid are {', '.join(POOLINGS)}"),
-        ("aggregation.name=sum", "aggregation.name=sum is not known: valid are none, mean, concat, max, weighted"),
+        (
+            "aggregation.name=sum",
+            "aggregation.name=sum is not known: valid are none, mean, concat, max, weighted, learned",
+        ),
         ("device.type=tpu", "device.type=tpu is not known: valid are auto, cpu, cuda"),
         (
             "precision.base=float8",

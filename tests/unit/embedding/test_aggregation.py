@@ -72,7 +72,12 @@ def test_unit_lengths_make_scale_vanish_and_leave_zero_vectors() -> None:
     torch.testing.assert_close(mean_SD[2], (v_LSD[0, 2] / v_LSD[0, 2].norm() + v_LSD[2, 2] / v_LSD[2, 2].norm()) / 3)
 
 
-@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_learned_weights_are_fitted_before_they_are_used() -> None:
+    with pytest.raises(ValueError, match="aggregation=learned is fitted before it is used"):
+        aggregate(random_vectors(3), AggregationConfig("learned", "unit", fit="train"), (1, 3, 5))
+
+
+@pytest.mark.parametrize("name", [name for name in AGGREGATIONS if name != "learned"])
 def test_one_layer_stays_what_it_is(name: str) -> None:
     v_LSD = random_vectors(1)
     torch.testing.assert_close(aggregate(v_LSD, AggregationConfig(name, "none", "geometric"), (3,)), v_LSD[0])
@@ -85,8 +90,8 @@ def test_several_layers_need_an_aggregation() -> None:
     with pytest.raises(UserError) as caught:
         check_aggregation(AggregationConfig("none"), (1, 3, 5))
     assert str(caught.value) == (
-        "aggregation=none takes one layer, but layer names 3: choose aggregation=mean, concat, max, weighted, or sweep "
-        "single layers with -m layer=1,3,5"
+        "aggregation=none takes one layer, but layer names 3: choose aggregation=mean, concat, max, weighted, learned, "
+        "or sweep single layers with -m layer=1,3,5"
     )
     with pytest.raises(UserError, match="but layer names 2:"):
         check_aggregation(AggregationConfig("none"), (1, 3))

@@ -15,11 +15,12 @@ from sklearn.preprocessing import StandardScaler
 
 from rwkv_sweep.api.composing import composed
 from rwkv_sweep.config.schema import DatasetConfig
+from rwkv_sweep.data.fitting_pairs import fitting_pairs
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluation import probe as probes
 from rwkv_sweep.evaluation.probe import classified, classify, pair_features, regress, regressed
-from rwkv_sweep.evaluation.probe_pass import fitting_pairs, measure_probe
+from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.sweep.preflight import check_runs
 
 
@@ -148,11 +149,11 @@ def scored(data: DatasetConfig) -> PairSplit:
 
 
 def test_pairs_with_a_scored_sentence_are_left_out(data: DatasetConfig, scored: PairSplit) -> None:
-    pairs = fitting_pairs(data, "train", scored)
+    pairs = fitting_pairs(data, "measure.probe_fit", "train", [scored])
     assert list(pairs.sentences) == ["l m", "o p", "s", "u", "l n", "q r", "s t", "v"]
     assert pairs.labels.tolist() == [1, 0, 1, 0] and pairs.binary
     assert pairs.name == "train without the 2 pairs with a sentence that is scored too"
-    assert not fitting_pairs(data, "graded", scored).binary
+    assert not fitting_pairs(data, "measure.probe_fit", "graded", [scored]).binary
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_pairs_with_a_scored_sentence_are_left_out(data: DatasetConfig, scored: 
 )
 def test_a_split_that_cannot_train_is_refused(data: DatasetConfig, scored: PairSplit, spec: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        fitting_pairs(data, spec, scored)
+        fitting_pairs(data, "measure.probe_fit", spec, [scored])
 
 
 @pytest.mark.parametrize(("spec", "names"), [("train", {"accuracy", "f1"}), ("graded", {"pearson", "spearman"})])
@@ -187,10 +188,10 @@ def test_metrics(data: DatasetConfig, scored: PairSplit, spec: str, names: set[s
 def test_the_split_is_checked_before_the_first_run(data: DatasetConfig) -> None:
     overrides = ["dataset=pairs", f"dataset.path={data.path}", "dataset.splits=[validation]", "measure.probe=true"]
     with pytest.raises(UserError, match=r"measure\.probe=true measure\.probe_fit=null: valid is a split"):
-        composed(overrides)
+        composed(overrides, {})
     with pytest.raises(UserError, match=r"measure\.probe_fit=validation has no pair"):
-        check_runs([composed([*overrides, "measure.probe_fit=validation"])])
+        check_runs([composed([*overrides, "measure.probe_fit=validation"], {})])
     with pytest.raises(UserError, match=r"measure\.probe_fit=one leaves 2 pairs"):
-        check_runs([composed([*overrides, "measure.probe_fit=one"])])
-    check_runs([composed([*overrides, "measure.probe_fit=train"])])
-    check_runs([composed([*overrides[:-1], "measure.probe_fit=validation"])])  # names one and does not use it
+        check_runs([composed([*overrides, "measure.probe_fit=one"], {})])
+    check_runs([composed([*overrides, "measure.probe_fit=train"], {})])
+    check_runs([composed([*overrides[:-1], "measure.probe_fit=validation"], {})])  # names one and does not use it

@@ -148,6 +148,10 @@ FITTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"measure": MeasureConfig(probe=True, probe_fit="train")},
         {"measure": MeasureConfig(probe_fit="train")},
     ),
+    "aggregation": (
+        {"aggregation": AggregationConfig("learned", fit="train")},
+        {"aggregation": AggregationConfig("mean", fit="train")},
+    ),
     "idf": ({"pooling": PoolingConfig("idf", fit="train")}, {"pooling": PoolingConfig("mean", fit="train")}),
 }
 """What is fitted on a split of its own, and what names one and does not use it."""
