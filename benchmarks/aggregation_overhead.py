@@ -87,10 +87,10 @@ def main() -> None:
         compared = {"final": final, "this": this}
         if not args.no_naive:
             compared["naive"] = Embedder(encoder, layers, "mean", aggregation, keep_layers=True)
-        found, samples = measure_overhead(compared, pairs[: args.pairs], batch, args.rounds, seed=0)
-        record[name] = {"metrics": found, "samples_ms": samples}
-        memory = [found.get(f"overhead/{key}", float("nan")) for key in ("memory_mib", "naive_memory_mib")]
-        cells = "".join(f"{shown(found, key):>28}" for key in TITLES.values())
+        overhead, samples = measure_overhead(compared, pairs[: args.pairs], batch, args.rounds, seed=0)
+        record[name] = {"metrics": overhead, "samples_ms": samples}
+        memory = [overhead.get(f"overhead/{key}", float("nan")) for key in ("memory_mib", "naive_memory_mib")]
+        cells = "".join(f"{shown(overhead, key):>28}" for key in TITLES.values())
         print(f"{name:16}{cells}{memory[0]:9.1f}{memory[1]:11.1f}", flush=True)
         mean = {kind: sum(values) / len(values) for kind, values in samples.items()}
         record[name + " mean ms"] = mean

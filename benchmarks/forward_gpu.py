@@ -77,7 +77,7 @@ def sentences_like_mrpc(count: int, vocabulary: int) -> Tokenized:
     random = np.random.default_rng(0)
     lengths = np.clip(np.rint(random.normal(26.5, 7, count)), 6, 62).astype(int)
     ids = [random.integers(0, vocabulary, length).tolist() for length in lengths]
-    return Tokenized(ids, [(0, len(each)) for each in ids], 0)
+    return Tokenized(ids, [(0, len(tokens)) for tokens in ids], 0)
 
 
 def gemm_rates(encoder: RwkvEncoder, tokenized: Tokenized) -> dict[str, float]:

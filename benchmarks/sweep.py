@@ -56,7 +56,7 @@ def run(folder: Path, overrides: list[str]) -> tuple[float, list[dict[str, float
 
 def split(metrics: list[dict[str, float]]) -> dict[str, float]:
     """Seconds of each stage, over all runs."""
-    return {stage: sum(each.get(f"time/{stage}_s", 0.0) for each in metrics) for stage in STAGES}
+    return {stage: sum(values.get(f"time/{stage}_s", 0.0) for values in metrics) for stage in STAGES}
 
 
 def main() -> None:
@@ -68,9 +68,11 @@ def main() -> None:
         together, metrics = run(root / "sweep", ["-m", *swept, *args.overrides])
         apart_s, apart_metrics = [], []
         for number, (layer, precision) in enumerate(jobs):
-            seconds, found = run(root / str(number), [f"layer={layer}", f"precision={precision}", *args.overrides])
+            seconds, job_metrics = run(
+                root / str(number), [f"layer={layer}", f"precision={precision}", *args.overrides]
+            )
             apart_s.append(seconds)
-            apart_metrics += found
+            apart_metrics += job_metrics
     stages = {"one sweep": split(metrics), "separate processes": split(apart_metrics)}
     totals = {"one sweep": together, "separate processes": sum(apart_s)}
     print(f"{date.today()}  {len(jobs)} jobs")

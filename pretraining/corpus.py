@@ -155,12 +155,12 @@ class SentenceFinder:
         """Return the sentences, as letters and digits, that the text contains."""
         reduced = letters_and_digits(text)
         hashes = window_hashes(reduced)
-        found = set()
+        hits = set()
         for start in np.flatnonzero(self._table[hashes >> np.uint64(40)]):
             for sentence in self._by_hash.get(int(hashes[start]), ()):
                 if reduced.startswith(sentence, int(start)):
-                    found.add(sentence)
-        return found
+                    hits.add(sentence)
+        return hits
 
 
 def read_mrpc_sentences(path: Path) -> list[str]:
@@ -180,9 +180,9 @@ def check(corpus: Path, mrpc: list[Path]) -> int:
         for count, document in enumerate(read_documents(path), 1):
             text = "\n".join(document)
             size += len(text.encode())
-            if found := finder.find(text):
+            if hits := finder.find(text):
                 bad += 1
-                print(f"HIT {source_name(path)} document {count}: {len(found)} sentences, e.g. {min(found)[:60]!r}")
+                print(f"HIT {source_name(path)} document {count}: {len(hits)} sentences, e.g. {min(hits)[:60]!r}")
         print(f"{source_name(path):16} {count:6} documents {size:12,} bytes {bad:4} with an evaluation sentence")
         hits += bad
     print(f"documents with an evaluation sentence: {hits}")

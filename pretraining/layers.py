@@ -39,16 +39,16 @@ def by_layer(model: Rwkv6Model, ids: list[list[int]], labels: list[float], pooli
     for first in range(0, len(ids), 256):
         batch = ids[first : first + 256]
         device = model.embeddings.weight.device
-        packed = Packed.of([len(each) for each in batch], device)
-        flat_T = torch.tensor([token for each in batch for token in each], device=device)
+        packed = Packed.of([len(tokens) for tokens in batch], device)
+        flat_T = torch.tensor([token for tokens in batch for token in tokens], device=device)
         tokens = PooledTokens(packed)
         model(flat_T, packed, layers, lambda k, h, t=tokens: pooled[k].append(POOLS[pooling](h, t)))
-    found = {}
+    spearman = {}
     for layer in layers:
         vectors = torch.cat(pooled[layer]).double()
         cosines = torch.cosine_similarity(vectors[: len(labels)], vectors[len(labels) :])
-        found[layer] = float(spearmanr(cosines.cpu(), labels).statistic)
-    return found
+        spearman[layer] = float(spearmanr(cosines.cpu(), labels).statistic)
+    return spearman
 
 
 def main() -> None:
@@ -62,10 +62,10 @@ def main() -> None:
     encoder = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     for path in args.pairs:
         sentences, labels = read_pairs(path)
-        ids = [each.ids for each in encoder.encode_batch(sentences, add_special_tokens=False)]
-        found = by_layer(model, ids, labels, args.pooling)
-        row = " ".join(f"{layer_name(k, len(model.blocks))[:3]}:{value:.3f}" for k, value in found.items())
-        print(f"{path.stem:>10} best {max(found.values()):.4f}  {row}")
+        ids = [encoding.ids for encoding in encoder.encode_batch(sentences, add_special_tokens=False)]
+        spearman = by_layer(model, ids, labels, args.pooling)
+        row = " ".join(f"{layer_name(k, len(model.blocks))[:3]}:{value:.3f}" for k, value in spearman.items())
+        print(f"{path.stem:>10} best {max(spearman.values()):.4f}  {row}")
 
 
 if __name__ == "__main__":

@@ -100,8 +100,8 @@ def _weights(counts: Tensor) -> Tensor:
 def _bag_loss(logits_SV: Tensor, members_SN: Tensor, weight_V: Tensor) -> Tensor:
     """Mean over spans of the weighted mean negative log probability of a span's members."""
     weight_SN = weight_V[members_SN]
-    found_SN = logits_SV.float().log_softmax(-1).gather(1, members_SN)
-    return -((found_SN * weight_SN).sum(1) / weight_SN.sum(1).clamp(min=1e-3)).mean()
+    log_p_SN = logits_SV.float().log_softmax(-1).gather(1, members_SN)
+    return -((log_p_SN * weight_SN).sum(1) / weight_SN.sum(1).clamp(min=1e-3)).mean()
 
 
 def _moment_loss(mean_SD: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def _load(path: Path) -> TokenSet:
 def _make(corpus: Path, tokenizer: Path, only: Sequence[str]) -> tuple[TokenSet, TokenSet]:
     parts: tuple[list, list] = ([], [])
     with ProcessPoolExecutor() as pool:
-        for found in pool.map(partial(_encode, str(tokenizer)), _tasks(corpus, only)):
-            for split, part in zip(parts, found, strict=True):
+        for arrays in pool.map(partial(_encode, str(tokenizer)), _tasks(corpus, only)):
+            for split, part in zip(parts, arrays, strict=True):
                 split.append(part)
     vocab_size = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
     return _join(parts[0], vocab_size), _join(parts[1], vocab_size)
@@ -78,7 +78,7 @@ def _tasks(corpus: Path, only: Sequence[str]) -> Iterator[list[list[str]]]:
 def _encode(tokenizer: str, documents: list[list[str]]) -> tuple[tuple, tuple]:
     """Train and validation parts of some documents: ids, sentence starts, bytes."""
     encoder = Tokenizer.from_file(tokenizer)
-    found = []
+    arrays = []
     for validation in (False, True):
         ids: list[np.ndarray] = []
         starts, place, size = [], 0, 0
@@ -94,8 +94,8 @@ def _encode(tokenizer: str, documents: list[list[str]]) -> tuple[tuple, tuple]:
             ids.append(np.array([SEPARATOR], dtype=np.uint16))
             place += 1
         joined = np.concatenate(ids) if ids else np.empty(0, np.uint16)
-        found.append((joined, np.array(starts, dtype=np.int64), size))
-    return found[0], found[1]
+        arrays.append((joined, np.array(starts, dtype=np.int64), size))
+    return arrays[0], arrays[1]
 
 
 def _join(parts: list, vocab_size: int) -> TokenSet:

@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 
 class UserError(ValueError):
-    """Bad input, told in one line that names the thing, its value and what would be valid.
+    """Bad input, reported in one line that names the thing, its value and what would be valid.
 
     Raised for everything a user can put right (configuration, files, checkpoints, devices); the command line prints
     the message alone, without a traceback.

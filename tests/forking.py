@@ -126,11 +126,11 @@ def outlives(child: int, seconds: float, cwd: Path, records: int, silence: Silen
 
 def count_records(cwd: Path) -> int:
     """In sweeps' folders; `os.walk` passes over folders that go while it looks."""
-    found = 0
+    actual = 0
     for _, folders, files in os.walk(cwd):
         folders[:] = [name for name in folders if name != "mlruns" and not name.startswith(".")]
-        found += "result.json" in files
-    return found
+        actual += "result.json" in files
+    return actual
 
 
 def run_command(arguments: list[str], cwd: str, log: Path, conditions: dict[str, Any]) -> None:

@@ -38,9 +38,9 @@ def package_of(module: str, packages: set[str]) -> str:
     return module if module in packages else module.rpartition(".")[0]
 
 
-def between_packages(found: Imports, packages: set[str]) -> Imports:
+def between_packages(actual: Imports, packages: set[str]) -> Imports:
     graph: Imports = defaultdict(set)
-    for module, targets in found.items():
+    for module, targets in actual.items():
         own = package_of(module, packages)
         graph[own] |= {package_of(target, packages) for target in targets} - {own}
     return dict(graph)
@@ -66,13 +66,13 @@ def faults(root: Path, order: list[str], anywhere: set[str]) -> list[str]:
         order: packages right below `root`, those that may import the rest first.
         anywhere: modules at the top that every package may import.
     """
-    found, known = imports(root), packages(root)
+    actual, known = imports(root), packages(root)
     lines = [f"{path.name} lies at the top" for path in sorted(root.glob("*.py")) if _at_top(path, anywhere)]
-    for module, targets in found.items():
+    for module, targets in actual.items():
         for target in sorted(targets):
             if target.split(".")[1:] and target.split(".")[1] not in anywhere:
                 lines += _order_fault(module, target, order) + _parent_fault(module, target, known)
-    for name, graph in (("modules", found), ("packages", between_packages(found, known))):
+    for name, graph in (("modules", actual), ("packages", between_packages(actual, known))):
         around = cycle({key: {t for t in ts if t not in _free(root, anywhere)} for key, ts in graph.items()})
         lines += [f"{name} import each other: {' -> '.join(around)}"] if around else []
     return lines

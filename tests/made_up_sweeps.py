@@ -116,11 +116,11 @@ class SweepWriter:
 
     def _quality(self, spearman: float) -> dict[str, float]:
         """On each later split a tenth lower than on the one before."""
-        found: dict[str, float] = {"quality/pairs": len(self.split)}
+        actual: dict[str, float] = {"quality/pairs": len(self.split)}
         for number, split in enumerate(self.splits):
             name = f"quality/{metric_name(split.name)}"
-            found |= {**around(f"{name}/spearman", spearman - 0.1 * number, 0.05), f"{name}/pairs": len(split)}
-        return found
+            actual |= {**around(f"{name}/spearman", spearman - 0.1 * number, 0.05), f"{name}/pairs": len(split)}
+        return actual
 
     def _tags(self, more: dict[str, str] | None) -> dict[str, str]:
         return {**TAGS, "data_fingerprint": self.split.fingerprint, **(more or {})}
@@ -141,7 +141,7 @@ class SweepWriter:
             for split in self.splits:
                 scores = 0.5 + 0.1 * split.labels + random.normal(0, 0.1, len(split))
                 both = zip(split.labels.tolist(), scores.tolist(), strict=True)
-                rows += [(split.name, row, *each) for row, each in enumerate(both)]
+                rows += [(split.name, row, label, score) for row, (label, score) in enumerate(both)]
             write_pairs(folder, rows)
             write_latency(folder, (ms * random.lognormal(0, 0.05, 40)).tolist())
         return folder

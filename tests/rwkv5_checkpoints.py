@@ -43,23 +43,23 @@ def author_checkpoint(sizes: Sizes, version: str = "5.2", seed: int = 0) -> dict
     def norm(name: str, width: int = hidden) -> dict[str, Tensor]:
         return {f"{name}.weight": normal(width, std=0.3, mean=1.0), f"{name}.bias": normal(width, std=0.2)}
 
-    found = {"emb.weight": normal(sizes.vocab, hidden), **norm("blocks.0.ln0")}
+    actual = {"emb.weight": normal(sizes.vocab, hidden), **norm("blocks.0.ln0")}
     per_head = (sizes.heads, sizes.head_size) if version == "5.2" else (sizes.heads,)
     for index in range(sizes.blocks):
         att, ffn = f"blocks.{index}.att.", f"blocks.{index}.ffn."
-        found |= norm(f"blocks.{index}.ln1") | norm(f"blocks.{index}.ln2") | norm(f"{att}ln_x", inner)
-        found[f"{att}time_decay"] = normal(*per_head, mean=-1.0)
-        found[f"{att}{'time_first' if version in ('5.0', '5.1 first') else 'time_faaaa'}"] = normal(*per_head, std=0.5)
+        actual |= norm(f"blocks.{index}.ln1") | norm(f"blocks.{index}.ln2") | norm(f"{att}ln_x", inner)
+        actual[f"{att}time_decay"] = normal(*per_head, mean=-1.0)
+        actual[f"{att}{'time_first' if version in ('5.0', '5.1 first') else 'time_faaaa'}"] = normal(*per_head, std=0.5)
         for letter in "kvr" if version == "5.0" else "kvrg":
-            found[f"{att}time_mix_{letter}"] = normal(1, 1, hidden, std=0.3, mean=0.5)
+            actual[f"{att}time_mix_{letter}"] = normal(1, 1, hidden, std=0.3, mean=0.5)
         for name in ("receptance", "key", "value", *(() if version == "5.0" else ("gate",))):
-            found[f"{att}{name}.weight"] = normal(inner, hidden, std=hidden**-0.5)
-        found[f"{att}output.weight"] = normal(hidden, inner, std=inner**-0.5)
-        found |= {f"{ffn}time_mix_{letter}": normal(1, 1, hidden, std=0.3, mean=0.5) for letter in "kr"}
-        found[f"{ffn}key.weight"] = normal(sizes.wide, hidden, std=hidden**-0.5)
-        found[f"{ffn}receptance.weight"] = normal(hidden, hidden, std=hidden**-0.5)
-        found[f"{ffn}value.weight"] = normal(hidden, sizes.wide, std=sizes.wide**-0.5)
-    return found | norm("ln_out") | {"head.weight": normal(sizes.vocab, hidden)}
+            actual[f"{att}{name}.weight"] = normal(inner, hidden, std=hidden**-0.5)
+        actual[f"{att}output.weight"] = normal(hidden, inner, std=inner**-0.5)
+        actual |= {f"{ffn}time_mix_{letter}": normal(1, 1, hidden, std=0.3, mean=0.5) for letter in "kr"}
+        actual[f"{ffn}key.weight"] = normal(sizes.wide, hidden, std=hidden**-0.5)
+        actual[f"{ffn}receptance.weight"] = normal(hidden, hidden, std=hidden**-0.5)
+        actual[f"{ffn}value.weight"] = normal(hidden, sizes.wide, std=sizes.wide**-0.5)
+    return actual | norm("ln_out") | {"head.weight": normal(sizes.vocab, hidden)}
 
 
 def numpy_layers(checkpoint: dict[str, Tensor], ids: list[int], fault: str | None = None) -> Array:

@@ -41,27 +41,27 @@ def author_checkpoint(sizes: Sizes, seed: int = 0) -> dict[str, Tensor]:
     def norm(name: str) -> dict[str, Tensor]:
         return {f"{name}.weight": normal(hidden, std=0.3, mean=1.0), f"{name}.bias": normal(hidden, std=0.2)}
 
-    found = {"emb.weight": normal(sizes.vocab, hidden), **norm("blocks.0.ln0")}
+    actual = {"emb.weight": normal(sizes.vocab, hidden), **norm("blocks.0.ln0")}
     for index in range(sizes.blocks):
         att, ffn = f"blocks.{index}.att.", f"blocks.{index}.ffn."
-        found |= norm(f"blocks.{index}.ln1") | norm(f"blocks.{index}.ln2") | norm(f"{att}ln_x")
+        actual |= norm(f"blocks.{index}.ln1") | norm(f"blocks.{index}.ln2") | norm(f"{att}ln_x")
         for letter in "rwkvag":
-            found[f"{att}x_{letter}"] = normal(1, 1, hidden, std=0.3, mean=0.5)
+            actual[f"{att}x_{letter}"] = normal(1, 1, hidden, std=0.3, mean=0.5)
         for letter, rank in zip("wavg", sizes.ranks, strict=True):
             if letter == "v" and index == 0:
                 continue
-            found[f"{att}{letter}1"] = normal(hidden, rank, std=hidden**-0.5)
-            found[f"{att}{letter}2"] = normal(rank, hidden, std=rank**-0.5)
+            actual[f"{att}{letter}1"] = normal(hidden, rank, std=hidden**-0.5)
+            actual[f"{att}{letter}2"] = normal(rank, hidden, std=rank**-0.5)
             if letter != "g":
-                found[f"{att}{letter}0"] = normal(1, 1, hidden)
-        found |= {f"{att}k_k": normal(1, 1, hidden, std=0.2, mean=0.8), f"{att}k_a": normal(1, 1, hidden, mean=0.5)}
-        found[f"{att}r_k"] = normal(sizes.heads, sizes.head_size, std=0.3)
+                actual[f"{att}{letter}0"] = normal(1, 1, hidden)
+        actual |= {f"{att}k_k": normal(1, 1, hidden, std=0.2, mean=0.8), f"{att}k_a": normal(1, 1, hidden, mean=0.5)}
+        actual[f"{att}r_k"] = normal(sizes.heads, sizes.head_size, std=0.3)
         for name in ("receptance", "key", "value", "output"):
-            found[f"{att}{name}.weight"] = normal(hidden, hidden, std=hidden**-0.5)
-        found[f"{ffn}x_k"] = normal(1, 1, hidden, std=0.3, mean=0.5)
-        found[f"{ffn}key.weight"] = normal(sizes.wide, hidden, std=hidden**-0.5)
-        found[f"{ffn}value.weight"] = normal(hidden, sizes.wide, std=sizes.wide**-0.5)
-    return found | norm("ln_out") | {"head.weight": normal(sizes.vocab, hidden)}
+            actual[f"{att}{name}.weight"] = normal(hidden, hidden, std=hidden**-0.5)
+        actual[f"{ffn}x_k"] = normal(1, 1, hidden, std=0.3, mean=0.5)
+        actual[f"{ffn}key.weight"] = normal(sizes.wide, hidden, std=hidden**-0.5)
+        actual[f"{ffn}value.weight"] = normal(hidden, sizes.wide, std=sizes.wide**-0.5)
+    return actual | norm("ln_out") | {"head.weight": normal(sizes.vocab, hidden)}
 
 
 def numpy_layers(checkpoint: dict[str, Tensor], ids: list[int], fault: str | None = None) -> Array:
@@ -137,32 +137,32 @@ def fla_names(checkpoint: dict[str, Tensor], one_mix: bool = False) -> dict[str,
     projections = {"receptance": "r_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj"}
     norms = {"ln0": "pre_norm", "ln1": "attn_norm", "ln2": "ffn_norm"}
     outside = {"emb": "model.embeddings", "ln_out": "model.norm", "head": "lm_head"}
-    found: dict[str, Tensor] = {}
+    actual: dict[str, Tensor] = {}
     for name, tensor in checkpoint.items():
         parts = name.split(".")
         if parts[0] in outside:
-            found[".".join([outside[parts[0]], *parts[1:]])] = tensor
+            actual[".".join([outside[parts[0]], *parts[1:]])] = tensor
             continue
         before, half, rest = f"model.layers.{parts[1]}.", parts[2], parts[3:]
         if half in norms:
-            found[f"{before}{norms[half]}.{rest[0]}"] = tensor
+            actual[f"{before}{norms[half]}.{rest[0]}"] = tensor
         elif half == "ffn":
-            found[f"{before}ffn.{'.'.join(rest)}"] = tensor.flatten() if rest[0] in flat else tensor
+            actual[f"{before}ffn.{'.'.join(rest)}"] = tensor.flatten() if rest[0] in flat else tensor
         elif rest[0] in projections:
-            found[f"{before}attn.{projections[rest[0]]}.weight"] = tensor
+            actual[f"{before}attn.{projections[rest[0]]}.weight"] = tensor
         elif rest[0] == "ln_x":
-            found[f"{before}attn.g_norm.{rest[1]}"] = tensor
+            actual[f"{before}attn.g_norm.{rest[1]}"] = tensor
         elif rest[0][0] in "wavg" and rest[0][1] in "012":
             place = {"0": "2.bias", "1": "0.weight", "2": "2.weight"}[rest[0][1]]
             bias = place.endswith("bias")
-            found[f"{before}attn.{rest[0][0]}_lora.lora.{place}"] = (
+            actual[f"{before}attn.{rest[0][0]}_lora.lora.{place}"] = (
                 tensor.flatten() if bias else tensor.t().contiguous()
             )
         else:
-            found[f"{before}attn.{rest[0]}"] = tensor.flatten() if rest[0] in flat else tensor
-    for block in {name.rpartition("x_r")[0] for name in found if name.endswith("attn.x_r")} if one_mix else ():
-        found[f"{block}x_x"] = torch.stack([found.pop(f"{block}x_{letter}").flatten() for letter in "rwkvag"])
-    return found
+            actual[f"{before}attn.{rest[0]}"] = tensor.flatten() if rest[0] in flat else tensor
+    for block in {name.rpartition("x_r")[0] for name in actual if name.endswith("attn.x_r")} if one_mix else ():
+        actual[f"{block}x_x"] = torch.stack([actual.pop(f"{block}x_{letter}").flatten() for letter in "rwkvag"])
+    return actual
 
 
 def native_names(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -172,17 +172,17 @@ def native_names(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def linear_factors(checkpoint: dict[str, Tensor], fold_norm: bool = True) -> dict[str, Tensor]:
     """The author's names behind `model.`, low-rank factors as linear layers, and `ln0` folded into the table."""
-    found = {}
+    actual = {}
     for name, tensor in checkpoint.items():
         part = name.rpartition(".")[2]
         if name == "head.weight":
-            found[name] = tensor
+            actual[name] = tensor
         elif part in [letter + number for letter in "wavg" for number in "12"]:
-            found[f"model.{name}.weight"] = tensor.t().contiguous()
+            actual[f"model.{name}.weight"] = tensor.t().contiguous()
         else:
-            found[f"model.{name.replace('emb.', 'embeddings.')}"] = tensor
+            actual[f"model.{name.replace('emb.', 'embeddings.')}"] = tensor
     if fold_norm:
-        norm = [found.pop(f"model.blocks.0.ln0.{part}") for part in ("weight", "bias")]
-        table = found["model.embeddings.weight"]
-        found["model.embeddings.weight"] = torch.nn.functional.layer_norm(table, table.shape[1:], *norm)
-    return found
+        norm = [actual.pop(f"model.blocks.0.ln0.{part}") for part in ("weight", "bias")]
+        table = actual["model.embeddings.weight"]
+        actual["model.embeddings.weight"] = torch.nn.functional.layer_norm(table, table.shape[1:], *norm)
+    return actual

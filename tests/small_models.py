@@ -79,10 +79,10 @@ def shake(model: torch.nn.Module, by: float) -> None:
 def all_outputs(model: Rwkv6Model, lengths: Sequence[int] = (1, 9, 40), device: torch.device = CPU) -> Tensor:
     """All blocks' outputs and the final norm's over random ids, [L + 1, T, D]."""
     ids_T = torch.randint(0, 256, (sum(lengths),), generator=torch.Generator().manual_seed(0)).to(device)
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     layers = list(range(model.config.num_hidden_layers + 1))
-    model(ids_T, Packed.of(lengths, device), layers, lambda _, h_TD: found.append(h_TD))
-    return torch.stack(found)
+    model(ids_T, Packed.of(lengths, device), layers, lambda _, h_TD: actual.append(h_TD))
+    return torch.stack(actual)
 
 
 def random_config(

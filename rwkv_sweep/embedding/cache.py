@@ -88,10 +88,10 @@ class EmbeddingStore:
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold while computing an entry, so that no other process computes it too. Without a lock to be had, go on."""
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             if self.can_be_written():
                 try:
-                    held.enter_context(shared_lock(self._root / f"{key}.lock"))
+                    stack.enter_context(shared_lock(self._root / f"{key}.lock"))
                 except OSError as error:
                     log_line_once(f"store.path={self._root}: entries are used without locks ({_reason(error)})")
             yield

@@ -31,7 +31,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32_768}
 has launched what comes next."""
 
 Progress = Callable[[int], None]
-"""Told the number of sentences just finished."""
+"""Called with the number of sentences just finished."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +198,13 @@ def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = 
     """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     grouped: list[list[int]] = []
-    room = 0
+    tokens_left = 0
     for index in order:
-        if not grouped or lengths[index] > room or len(grouped[-1]) == batch_size:
+        if not grouped or lengths[index] > tokens_left or len(grouped[-1]) == batch_size:
             grouped.append([])
-            room = batch_tokens
+            tokens_left = batch_tokens
         grouped[-1].append(index)
-        room -= lengths[index]
+        tokens_left -= lengths[index]
     return grouped
 
 

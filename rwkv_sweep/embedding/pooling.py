@@ -146,11 +146,11 @@ def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
         ids: token ids of each text.
         table_size: V, rows of the embedding table.
     """
-    found_V, count = torch.zeros(table_size, dtype=torch.float64), 0
+    sentences_V, count = torch.zeros(table_size, dtype=torch.float64), 0
     for sentence in ids:
-        found_V[torch.tensor(sorted(set(sentence)), dtype=torch.int64)] += 1
+        sentences_V[torch.tensor(sorted(set(sentence)), dtype=torch.int64)] += 1
         count += 1
-    return (torch.log((1 + count) / (1 + found_V)) + 1).float()
+    return (torch.log((1 + count) / (1 + sentences_V)) + 1).float()
 
 
 def check_pooling(name: str, layers: Sequence[int], num_blocks: int) -> None:

@@ -120,8 +120,8 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
     """Template and sentences tokenized apart; the spans are of the second copy, or of the first if it is alone."""
     pieces = tokenizer.encode(prompt.template.split(SLOT))
     copies, own = len(pieces) - 1, sum(map(len, pieces))
-    room = (max_tokens - own) // copies
-    if room < 1:
+    most = (max_tokens - own) // copies
+    if most < 1:
         raise UserError(
             f"max_tokens={max_tokens} leaves no room for a sentence beside the {own} tokens of "
             f"prompt.template={prompt.template}: valid is {own + copies} or more"
@@ -130,8 +130,8 @@ def _apart(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str],
     _check_some(sentences, own_ids, tokenizer)
     ids, spans, truncated = [], [], 0
     for tokens in own_ids:
-        kept = tokens[:room]
-        truncated += len(tokens) > room
+        kept = tokens[:most]
+        truncated += len(tokens) > most
         ids.append(pieces[0] + [token for piece in pieces[1:] for token in kept + piece])
         start = len(pieces[0]) + (len(kept) + len(pieces[1]) if copies > 1 else 0)
         spans.append((start, start + len(kept)))

@@ -1,4 +1,4 @@
-"""Rows in 8 bits with one scale each: the plain PyTorch form, and the choice of what runs.
+"""Row-wise 8 bits, one scale a row: the plain PyTorch form, and the choice of what runs.
 
 q * scale stands for the row; the largest entry of a row becomes the largest number of the dtype, so both signs alike.
 

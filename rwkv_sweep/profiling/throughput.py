@@ -97,7 +97,7 @@ def measure_throughput(
         while True:
             count, taken = _run_pass(work, rounds, device)
             if not rates and taken < PASS_SECONDS:
-                # The first pass only told how many rounds make one.
+                # The first pass only shows how many rounds make one.
                 rounds = max(rounds + 1, round(1.2 * rounds * PASS_SECONDS / max(taken, 1e-6)))
                 continue
             rates.append(count / taken)

@@ -81,7 +81,7 @@ class Shown:
     def texts(self, selector: str) -> list[str]:
         """Text content of all that match; also of what is scrolled out of sight."""
         return self.js(
-            "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent.trim())", selector
+            "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent.trim())", selector
         )
 
     def errors(self) -> list[str]:

@@ -89,11 +89,11 @@ class MlflowPages:
         self.browser.get("about:blank")
         self.browser.get(f"{self.base}/#{path}")
 
-    def wait(self, what: Callable[[], Any], told: str) -> Any:
+    def wait(self, what: Callable[[], Any], message: str) -> Any:
         """Wait until `what` gives something true, and return that."""
         ignored = [StaleElementReferenceException]
         waiting = WebDriverWait(self.browser, SECONDS, ignored_exceptions=ignored)
-        return waiting.until(lambda _: what(), f"never came: {told}")
+        return waiting.until(lambda _: what(), f"never came: {message}")
 
     def all(self, selector: str) -> list[Any]:
         return self.browser.find_elements("css selector", selector)

@@ -50,8 +50,8 @@ def runs_of(pages: MlflowPages) -> dict[str, str]:
     """Ids of all runs by name, from the database behind the UI."""
     from mlflow.tracking import MlflowClient
 
-    found = MlflowClient(pages.base).search_runs(["1"])
-    return {run.info.run_name: run.info.run_id for run in found}
+    actual = MlflowClient(pages.base).search_runs(["1"])
+    return {run.info.run_name: run.info.run_id for run in actual}
 
 
 def names(pages: MlflowPages) -> list[str]:
@@ -80,16 +80,18 @@ def test_sorted_by_a_metric(pages: MlflowPages) -> None:
     assert len(spearman) == 6 and spearman == sorted(spearman, reverse=True)
 
     def click(key: str) -> None:
-        header = next(each for each in pages.all(".ag-header-cell") if each.get_attribute("col-id") == key)
+        header = next(cell for cell in pages.all(".ag-header-cell") if cell.get_attribute("col-id") == key)
         header.find_element("css selector", "[role=columnheader]").click()
 
     def latencies() -> list[float]:
         return [float(text) for text in pages.column(LATENCY) if text not in ("", "-")]
 
     click(LATENCY)
-    found = pages.wait(lambda: latencies() in (sorted(latencies()), sorted(latencies())[::-1]) and latencies(), "order")
+    actual = pages.wait(
+        lambda: latencies() in (sorted(latencies()), sorted(latencies())[::-1]) and latencies(), "order"
+    )
     click(LATENCY)
-    pages.wait(lambda: latencies() == found[::-1], "the other way round")
+    pages.wait(lambda: latencies() == actual[::-1], "the other way round")
     assert pages.errors() == []
 
 

@@ -131,11 +131,11 @@ def test_arrows_walk_through_a_chart(shown: Any, page: Path) -> None:
 
     view = shown(page)
     view.js("document.querySelector('#layers svg').focus()")
-    told = set()
+    texts_ = set()
     for _ in range(6):
         view.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-        told.add(view.texts("#tip")[0])
-    assert len(told) == 6 and all("Spearman" in each for each in told)
+        texts_.add(view.texts("#tip")[0])
+    assert len(texts_) == 6 and all("Spearman" in text for text in texts_)
     assert view.js("return document.getElementById('tip').hidden") is False
 
 
@@ -148,8 +148,8 @@ def test_texts_of_pairs_are_text(shown: Any, page: Path) -> None:
 
 
 def test_failures_with_reasons(shown: Any, page: Path) -> None:
-    told = shown(page).texts("#failures tbody tr")
-    assert len(told) == 1 and "not enough <memory>" in told[0] and "OutOfMemory" in told[0]
+    texts_ = shown(page).texts("#failures tbody tr")
+    assert len(texts_) == 1 and "not enough <memory>" in texts_[0] and "OutOfMemory" in texts_[0]
 
 
 def test_dark(shown: Any, page: Path) -> None:

@@ -154,14 +154,14 @@ class Documented:
 
 def commands(root: Path) -> list[Documented]:
     """Every command, each text once, without comments behind it."""
-    found: dict[str, Documented] = {}
+    actual: dict[str, Documented] = {}
     for path, line, block in blocks(root):
         joined = re.sub(r"\\\n\s*", "", "\n".join(block))
         for text in map(str.strip, joined.splitlines()):
             if COMMAND.match(text):
                 bare = re.sub(r"\s+#\s.*$", "", text)
-                found.setdefault(bare, Documented(bare, f"{path}, block at line {line}"))
-    return list(found.values())
+                actual.setdefault(bare, Documented(bare, f"{path}, block at line {line}"))
+    return list(actual.values())
 
 
 def snippets(root: Path) -> list[Documented]:
@@ -175,7 +175,7 @@ def snippets(root: Path) -> list[Documented]:
 
 def blocks(root: Path) -> list[tuple[str, int, list[str]]]:
     """Indented and fenced blocks: file, number of the first line, lines without what indents them all."""
-    found = []
+    actual = []
     for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
         lines = path.read_text(encoding="utf-8").splitlines()
         block: list[str] = []
@@ -188,9 +188,9 @@ def blocks(root: Path) -> list[tuple[str, int, list[str]]]:
             fenced ^= fence
             if block:
                 whole = textwrap.dedent("\n".join(block)).strip("\n").splitlines()
-                found.append((path.relative_to(root).as_posix(), number - len(block), whole))
+                actual.append((path.relative_to(root).as_posix(), number - len(block), whole))
                 block = []
-    return found
+    return actual
 
 
 def rule_of(command: Documented) -> Rule | None:
@@ -203,8 +203,11 @@ def each_value_once(overrides: list[Any]) -> list[list[str]]:
     (combinations,) = BasicSweeper.split_arguments(overrides, None)
     values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
     groups = (*(f"{group}=" for group in GROUPS), "configuration=")
-    kept = [each if each[0].startswith(groups) else list(dict.fromkeys((each[0], each[-1]))) for each in values]
-    return [[each[n % len(each)] for each in kept] for n in range(max(map(len, kept)))]
+    kept = [
+        choices if choices[0].startswith(groups) else list(dict.fromkeys((choices[0], choices[-1])))
+        for choices in values
+    ]
+    return [[choices[n % len(choices)] for choices in kept] for n in range(max(map(len, kept)))]
 
 
 def parsed(overrides: list[str]) -> list[Any]:

@@ -38,19 +38,19 @@ class Sweep:
     @property
     def root(self) -> Path:
         """The one output folder."""
-        (found,) = [*self.cwd.glob("multirun/*/*"), *self.cwd.glob("outputs/*/*")]
-        return found
+        (actual,) = [*self.cwd.glob("multirun/*/*"), *self.cwd.glob("outputs/*/*")]
+        return actual
 
     def runs(self, kind: str) -> list[Any]:
         """MLflow's runs of one kind, in the order of their names."""
         client = mlflow_client(self.cwd)
-        (experiment,) = [each for each in client.search_experiments() if each.name == "rwkv_sweep"]
-        found = client.search_runs([experiment.experiment_id], f"tags.`rwkv_sweep.kind` = '{kind}'")
-        return sorted(found, key=lambda run: str(run.info.run_name))
+        (experiment,) = [experiment for experiment in client.search_experiments() if experiment.name == "rwkv_sweep"]
+        actual = client.search_runs([experiment.experiment_id], f"tags.`rwkv_sweep.kind` = '{kind}'")
+        return sorted(actual, key=lambda run: str(run.info.run_name))
 
     def only(self, kind: str) -> Any:
-        (found,) = self.runs(kind)
-        return found
+        (actual,) = self.runs(kind)
+        return actual
 
     def results(self) -> dict[str, Any]:
         """Every result.json by the name of its run."""

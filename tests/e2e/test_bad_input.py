@@ -20,7 +20,7 @@ IN_TURN = """
 import contextlib, io, json, os, sys
 from rwkv_sweep.cli.sweep import main
 
-told = []
+endings = []
 for arguments, cwd in json.load(sys.stdin):
     os.makedirs(cwd)
     os.chdir(cwd)
@@ -32,15 +32,15 @@ for arguments, cwd in json.load(sys.stdin):
             main()
         except SystemExit as end:
             code = end.code
-    told.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(told))
+    endings.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(endings))
 """
 """One process for many commands: they fail in less time than their imports take."""
 
 LAYERS_OF_12 = (
     "valid are 0 to 11 (blocks), final (or 12 or -1), embedding, all, firstN, lastN, or a list of these such as [1,3,5]"
 )
-# Arguments behind those of `job`, and what is told; {bad} is the folder of `bad_files`.
+# Arguments behind those of `job`, and what is reported; {bad} is the folder of `bad_files`.
 CHECKING = re.compile(r"\A\d+ runs?: checking model, data and device\n\Z")
 """What may have been said before, on stdout."""
 
@@ -152,7 +152,7 @@ def refused(
     root = tmp_path_factory.mktemp("refused")
     folders = [root / str(number) for number in range(len(BAD_INPUT))]
     commands = [
-        ([*without(job, extra), *(each.replace("{bad}", str(bad_files)) for each in extra)], str(folder))
+        ([*without(job, extra), *(argument.replace("{bad}", str(bad_files)) for argument in extra)], str(folder))
         for (extra, _), folder in zip(BAD_INPUT.values(), folders, strict=True)
     ]
     done = subprocess.run(
@@ -166,20 +166,20 @@ def refused(
     )
     assert done.returncode == 0, done.stderr
     return {
-        name: Refused(*told, folder)
-        for name, told, folder in zip(BAD_INPUT, json.loads(done.stdout), folders, strict=True)
+        name: Refused(*message, folder)
+        for name, message, folder in zip(BAD_INPUT, json.loads(done.stdout), folders, strict=True)
     }
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_is_one_line_and_leaves_nothing(name: str, refused: dict[str, Refused], bad_files: Path) -> None:
-    found = refused[name]
-    told = "error: " + BAD_INPUT[name][1].replace("{bad}", str(bad_files))
-    assert found.err.startswith(told) and found.err.endswith("\n") and found.err.count("\n") == 1, found.err
+    actual = refused[name]
+    message = "error: " + BAD_INPUT[name][1].replace("{bad}", str(bad_files))
+    assert actual.err.startswith(message) and actual.err.endswith("\n") and actual.err.count("\n") == 1, actual.err
     # What ends in a blank goes on with words that are not ours.
-    assert told.endswith((" ", "valid are")) or found.err == told + "\n"
-    assert found.code == 2 and CHECKING.sub("", found.out) == ""
-    assert list(found.cwd.iterdir()) == []
+    assert message.endswith((" ", "valid are")) or actual.err == message + "\n"
+    assert actual.code == 2 and CHECKING.sub("", actual.out) == ""
+    assert list(actual.cwd.iterdir()) == []
 
 
 def test_bad_input_in_a_process_of_its_own(started: Command, job: list[str], tmp_path: Path) -> None:

@@ -45,15 +45,15 @@ FEW_PAIRS = 'dataset.splits=["test[:16]"]'
 
 
 def done(how: str) -> list[Any]:
-    found = [command for command in COMMANDS if (rule := rule_of(command)) and rule.done == how]
-    return [pytest.param(command, id=command.text) for command in found]
+    actual = [command for command in COMMANDS if (rule := rule_of(command)) and rule.done == how]
+    return [pytest.param(command, id=command.text) for command in actual]
 
 
 # --- nothing is forgotten -----------------------------------------------------------------------------------------
 
 
 def test_every_command_has_a_rule_and_every_rule_a_command() -> None:
-    forgotten = [f"{each.where}: {each.text}" for each in COMMANDS if rule_of(each) is None]
+    forgotten = [f"{command.where}: {command.text}" for command in COMMANDS if rule_of(command) is None]
     assert not forgotten, f"neither run nor left out for a reason in tests/e2e/documented.py: {forgotten}"
     met = {rule for command in COMMANDS if (rule := rule_of(command))}
     assert not [rule.pattern for rule in RULES if rule not in met], "rules for commands that are no longer there"
@@ -69,8 +69,8 @@ def test_tests_named_as_reasons_exist() -> None:
 
 def test_a_forgotten_command_is_found(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("Do\n\n    python -m rwkv_sweep \\\n        foo=1  # or not\n\nor `make x`\n")
-    (found,) = commands(tmp_path)
-    assert found.text == "python -m rwkv_sweep foo=1" and rule_of(found) is None
+    (actual,) = commands(tmp_path)
+    assert actual.text == "python -m rwkv_sweep foo=1" and rule_of(actual) is None
 
 
 # --- what is run --------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_composes(command: Documented) -> None:
     register_schemas()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         given = parsed(overrides)
-        fixed = [each.input_line for each in given if not each.is_sweep_override()]
+        fixed = [override.input_line for override in given if not override.is_sweep_override()]
         preset = compose("config", fixed, return_hydra_config=True).hydra.sweeper.params or {}
         whole = [*parsed([f"{key}={values}" for key, values in preset.items()]), *given]
         jobs = each_value_once(whole)
@@ -157,14 +157,14 @@ def test_the_journey(python: Python, tmp_path: Path) -> None:
     """The file of pairs as README shows it, its command on two layers, its search: two runs with their Spearman."""
     (pairs,) = [block for _, _, block in blocks(ROOT) if block[0] == "sentence1,sentence2,label"]
     (tmp_path / "mine.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
-    (command,) = [each for each in COMMANDS if "mine.csv" in each.text]
+    (command,) = [command for command in COMMANDS if "mine.csv" in command.text]
     said = python([*command.words[1:]], tmp_path)
     assert re.search(r"^.*\bfinal\b.*$", said, re.MULTILINE) and "report.html" in said
 
     # Other pairs, and the same run once more.
     for _ in range(2):
         python(["-m", "rwkv_sweep", "layer=5", *SMALL, FEW_PAIRS], tmp_path)
-    (search,) = [each for each in SNIPPETS if "mlflow.search_runs" in each.text]
+    (search,) = [snippet for snippet in SNIPPETS if "mlflow.search_runs" in snippet.text]
     show = 'runs[["params.dataset", *columns]].to_json("found.json", orient="records")'
     shown = python(["-c", f"{search.text}\n{show}"], tmp_path)
     assert re.findall(r"^(?:pairs|embedded)$", shown, re.MULTILINE) == ["embedded", "pairs"]
@@ -172,11 +172,13 @@ def test_the_journey(python: Python, tmp_path: Path) -> None:
         assert word in shown
     rows = read(tmp_path / "found.json")
     assert [row["params.layer"] for row in rows if row["params.dataset"] == "embedded"] == ["5"]
-    found = {row["params.layer"]: row["metrics.quality/spearman"] for row in rows if row["params.dataset"] == "pairs"}
+    actual = {row["params.layer"]: row["metrics.quality/spearman"] for row in rows if row["params.dataset"] == "pairs"}
     records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
-    scored = {str(each["params"]["layer"]): each["metrics"]["quality/spearman"] for each in records if is_model(each)}
-    assert found.keys() == {"3", "final"} and found == pytest.approx(scored, abs=1e-9)
-    assert list(found.values()) == sorted(found.values(), reverse=True), "best first"
+    scored = {
+        str(record["params"]["layer"]): record["metrics"]["quality/spearman"] for record in records if is_model(record)
+    }
+    assert actual.keys() == {"3", "final"} and actual == pytest.approx(scored, abs=1e-9)
+    assert list(actual.values()) == sorted(actual.values(), reverse=True), "best first"
 
 
 def is_model(record: dict[str, Any]) -> bool:
@@ -188,7 +190,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_class_in_readme(python: Python, tmp_path: Path) -> None:
-    (snippet,) = [each for each in SNIPPETS if "import Encoder" in each.text]
+    (snippet,) = [snippet for snippet in SNIPPETS if "import Encoder" in snippet.text]
     check = 'every = encoder.encode_layers(["A cat."], "all")\nprint(vectors.shape, vectors.dtype, every.shape)'
     assert python(["-c", f"{snippet.text}\n{check}"], tmp_path).split("\n")[-2] == "(2, 256) float32 (12, 1, 256)"
 
@@ -196,12 +198,12 @@ def test_the_class_in_readme(python: Python, tmp_path: Path) -> None:
 # --- the steps of docs/adding.md ----------------------------------------------------------------------------------
 
 
-def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_pooling_added_as_described_is_swept(environment: dict[str, str], tmp_path: Path) -> None:
     # Compiled files and all: a copy keeps the times that they go by.
     for name in ("rwkv_sweep", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("assets"))
     (tmp_path / "rwkv_sweep" / "assets").symlink_to(ROOT / "rwkv_sweep" / "assets")
-    (example,) = [each for each in SNIPPETS if each.text.startswith("def rms")]
+    (example,) = [snippet for snippet in SNIPPETS if snippet.text.startswith("def rms")]
     source = tmp_path / "rwkv_sweep" / "embedding" / "pooling.py"
     source.write_text(insert(source.read_text(), "POOLS: dict", f"{example.text}\n\n\n", "{\n", '    "rms": rms,\n'))
     schema = tmp_path / "rwkv_sweep" / "config" / "schema.py"
@@ -215,7 +217,9 @@ def test_a_pooling_added_as_told_is_swept(environment: dict[str, str], tmp_path:
     ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LIMIT_S)
     assert ended.returncode == 0, ended.stderr
     records = [read(path) for path in tmp_path.glob("multirun/*/*/*/result.json")]
-    scores = {each["params"]["pooling"]: each["metrics"]["quality/spearman"] for each in records if is_model(each)}
+    scores = {
+        record["params"]["pooling"]: record["metrics"]["quality/spearman"] for record in records if is_model(record)
+    }
     assert scores.keys() == {"mean", "rms"} and scores["mean"] != scores["rms"]
 
 
@@ -238,7 +242,7 @@ def test_make_targets() -> None:
         ended = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert ended.returncode == 0, f"make {target}: {ended.stderr}"
         if target == "sweep":
-            assert next(each.text for each in COMMANDS if each.text.startswith(".venv")) in ended.stdout
+            assert next(command.text for command in COMMANDS if command.text.startswith(".venv")) in ended.stdout
 
 
 def test_modules_exist() -> None:
@@ -254,5 +258,5 @@ def test_extras_exist() -> None:
     (extras,) = re.findall(
         r"^\[project\.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S
     )
-    named = [re.findall(r"\[(\w+)\]", each.text)[0] for each in COMMANDS if each.text.startswith("pip ")]
+    named = [re.findall(r"\[(\w+)\]", command.text)[0] for command in COMMANDS if command.text.startswith("pip ")]
     assert named and set(named) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Runs that do not end well: what is recorded of them, and what is told."""
+"""Runs that do not end well: what is recorded of them, and what is reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_failing_job_is_a_recorded_result(mixed: Sweep) -> None:
     assert mixed.results()[failed.info.run_name]["error"] == {"kind": "UserError", "message": TOO_LARGE}
 
 
-def test_a_failing_job_is_told_in_the_table_and_at_once(mixed: Sweep) -> None:
+def test_a_failing_job_is_reported_in_the_table_and_at_once(mixed: Sweep) -> None:
     lines = mixed.done.stdout.splitlines()
     assert ["3", "fp16", "local", "FAILED"] in [line.split() for line in lines]
     assert f"FAILED model=local,precision=fp16: {TOO_LARGE}" in lines

@@ -94,7 +94,7 @@ def test_headline_leaves_artifacts(headline: Sweep) -> None:
         assert {"result.json", "pairs.csv", "latency_ms.csv", ".hydra", "rwkv_sweep.log"} <= names
         assert run.info.artifact_uri.startswith((headline.cwd / "mlruns" / "artifacts").as_uri())
     kept = client.list_artifacts(headline.only("sweep").info.run_id)
-    assert {each.path for each in kept} == {"summary.csv", "summary.md", "report.html"}
+    assert {artifact.path for artifact in kept} == {"summary.csv", "summary.md", "report.html"}
     assert len(rows_of(headline.root / "summary.csv")) == 14
     assert {path.name for path in headline.cwd.iterdir()} == {"mlruns", "multirun"}
 
@@ -104,14 +104,14 @@ def test_headline_prints_a_table_and_how_to_go_on(headline: Sweep) -> None:
     table = {tuple(line.split()[:2]): line for line in lines if line.strip()}
     for name, result in headline.results().items():
         params = result["params"]
-        found = [line for line in lines if line.split()[:1] == [name]] or [table[params["layer"], params["precision"]]]
-        assert f"{result['metrics']['quality/spearman']:.4f} [" in found[0]
-    told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[-4:]}
-    assert Path(told["results"]).resolve() == headline.root
-    assert Path(told["report"]).resolve() == headline.root / "report.html"
+        actual = [line for line in lines if line.split()[:1] == [name]] or [table[params["layer"], params["precision"]]]
+        assert f"{result['metrics']['quality/spearman']:.4f} [" in actual[0]
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[-4:]}
+    assert Path(shown["results"]).resolve() == headline.root
+    assert Path(shown["report"]).resolve() == headline.root / "report.html"
     assert re.fullmatch(
         r"\d+\.\d s: load .*, forward .*, scoring .*, timing .*, tracking .*, (rest|of runs side by side,) .*",
-        told["time"],
+        shown["time"],
     )
     assert lines[-1] == "look     mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
     assert headline.done.stderr.splitlines() == [

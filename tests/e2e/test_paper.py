@@ -25,8 +25,8 @@ def mrpc(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results(cwd: Path) -> dict[str, Any]:
-    found = [json.loads(path.read_text()) for path in cwd.glob("multirun/*/*/**/result.json")]
-    return {each["name"]: each for each in found}
+    actual = [json.loads(path.read_text()) for path in cwd.glob("multirun/*/*/**/result.json")]
+    return {entry["name"]: entry for entry in actual}
 
 
 def report(cwd: Path, name: str) -> str:
@@ -37,13 +37,13 @@ def report(cwd: Path, name: str) -> str:
 @pytest.fixture(scope="module")
 def study(command: Command, mrpc: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both presets on the embedded model."""
-    found = {}
+    actual = {}
     for preset in ("paper", "paper_as_published"):
-        found[preset] = tmp_path_factory.mktemp(preset)
+        actual[preset] = tmp_path_factory.mktemp(preset)
         arguments = [f"+experiment={preset}", "model=tiny", f"dataset.path={mrpc}", "layer=1,11", *QUICK]
-        done = command(arguments, found[preset])
+        done = command(arguments, actual[preset])
         assert done.returncode == 0, done.stderr
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("preset", ["paper", "paper_as_published"])

@@ -35,18 +35,18 @@ def test_fitted_on_another_split_without_the_scored_sentences(
     arguments = ["-m", *job, f"dataset.path={folder}", "dataset.splits=[validation]", "layer=5", *quality_only]
     arguments += ["postprocess=none,whiten", "postprocess.fit=null,train,validation", "tracking.enabled=false"]
     done = command(arguments, tmp_path)
-    found = results(tmp_path)
-    fit = {name: result["params"].get("postprocess.fit") for name, result in found.items()}
+    actual = results(tmp_path)
+    fit = {name: result["params"].get("postprocess.fit") for name, result in actual.items()}
     lines = {name: (folder / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:] for name in SPLITS}
     train, scored = ([text for line in lines[name] for text in line.split("\t")[:2]] for name in SPLITS)
     shared = sum(text in scored for text in train)
     assert 0 < shared < len(train)
-    told = f"train without the {shared} sentences that are scored too"
-    assert fit["postprocess=whiten,postprocess.fit=train"] == told
+    message = f"train without the {shared} sentences that are scored too"
+    assert fit["postprocess=whiten,postprocess.fit=train"] == message
     assert fit["postprocess=whiten,postprocess.fit=null"] == "transductive"
-    refused = found["postprocess=whiten,postprocess.fit=validation"]
+    refused = actual["postprocess=whiten,postprocess.fit=validation"]
     assert refused["status"] == "FAILED" and "no sentence that is not scored" in refused["error"]["message"]
     assert done.returncode == 1
-    spearman = {name: result["metrics"].get("quality/spearman") for name, result in found.items()}
+    spearman = {name: result["metrics"].get("quality/spearman") for name, result in actual.items()}
     own, other = (spearman[f"postprocess=whiten,postprocess.fit={name}"] for name in ("null", "train"))
     assert own != other

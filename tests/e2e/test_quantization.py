@@ -16,8 +16,8 @@ PRECISIONS = ("fp32", "tf32", "bf16", "int8_dynamic", "nf4")
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
     """Each job's record by its precision."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("multirun/*/*/[0-9]*/result.json"))]
-    return {record["params"]["precision"]: record for record in found}
+    actual = [json.loads(path.read_text()) for path in sorted(folder.glob("multirun/*/*/[0-9]*/result.json"))]
+    return {record["params"]["precision"]: record for record in actual}
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,18 @@ def swept(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFac
 
 
 def test_each_precision_is_held_against_fp32(swept: Path) -> None:
-    found = records(swept)
-    assert set(found) == set(PRECISIONS)
+    actual = records(swept)
+    assert set(actual) == set(PRECISIONS)
     for name in ("bf16", "int8_dynamic", "nf4"):
-        metrics = found[name]["metrics"]
-        assert found[name]["status"] == "FINISHED" and metrics["parity/cosine_p01"] <= metrics["parity/cosine_mean"] < 1
+        metrics = actual[name]["metrics"]
+        assert (
+            actual[name]["status"] == "FINISHED" and metrics["parity/cosine_p01"] <= metrics["parity/cosine_mean"] < 1
+        )
         assert metrics["parity/layer/final/cosine_mean"] == metrics["parity/cosine_mean"] > 0.8
         assert metrics["parity/spearman_delta_lo"] <= metrics["parity/spearman_delta_hi"]
         assert metrics["speedup/over_fp32"] > 0 and metrics["speedup/pair_over_fp32_lo"] > 0
-    assert found["fp32"]["tags"]["parity"].startswith("none") and "parity/cosine_mean" not in found["fp32"]["metrics"]
-    assert found["bf16"]["metrics"]["audit/parameters_share"] == 0 < found["nf4"]["metrics"]["audit/parameters_share"]
+    assert actual["fp32"]["tags"]["parity"].startswith("none") and "parity/cosine_mean" not in actual["fp32"]["metrics"]
+    assert actual["bf16"]["metrics"]["audit/parameters_share"] == 0 < actual["nf4"]["metrics"]["audit/parameters_share"]
 
 
 def test_what_is_unsupported_is_a_result(swept: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    found = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
-    assert found is not None
-    return json.loads(found[1])
+    actual = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
+    assert actual is not None
+    return json.loads(actual[1])
 
 
 def test_page_of_a_multirun(command: Any, job: list[str], tmp_path: Path) -> None:

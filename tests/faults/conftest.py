@@ -67,7 +67,7 @@ def undisturbed(
         assert ended.code == 0, ended.output
         figures = quality(records(latest_root(cwd)))
         assert len(figures) == RUNS[size] + 1
-        assert all("quality/spearman" in each for each in figures.values())
+        assert all("quality/spearman" in metrics for metrics in figures.values())
         return Undisturbed(command, figures, ended.seconds)
 
     return run

@@ -75,11 +75,11 @@ def records(root: Path) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in read}
 
 
-def quality(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def quality(actual: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """By run, the figures that repeat."""
     return {
         name: {key: value for key, value in record["metrics"].items() if key.startswith(QUALITY)}
-        for name, record in found.items()
+        for name, record in actual.items()
     }
 
 
@@ -94,23 +94,23 @@ def tracked(cwd: Path) -> list[Any]:
 
 def check_complete(cwd: Path, root: Path, undisturbed: dict[str, dict[str, float]]) -> None:
     """Each configuration finished exactly once, on disk and in MLflow; nothing RUNNING; the same quality figures."""
-    found = records(root)
-    assert found.keys() == undisturbed.keys()
-    assert {record["status"] for record in found.values()} == {"FINISHED"}
-    assert len({record["key"] for record in found.values()}) == len(found)
-    assert quality(found) == undisturbed
+    actual = records(root)
+    assert actual.keys() == undisturbed.keys()
+    assert {record["status"] for record in actual.values()} == {"FINISHED"}
+    assert len({record["key"] for record in actual.values()}) == len(actual)
+    assert quality(actual) == undisturbed
     runs = tracked(cwd)
     assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == []
     children = [run for run in runs if run.data.tags["rwkv_sweep.kind"] != "sweep"]
     finished = Counter(run.data.tags["rwkv_sweep.key"] for run in children if run.info.status == "FINISHED")
-    assert finished == Counter(record["key"] for record in found.values())
+    assert finished == Counter(record["key"] for record in actual.values())
     by_key = {run.data.tags["rwkv_sweep.key"]: run for run in children if run.info.status == "FINISHED"}
-    for record in found.values():
+    for record in actual.values():
         metrics = by_key[record["key"]].data.metrics
         assert {key: value for key, value in metrics.items() if key.startswith(QUALITY)} == undisturbed[record["name"]]
     with (root / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert Counter(row["name"] for row in rows) == Counter(found.keys())
+    assert Counter(row["name"] for row in rows) == Counter(actual.keys())
     assert {row["status"] for row in rows} == {"FINISHED"}
 
 

@@ -15,8 +15,8 @@ def test_all_values_of_two_factors_and_all_pairs_of_more(sizes: tuple[int, ...])
     assert len(set(chosen)) == len(chosen) and chosen == covering(sizes)
     strength = min(2, len(sizes) - 1)
     for factors in itertools.combinations(range(len(sizes)), strength):
-        found = {tuple(combination[factor] for factor in factors) for combination in chosen}
-        assert found == set(itertools.product(*(range(sizes[factor]) for factor in factors)))
+        actual = {tuple(combination[factor] for factor in factors) for combination in chosen}
+        assert actual == set(itertools.product(*(range(sizes[factor]) for factor in factors)))
     # No fewer can hold all pairs of the two largest factors; twice as many is no choice.
     fewest = sorted(sizes)[-1] * (sorted(sizes)[-2] if strength == 2 else 1)
     assert fewest <= len(chosen) <= 2 * fewest

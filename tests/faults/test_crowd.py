@@ -27,18 +27,18 @@ def crowd(uri: str, folder: Path, workers: int, runs: int, environment: dict[str
     command = [sys.executable, str(script), uri, str(folder / "artifacts"), str(workers), str(runs), folder / "records"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["lost"] == [0] * workers, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["lost"] == [0] * workers, done.stderr
     client = MlflowClient(tracking_uri=uri)
-    (experiment,) = [each for each in client.search_experiments() if each.name == "crowd"]
-    found = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert Counter(run.data.tags["rwkv_sweep.record"] for run in found) == Counter(f"id{n}" for n in range(runs))
-    assert {run.info.status for run in found} == {"FINISHED"}
-    for run in found:
+    (experiment,) = [experiment for experiment in client.search_experiments() if experiment.name == "crowd"]
+    actual = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert Counter(run.data.tags["rwkv_sweep.record"] for run in actual) == Counter(f"id{n}" for n in range(runs))
+    assert {run.info.status for run in actual} == {"FINISHED"}
+    for run in actual:
         number = int(run.info.run_name.split()[1])
         assert run.data.metrics == {f"quality/{index}": number + index / 100 for index in range(60)}
         assert run.data.params == {f"key_{index}": str(index) for index in range(50)}
-    return float(told["seconds"])
+    return float(report["seconds"])
 
 
 @pytest.fixture

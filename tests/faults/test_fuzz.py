@@ -47,9 +47,9 @@ def test_damaged_pth(tmp_path: Path, pth: bytes, data: st.DataObject) -> None:
     path = tmp_path / "model.pth"
     path.unlink(missing_ok=True)
     path.write_bytes(broken := damaged(pth, data))
-    found = one_line_or(lambda: read_weights(path))
-    if found is not None and broken != pth:
-        assert all(torch.equal(weight, whole[name]) for name, weight in found[1].items())
+    actual = one_line_or(lambda: read_weights(path))
+    if actual is not None and broken != pth:
+        assert all(torch.equal(weight, whole[name]) for name, weight in actual[1].items())
 
 
 @quietly
@@ -64,10 +64,10 @@ def test_odd_pth(tmp_path: Path, pth: bytes, data: st.DataObject) -> None:
         else:
             tensors[data.draw(ODD_NAME)(name)] = tensors.pop(name)
     torch.save(tensors, tmp_path / "odd.pth")
-    found = one_line_or(lambda: read_weights(tmp_path / "odd.pth"))
-    if found is not None:
-        given = {name: whole[_to_original_name(name)] for name in found[1]}
-        assert all(torch.equal(tensor.flatten(), given[name].flatten()) for name, tensor in found[1].items())
+    actual = one_line_or(lambda: read_weights(tmp_path / "odd.pth"))
+    if actual is not None:
+        given = {name: whole[_to_original_name(name)] for name in actual[1]}
+        assert all(torch.equal(tensor.flatten(), given[name].flatten()) for name, tensor in actual[1].items())
 
 
 @quietly
@@ -110,8 +110,8 @@ def test_any_model_config(tmp_path: Path, tiny_checkpoint: Path, content: dict[s
     whole = json.loads((tiny_checkpoint / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**whole, **content}))
     (folder / "model.safetensors").write_bytes((tiny_checkpoint / "model.safetensors").read_bytes())
-    found = one_line_or(lambda: read_weights(folder))
-    assert found is None or all(whole[key] == content[key] for key in content)
+    actual = one_line_or(lambda: read_weights(folder))
+    assert actual is None or all(whole[key] == content[key] for key in content)
 
 
 # --- what lies in our own folders ---------------------------------------------------------------------------------
@@ -124,8 +124,8 @@ def test_damaged_store_entries(tmp_path: Path, data: st.DataObject) -> None:
     EmbeddingStore(tmp_path, 1.0).put("entry", array, {})
     path = tmp_path / data.draw(st.sampled_from(["entry.npy", "entry.json"]))
     path.write_bytes(damaged(path.read_bytes(), data))
-    found = EmbeddingStore(tmp_path, 1.0).get("entry")
-    assert found is None or np.array_equal(found, array)
+    actual = EmbeddingStore(tmp_path, 1.0).get("entry")
+    assert actual is None or np.array_equal(actual, array)
 
 
 @quietly

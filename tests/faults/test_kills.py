@@ -35,7 +35,7 @@ def complete(
 def killed_sweep(commands: Commands, calm: Undisturbed, cwd: Path, seed: int, fixed: bool, most: int) -> int:
     """fixed: every start writes the same folder; otherwise each has its own, and finds the others' runs in MLflow."""
     arguments = [*calm.arguments, "resume=true", *(["hydra.sweep.dir=sweep"] if fixed else [])]
-    # In a new folder the records of the runs taken over are new ones, too.
+    # In a new folder the records of the reused runs are new ones, too.
     kills = complete(commands, arguments, cwd, random.Random(seed), most, 4 if fixed else len(calm.quality) - 1)
     check_complete(cwd, cwd / "sweep" if fixed else latest_root(cwd), calm.quality)
     return kills

@@ -34,9 +34,9 @@ def test_a_launcher_that_is_not_installed_names_what_to_install() -> None:
 
     from rwkv_sweep.config.error_messages import one_line
 
-    told = "hydra/launcher=ray needs a plugin that is not installed: pip install 'rwkv-sweep[ray]'"
+    message = "hydra/launcher=ray needs a plugin that is not installed: pip install 'rwkv-sweep[ray]'"
     plain = MissingConfigException("Could not find 'hydra/launcher/ray'", "hydra/launcher/ray", ["basic"])
     within = MissingConfigException("In 'hydra/launcher/ray_gpu': Could not load 'hydra/launcher/ray'.")
-    assert one_line(plain) == told and one_line(within) == told
+    assert one_line(plain) == message and one_line(within) == message
     other = MissingConfigException("Could not find 'hydra/launcher/x'", "hydra/launcher/x", ["basic", "parallel"])
     assert one_line(other) == "hydra/launcher=x is not known: valid are basic, parallel"

@@ -95,13 +95,13 @@ def figures(
 def by_layer(root: Path) -> dict[str, dict[str, float]]:
     """Figures that repeat, of each run that its sweep's record knows."""
     folders = json.loads((root / "sweep.json").read_text())["folders"]
-    found = [json.loads((root / folder / "result.json").read_text()) for folder in folders]
-    assert [record["status"] for record in found] == ["FINISHED"] * len(found)
+    actual = [json.loads((root / folder / "result.json").read_text()) for folder in folders]
+    assert [record["status"] for record in actual] == ["FINISHED"] * len(actual)
     return {
         record["params"]["layer"]: {
             key: value for key, value in record["metrics"].items() if key.startswith("quality/")
         }
-        for record in found
+        for record in actual
     }
 
 
@@ -113,8 +113,8 @@ def statuses(cwd: Path) -> list[str]:
 
 def only_root(cwd: Path) -> Path:
     """The folder of the only sweep or run of a place."""
-    (found,) = [path.parent for path in cwd.rglob("sweep.json") if "mlruns" not in path.parts]
-    return found
+    (actual,) = [path.parent for path in cwd.rglob("sweep.json") if "mlruns" not in path.parts]
+    return actual
 
 
 def check_right(root: Path, kind: str, figures: dict[str, dict[str, float]]) -> None:
@@ -124,16 +124,16 @@ def check_right(root: Path, kind: str, figures: dict[str, dict[str, float]]) -> 
 
 def tree(root: Path) -> dict[bytes, str]:
     """Digest of each file below a folder, target of each link, by path."""
-    found: dict[bytes, str] = {}
+    actual: dict[bytes, str] = {}
     for folder, folders, files in os.walk(os.fsencode(root)):
         for name in [*files, *folders]:
             path = os.path.join(folder, name)
             if os.path.islink(path):
-                found[path] = os.fsdecode(os.readlink(path))
+                actual[path] = os.fsdecode(os.readlink(path))
             elif name in files:
                 with open(path, "rb") as file:
-                    found[path] = hashlib.sha256(file.read()).hexdigest()
-    return found
+                    actual[path] = hashlib.sha256(file.read()).hexdigest()
+    return actual
 
 
 # Folders' names
@@ -471,7 +471,7 @@ def test_two_sweeps_at_once(
     shutil.rmtree(here.cwd / "mlruns")
     there = Place(other, here.base, here.cwd, tmp_path / "other.txt")
     with ThreadPoolExecutor(2) as pool:
-        ends = [each.result() for each in [pool.submit(one.run, "sweep", *more) for one in (here, there)]]
+        ends = [future.result() for future in [pool.submit(one.run, "sweep", *more) for one in (here, there)]]
     assert sorted(ended.code for ended in ends) in ([0, 0], [0, 2])
     for ended in ends:
         assert (

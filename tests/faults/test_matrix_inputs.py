@@ -116,17 +116,17 @@ def check(ended: Ended, cwd: Path, right: Right) -> None:
     """The exit code, no traceback, the figures, and who has none."""
     assert ended.code == right.code, ended.output
     assert "Traceback" not in ended.output and right.wording in ended.output
-    found = found_records(cwd)
+    actual = records_below(cwd)
     if right.code == 2:
         errors = [line for line in ended.output.splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1 and len(errors[0]) < 700 and found == {}
+        assert len(errors) == 1 and len(errors[0]) < 700 and actual == {}
         assert not (cwd / "outputs").exists() and not (cwd / "mlruns").exists()
         return
-    kinds = {name: record for name, record in found.items() if record["kind"] == "baseline"}
+    kinds = {name: record for name, record in actual.items() if record["kind"] == "baseline"}
     assert {name for name, record in kinds.items() if record["status"] == "UNDEFINED"} == set(right.undefined)
     assert all(kinds[name]["error"]["kind"] == "Undefined" for name in right.undefined)
     assert all(record["status"] == "FINISHED" for name, record in kinds.items() if name not in right.undefined)
-    (model,) = [record for record in found.values() if record["kind"] == "model"]
+    (model,) = [record for record in actual.values() if record["kind"] == "model"]
     assert model["status"] == ("FINISHED" if right.code == 0 else "FAILED")
     for key, value in right.figures.items():
         assert round(model["metrics"][key], 4) == value, key
@@ -135,7 +135,7 @@ def check(ended: Ended, cwd: Path, right: Right) -> None:
         assert has_delta == (right.code == 0 and "quality/spearman" in record["metrics"])
 
 
-def found_records(cwd: Path) -> dict[str, dict[str, Any]]:
+def records_below(cwd: Path) -> dict[str, dict[str, Any]]:
     """By name; JSON that holds a NaN is no JSON."""
 
     def no_such(name: str) -> float:
@@ -186,7 +186,7 @@ def test_kinds_of_text_in_a_single_run(commands: Commands, tmp_path: Path, text:
     rows, undefined = TEXTS[text]
     cwd = tmp_path / "run"
     ended = commands.run([*QUICK, "dataset=pairs", f"dataset.path={pairs_file(tmp_path, rows)}", NO_TRACKING], cwd)
-    records = found_records(cwd)
+    records = records_below(cwd)
     kinds = {name for name, record in records.items() if record["status"] == "UNDEFINED"}
     # The vectors inside know marks; what words they know of other languages is theirs to say.
     assert kinds - {"word_vectors"} == set(undefined) - {"word_vectors"}
@@ -238,7 +238,7 @@ def test_one_split_without_a_figure_leaves_the_other_its_own(
     cwd = tmp_path / "run"
     ended = commands.run([*QUICK, "dataset=pairs", f"dataset.path={tmp_path / 'data'}", splits, NO_TRACKING], cwd)
     check(ended, cwd, Right(undefined=("word_vectors",)))
-    baseline = found_records(cwd)["word_vectors"]
+    baseline = records_below(cwd)["word_vectors"]
     assert "quality/German/spearman" in baseline["metrics"] and "quality/Chinese/spearman" not in baseline["metrics"]
     assert ("quality/spearman" in baseline["metrics"]) == (order[0] == "German")
 
@@ -295,7 +295,7 @@ def test_a_tokenizer_that_panics(
         assert not (cwd / "mlruns").exists()
         return
     root = latest_root(cwd) if multirun else max(cwd.glob("outputs/*/*"))
-    failed = [record for record in found_records(root).values() if record["kind"] == "model"]
+    failed = [record for record in records_below(root).values() if record["kind"] == "model"]
     assert len(failed) == 1 + multirun and {record["status"] for record in failed} == {"FAILED"}
     assert {record["error"]["message"] for record in failed} == {"PanicException: chunk size must be non-zero"}
     assert [run for run in tracked(cwd) if run.info.status == "RUNNING"] == []

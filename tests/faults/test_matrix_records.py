@@ -22,9 +22,9 @@ pytestmark = pytest.mark.faults
 def imported(database: Path, experiment: str) -> list[str]:
     """Names of an experiment's finished runs, without the sweep's own."""
     client = MlflowClient(tracking_uri=f"sqlite:///{database}")
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    runs = client.search_runs([found.experiment_id], max_results=1000)
+    actual = client.get_experiment_by_name(experiment)
+    assert actual is not None
+    runs = client.search_runs([actual.experiment_id], max_results=1000)
     assert "RUNNING" not in {run.info.status for run in runs}
     return sorted(run.info.run_name for run in runs if run.data.tags["rwkv_sweep.kind"] != "sweep")
 

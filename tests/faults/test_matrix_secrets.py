@@ -68,7 +68,7 @@ def quick(tiny_checkpoint: Path, few_pairs: Path) -> list[str]:
 
 def hydra_quoted(text: str) -> str:
     """As Hydra's grammar wants a string: in double quotes, of which those within are escaped."""
-    inner = re.sub(r'(\\*)(?:(")|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    inner = re.sub(r'(\\*)(?:(")|$)', lambda actual: actual[1] * 2 + ('\\"' if actual[2] else ""), text)
     return f'"{inner}"'
 
 
@@ -87,13 +87,13 @@ def bare(text: str) -> str:
 
 def where_it_shows(cwd: Path, secret: str) -> list[str]:
     """Names and contents of files that hold the secret, among them the database and what both streams got."""
-    found = [str(path) for path in cwd.rglob("*") if secret in str(path.relative_to(cwd))]
+    actual = [str(path) for path in cwd.rglob("*") if secret in str(path.relative_to(cwd))]
     for path in cwd.rglob("*"):
         if path.is_file():
             read = readings(path.read_bytes())
             if secret in read[0] or any(bare(secret) in reading for reading in read[1:]):
-                found.append(str(path))
-    return found
+                actual.append(str(path))
+    return actual
 
 
 def check(commands: Commands, command: list[str], cwd: Path, place: str, secret: str, verbose: bool = True) -> None:
@@ -154,7 +154,7 @@ def test_any_secret(
     place: str,
     verbose: bool,
 ) -> None:
-    # Marks without which nothing is told from the text of any run: see the module `redaction`.
+    # Marks without which nothing can be distinguished from the text of any run: see the module `redaction`.
     assume(len(bare(secret)) >= 4 and not re.fullmatch(r"[0-9a-f.,:+_ -]*", secret, re.I) and "${" not in secret)
     # Ordinary words, such as JSON's null, stand in any record: see the test below.
     assume(bare(secret).lower() not in _ordinary())
@@ -171,7 +171,7 @@ def test_what_is_part_of_other_text_goes_from_uris_and_leaves_the_rest(
     assert ended.code == 0, ended.output
     texts = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(f"me:{secret}" in text or f"what={secret}" in unquote(text) for text in texts)
-    (record,) = [each for each in records(tmp_path).values() if each["kind"] == "model"]
+    (record,) = [record for record in records(tmp_path).values() if record["kind"] == "model"]
     assert (record["params"]["pooling"], record["params"]["layer"], record["name"]) == (
         "mean",
         "0",

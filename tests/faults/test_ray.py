@@ -25,12 +25,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch, repo_root: Path) -> Iterator[Any]:
 
     monkeypatch.setenv("PYTHONPATH", search_path(repo_root))  # for the workers, as if the program were installed there
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    actual = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):
-        found.add_node(num_cpus=1)
-    found.wait_for_nodes()
-    yield found
-    found.shutdown()
+        actual.add_node(num_cpus=1)
+    actual.wait_for_nodes()
+    yield actual
+    actual.shutdown()
 
 
 def test_a_machine_goes_away_in_mid_sweep(

@@ -48,8 +48,8 @@ def test_on_error_stop_leaves_the_rest_to_a_resume(
     command = [*base, f"model.path={failing}", "precision=fp16,fp32", "hydra.sweep.dir=sweep"]
     stopped = commands.run([*command, "on_error=stop"], tmp_path)
     assert stopped.code == 1
-    told = "1 of 2 jobs left no record after a failure (on_error=stop): the same command with resume=true runs them"
-    assert told in stopped.output
+    message = "1 of 2 jobs left no record after a failure (on_error=stop): the same command with resume=true runs them"
+    assert message in stopped.output
     assert {record["status"] for record in records(tmp_path / "sweep").values()} == {"FAILED", "FINISHED"}  # a baseline
     went_on = commands.run([*command, "resume=true"], tmp_path)
     assert went_on.code == 1, went_on.output
@@ -93,8 +93,8 @@ def test_tracking_that_fails_keeps_runs_on_disk_and_no_secret(
     ended = commands.run([*base, "layer=0,1", "hydra.sweep.dir=sweep", secret], tmp_path)
     assert ended.code == 0, ended.output
     lines = ended.output.splitlines()
-    told = [line for line in lines if line.startswith("tracking at postgresql://***@127.0.0.1:1/runs failed (")]
-    assert len(told) == 1 and told[0].endswith("): runs are kept on disk")
+    message = [line for line in lines if line.startswith("tracking at postgresql://***@127.0.0.1:1/runs failed (")]
+    assert len(message) == 1 and message[0].endswith("): runs are kept on disk")
     assert f"to track them later: rwkv-sweep import {tmp_path}/sweep" in lines
     assert len(records(tmp_path / "sweep")) == 3
     for path in tmp_path.rglob("*"):
@@ -145,9 +145,9 @@ def test_isolated_jobs(commands: Commands, base: list[str], tmp_path: Path) -> N
     """Two processes, one result each, tracked by the process that started them."""
     ended = commands.run([*base, "layer=0,1", "isolate=true", "timeout_s=200"], tmp_path)
     assert ended.code == 0, ended.output
-    found = [record for record in records(latest_root(tmp_path)).values() if record["kind"] == "model"]
-    assert [record["status"] for record in found] == ["FINISHED", "FINISHED"]
-    assert {record["tags"]["isolated"] for record in found} == {"true"}
+    actual = [record for record in records(latest_root(tmp_path)).values() if record["kind"] == "model"]
+    assert [record["status"] for record in actual] == ["FINISHED", "FINISHED"]
+    assert {record["tags"]["isolated"] for record in actual} == {"true"}
     assert [run.info.status for run in tracked(tmp_path)] == ["FINISHED"] * 4
     late = commands.run([*base, "layer=0", "isolate=true", "timeout_s=0.01"], tmp_path)
     assert late.code == 1

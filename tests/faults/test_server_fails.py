@@ -37,20 +37,20 @@ def command(tiny_checkpoint: Path, few_pairs: Path) -> list[str]:
 def tracked_runs(address: str, experiment: str) -> dict[str, str]:
     """Status by name, of the runs of an experiment without the sweep's own; none is there twice."""
     client = MlflowClient(tracking_uri=f"http://{address}")
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    runs = list(client.search_runs([found.experiment_id]))
+    actual = client.get_experiment_by_name(experiment)
+    assert actual is not None
+    runs = list(client.search_runs([actual.experiment_id]))
     assert len({run.data.tags["rwkv_sweep.record"] for run in runs}) == len(runs)
     return {run.info.run_name: run.info.status for run in runs if run.data.tags["rwkv_sweep.kind"] != "sweep"}
 
 
 def check_and_import(commands: Commands, cwd: Path, address: str, experiment: str) -> None:
     """All records are whole; after an import the server has each of them once, and nothing is RUNNING."""
-    found = records(cwd / "sweep")
-    assert len(found) == 4 and {record["status"] for record in found.values()} == {"FINISHED"}
+    actual = records(cwd / "sweep")
+    assert len(actual) == 4 and {record["status"] for record in actual.values()} == {"FINISHED"}
     given = ["import", "sweep", "--uri", f"http://{address}"]
     assert commands.run(given, cwd).code == 0
-    assert tracked_runs(address, experiment) == dict.fromkeys(found, "FINISHED")
+    assert tracked_runs(address, experiment) == dict.fromkeys(actual, "FINISHED")
 
 
 @pytest.mark.parametrize("how", ["500", "hang", "close"])
@@ -82,8 +82,8 @@ def test_it_comes_back(commands: Commands, command: list[str], server: str, tmp_
         ended = commands.run([*command, f"tracking.uri={proxy.uri}", f"tracking.experiment={experiment}"], tmp_path)
         assert ended.code == 0, ended.output
         assert "to track them later" not in ended.output
-        found = records(tmp_path / "sweep")
-        assert tracked_runs(server, experiment) == dict.fromkeys(found, "FINISHED")
+        actual = records(tmp_path / "sweep")
+        assert tracked_runs(server, experiment) == dict.fromkeys(actual, "FINISHED")
     finally:
         proxy.close()
 

@@ -146,9 +146,9 @@ def test_means_of_all_layers_equal_the_means_of_their_tokens() -> None:
         batch = encoder.batch(tokenized, range(len(tokenized.ids)), ["mean"])
         tokens: dict[int, Tensor] = {}
         with torch.inference_mode():
-            found = encoder.encode_batch(batch, layers, ["mean"])["mean"]
+            actual = encoder.encode_batch(batch, layers, ["mean"])["mean"]
             encoder.loaded.model(batch.ids_T, batch.packed, layers, tokens.__setitem__)
         for layer in layers:
             parts = tokens[layer].double().split(list(batch.packed.lengths))
             expected_BD = torch.stack([part.mean(0) for part in parts])
-            torch.testing.assert_close(found[layer].double(), expected_BD, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(actual[layer].double(), expected_BD, rtol=1e-5, atol=1e-5)

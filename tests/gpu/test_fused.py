@@ -43,16 +43,16 @@ def run(
 ) -> tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]]:
     ids = torch.randint(256, (sum(lengths),), generator=torch.Generator().manual_seed(2)).to(GPU)
     outputs: dict[int, Tensor] = {}
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    actual: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.inference_mode():
         model(
             ids,
             Packed.of(lengths, GPU),
             layers,
             lambda index, h_TD: outputs.__setitem__(index, h_TD),
-            (lambda index, wkv, shift: found.__setitem__(index, (wkv, shift))) if states else None,
+            (lambda index, wkv, shift: actual.__setitem__(index, (wkv, shift))) if states else None,
         )
-    return outputs, found
+    return outputs, actual
 
 
 def both(
@@ -68,15 +68,15 @@ def both(
         )
     ours = run(model, lengths, layers, states)
     with monkeypatch.context() as patch:
-        patch.setattr(forward_choice, "why_not", lambda *_: "told so")
+        patch.setattr(forward_choice, "why_not", lambda *_: "a reason")
         reference = run(model, lengths, layers, states)
     assert ran == ["triton_forward", "network"]
     return ours, reference
 
 
-def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
-    assert found.shape == expected.shape and found.dtype == expected.dtype and torch.isfinite(found).all()
-    error = (found.double() - expected.double()).norm() / expected.double().norm()
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype and torch.isfinite(actual).all()
+    error = (actual.double() - expected.double()).norm() / expected.double().norm()
     assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
 
 
@@ -144,8 +144,8 @@ def test_a_sentence_does_not_feel_its_neighbours() -> None:
 
 def test_training_takes_the_plain_blocks() -> None:
     model = shaken_model(16, torch.float32).requires_grad_(True)
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     ids = torch.arange(20, device=GPU)
-    model(ids, Packed.of([20], GPU), [2], lambda _, h_TD: found.append(h_TD))
-    found[0].square().sum().backward()
+    model(ids, Packed.of([20], GPU), [2], lambda _, h_TD: actual.append(h_TD))
+    actual[0].square().sum().backward()
     assert model.blocks[0].attention.key.weight.grad is not None

@@ -31,9 +31,9 @@ def normal(random: torch.Generator, *shape: int, dtype: torch.dtype = torch.floa
     return torch.randn(*shape, generator=random, device=GPU).to(dtype)
 
 
-def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
-    assert found.shape == expected.shape and torch.isfinite(found).all()
-    error = (found.double() - expected.double()).norm() / expected.double().norm()
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert actual.shape == expected.shape and torch.isfinite(actual).all()
+    error = (actual.double() - expected.double()).norm() / expected.double().norm()
     assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
 
 
@@ -71,16 +71,16 @@ def assert_time_mix(
     fixed, u = decay + normal(random, width), normal(random, heads, size)
     norm = shaken(nn.GroupNorm(heads, width, eps=64e-5), random)
     assert isinstance(norm, nn.GroupNorm)
-    found, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
+    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
     log_w = -torch.exp(fixed.double() + torch.tanh(low.float()).to(dtype).double() @ high.double())
     r64, k64, v64, w64 = (x.double().unflatten(-1, (heads, size)) for x in (r, k, v, log_w))
     y, expected_state = wkv6_reference(r64, k64, v64, w64, u.double(), packed)
     normed = F.group_norm(y.flatten(1), heads, norm.weight.double(), norm.bias.double(), norm.eps)
-    assert found.dtype == dtype
+    assert actual.dtype == dtype
     assert state is not None and state.dtype == torch.float32
     assert_close(state, expected_state, TIME_MIX[dtype])
-    assert_close(found, normed * F.silu(gate.double()), TIME_MIX[dtype])
-    assert_close(time_mix(r, k, v, gate, low, high, fixed, u, norm, packed)[0], found, TIME_MIX[dtype])
+    assert_close(actual, normed * F.silu(gate.double()), TIME_MIX[dtype])
+    assert_close(time_mix(r, k, v, gate, low, high, fixed, u, norm, packed)[0], actual, TIME_MIX[dtype])
 
 
 def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> None:
@@ -92,14 +92,14 @@ def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> 
     low[11, 0], high[0, 3] = 20.0, 95.0  # log w = -exp(91), which is below what fp32 can hold
     fixed, u = normal(random, 16) - 4, normal(random, 2, 8)
     norm = nn.GroupNorm(2, 16, eps=64e-5).to(GPU).requires_grad_(False)
-    found, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
+    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
     log_w = -torch.exp(fixed.double() + torch.tanh(low.double()) @ high.double())
     heads = [x.double().unflatten(-1, (2, 8)) for x in (r, k, v, log_w)]
     y, expected_state = wkv6_reference(*heads, u.double(), packed)
     assert state is not None
     assert_close(state, expected_state, TIME_MIX[torch.float32])
     expected = F.group_norm(y.flatten(1), 2, eps=64e-5) * F.silu(gate.double())
-    assert_close(found, expected, TIME_MIX[torch.float32])
+    assert_close(actual, expected, TIME_MIX[torch.float32])
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -118,16 +118,16 @@ def test_add_norm_mix_equals_pytorch(
     mixes = [normal(random, width) for _ in range(1 + gated)]
     norm = shaken(nn.LayerNorm(width), random)
     assert isinstance(norm, nn.LayerNorm)
-    found = add_norm_mix(h, value, gate if gated else None, norm, mixes, packed, dtype, 4.0 if gated else 1.0)
+    actual = add_norm_mix(h, value, gate if gated else None, norm, mixes, packed, dtype, 4.0 if gated else 1.0)
     added = value.double() * 4 * torch.sigmoid(gate.double()) if gated else value.double()
     stream = h.double() + added
     x = F.layer_norm(stream, (width,), norm.weight.double(), norm.bias.double(), norm.eps)
     expected = torch.stack([x + (packed.shift(x) - x) * mix.double() for mix in mixes])
-    assert found.x_MTD.dtype == dtype and found.h_TD.dtype == torch.float32
-    assert_close(found.h_TD, stream, 1e-6)
-    assert_close(found.x_MTD, expected, TOLERANCE[dtype])
-    assert_close(found.mean_T, stream.mean(1), 1e-5)
-    assert_close(found.rstd_T, 1 / (stream.var(1, unbiased=False) + norm.eps).sqrt(), 1e-6)
+    assert actual.x_MTD.dtype == dtype and actual.h_TD.dtype == torch.float32
+    assert_close(actual.h_TD, stream, 1e-6)
+    assert_close(actual.x_MTD, expected, TOLERANCE[dtype])
+    assert_close(actual.mean_T, stream.mean(1), 1e-5)
+    assert_close(actual.rstd_T, 1 / (stream.var(1, unbiased=False) + norm.eps).sqrt(), 1e-6)
 
 
 def test_add_norm_mix_without_value_leaves_the_stream_and_without_norm_only_adds(random: torch.Generator) -> None:
@@ -164,12 +164,12 @@ def test_token_shift_interpolations_equal_pytorch(
     normed = add_norm_mix(h, None, None, norm, fixed[:1], packed, dtype)
     low = normal(random, packed.tokens, 5 * rank, dtype=dtype)
     high = (normal(random, 5, rank, width) / rank**0.5).to(dtype)
-    found = interpolate_token_shifts(normed, norm, low, high, fixed, packed)
+    actual = interpolate_token_shifts(normed, norm, low, high, fixed, packed)
     x = F.layer_norm(h.double(), (width,), norm.weight.double(), norm.bias.double(), norm.eps)
     moved = torch.tanh(low.float()).to(dtype).double().unflatten(1, (5, rank)).transpose(0, 1) @ high.double()
     mixes = torch.stack(fixed).double()[:, None] + moved
-    assert found.dtype == dtype
-    assert_close(found, x + (packed.shift(x) - x) * mixes, TOLERANCE[dtype])
+    assert actual.dtype == dtype
+    assert_close(actual, x + (packed.shift(x) - x) * mixes, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -179,6 +179,6 @@ def test_relu_square_equals_pytorch(dtype: torch.dtype, shape: tuple[int, int], 
 
     k = 4 * normal(random, *shape, dtype=dtype)
     k[0, 0] = 900.0  # squared beyond fp16's range without the scale
-    found = relu_square(k, dtype, 8.0)
-    assert found.dtype == dtype
-    assert_close(found, (torch.relu(k.double()) / 8) ** 2, TOLERANCE[dtype])
+    actual = relu_square(k, dtype, 8.0)
+    assert actual.dtype == dtype
+    assert_close(actual, (torch.relu(k.double()) / 8) ** 2, TOLERANCE[dtype])

@@ -61,10 +61,10 @@ def test_products_match_the_reference(kind: type, sizes: tuple[int, int], tokens
     layer = kind(nn.Linear(inner, outer, bias=False), torch.bfloat16, GPU)
     q_TK, scale_T = layer.quantize(rows(tokens, inner, torch.bfloat16))
     expected = matmul_reference(q_TK, scale_T, layer.weight_NK, layer.scale_N)
-    found = layer.matmul(q_TK, scale_T)
-    assert found.dtype == torch.bfloat16 and found.shape == (tokens, outer)
+    actual = layer.matmul(q_TK, scale_T)
+    assert actual.dtype == torch.bfloat16 and actual.shape == (tokens, outer)
     # bf16 has 8 bits of mantissa; fast accumulation of fp8 loses some of its own.
-    error = (found.float() - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-30)
+    error = (actual.float() - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-30)
     assert error.max() < (0.004 if kind is Int8Linear else 0.01)
 
 

@@ -46,8 +46,8 @@ def run(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> 
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in (folder / "sweep").rglob("result.json")]
-    return [record for record in found if record["kind"] == "model"]
+    actual = [json.loads(path.read_text()) for path in (folder / "sweep").rglob("result.json")]
+    return [record for record in actual if record["kind"] == "model"]
 
 
 def assert_measured(jobs: list[dict[str, Any]], count: int) -> None:

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.ip
 def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each notebook leaves behind, by its name, and under `printed` what each cell prints; its cells run in an
     empty folder."""
-    found: dict[str, dict[str, Any]] = {}
+    actual: dict[str, dict[str, Any]] = {}
     with pytest.MonkeyPatch.context() as patch:
         for path in NOTEBOOKS:
             patch.chdir(tmp_path_factory.mktemp(path.stem))
@@ -30,8 +30,8 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
                     with contextlib.redirect_stdout(io.StringIO()) as out:
                         exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
                     printed.append(out.getvalue())
-            found[path.name] = {**names, "printed": printed}
-    return found
+            actual[path.name] = {**names, "printed": printed}
+    return actual
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def walk(left: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def test_neighbours_are_what_was_meant(walk: dict[str, Any]) -> None:
     """Deep layers find more of them than shallow ones, and most."""
-    assert len(walk["found"]) == 14 and walk["encoder"].num_blocks == 12
-    deep = [walk["found"][layer] for layer in (9, 10, 11, "final")]
-    shallow = [walk["found"][layer] for layer in range(6)]
+    assert len(walk["correct"]) == 14 and walk["encoder"].num_blocks == 12
+    deep = [walk["correct"][layer] for layer in (9, 10, 11, "final")]
+    shallow = [walk["correct"][layer] for layer in range(6)]
     assert min(deep) > max(shallow) and min(deep) >= 3
     nearest, cosines = walk["neighbours"](walk["encoder"])
     meant = [note in right for note, right in zip(nearest, walk["wanted"].values(), strict=True)]
-    assert sum(meant) == walk["found"][10] and (np.abs(cosines) <= 1).all()
+    assert sum(meant) == walk["correct"][10] and (np.abs(cosines) <= 1).all()
     assert walk["printed"][1].count("(not what was meant)") == meant.count(False)
 
 
@@ -73,7 +73,9 @@ def test_outputs_are_those_of_the_cells(path: Path, left: dict[str, dict[str, An
     """Line by line but for their figures, and for neighbours and layers that a rounding may choose otherwise."""
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     for number, (cell, printed) in enumerate(zip(cells, left[path.name]["printed"], strict=True)):
-        kept = "".join(line for each in cell["outputs"] if each["output_type"] == "stream" for line in each["text"])
+        kept = "".join(
+            line for output in cell["outputs"] if output["output_type"] == "stream" for line in output["text"]
+        )
         advice = f"cell {number} prints something else: run the notebook and save it with its outputs"
         assert len(kept.splitlines()) == len(printed.splitlines()), advice
         for old, new in zip(kept.splitlines(), printed.splitlines(), strict=True):

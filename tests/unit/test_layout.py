@@ -155,8 +155,8 @@ def function_of(lines: int, documented: bool = False) -> str:
     ],
 )
 def test_what_is_too_long_is_found(tmp_path: Path, name: str, text: str, fault: str | None) -> None:
-    found = layout.too_long(package_with(tmp_path, **{name: text}), LINES, FUNCTION_LINES, KERNELS)
-    assert found == ([] if fault is None else [fault])
+    actual = layout.too_long(package_with(tmp_path, **{name: text}), LINES, FUNCTION_LINES, KERNELS)
+    assert actual == ([] if fault is None else [fault])
 
 
 @pytest.mark.parametrize(

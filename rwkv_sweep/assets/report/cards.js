@@ -52,9 +52,9 @@ function chartCard(id, title, caption, draw, tools = []) {
   );
   return lazily(card, (runs) => {
     below.replaceChildren();
-    const told = draw(host, runs, below);
+    const message = draw(host, runs, below);
     host.style.minHeight = "0";
-    for (const button of saving) button.hidden = Boolean(told);
-    if (told) host.replaceChildren(el("p", { class: "empty" }, told));
+    for (const button of saving) button.hidden = Boolean(message);
+    if (message) host.replaceChildren(el("p", { class: "empty" }, message));
   });
 }

@@ -4,7 +4,7 @@ const scored = (runs, key = SPEARMAN) => runs.filter((run) => interval(run, key)
 function baselineLines(plot, y, place = "right", key = SPEARMAN) {
   // Each baseline across the panel, named at its end, names pushed apart.
   const lines = BASELINES.map((run) => ({ run, at: metric(run, key) }))
-    .filter((each) => each.at !== null)
+    .filter((line) => line.at !== null)
     .sort((a, b) => a.at - b.at);
   let least = Infinity;
   const taken = [];
@@ -22,20 +22,20 @@ function baselineLines(plot, y, place = "right", key = SPEARMAN) {
 }
 const spearmanBounds = (runs, key = SPEARMAN) =>
   [...runs, ...BASELINES].flatMap((run) => {
-    const each = interval(run, key);
-    return each ? [each.lo, each.hi] : [];
+    const range = interval(run, key);
+    return range ? [range.lo, range.hi] : [];
   });
 
 function legendOf(runs, line) {
   if (!colourKey) return null;
   const values = valuesOf(colourKey, runs);
   if (values.length < 2) return null;
-  const told = values.slice(0, 12).map((value) => ({
+  const shown = values.slice(0, 12).map((value) => ({
     name: `${/^\d|^(true|false|none|all)/.test(value) ? `${colourKey} ` : ""}${value}`,
     ...looks.get(value),
     line,
   }));
-  return legend(values.length > 12 ? [...told, { name: `and ${values.length - 12} more` }] : told);
+  return legend(values.length > 12 ? [...shown, { name: `and ${values.length - 12} more` }] : shown);
 }
 
 function drawByLayer(host, runs, below, key = SPEARMAN) {
@@ -117,8 +117,8 @@ function drawByLayer(host, runs, below, key = SPEARMAN) {
     }
   });
   plot.done();
-  const told = legendOf(all, true);
-  if (told) below.append(told);
+  const colours = legendOf(all, true);
+  if (colours) below.append(colours);
 }
 
 // What a run costs: speed where runs were timed on one scale, else the figures of runs that were timed one after another,
@@ -158,7 +158,7 @@ function qualitySign(a, b) {
 }
 function costSign(a, b, { more, margin }) {
   const gap = (more ? 1 : -1) * Math.log(a.value / b.value);
-  const reach = (each) => Math.log(each.hi / each.lo) / 2;
+  const reach = (range) => Math.log(range.hi / range.lo) / 2;
   return Math.abs(gap) <= Math.max(Math.log(1 + margin), Math.hypot(reach(a), reach(b))) ? 0 : Math.sign(gap);
 }
 function unbeaten(points, cost) {
@@ -173,46 +173,46 @@ function unbeaten(points, cost) {
 
 function drawScatter(host, runs, below, key) {
   const { name, more, ranked } = COSTS[key];
-  const found = scored(runs)
+  const priced = scored(runs)
     .map((run) => ({ run, cost: costOf(run, key), score: interval(run, SPEARMAN) }))
-    .filter((each) => each.cost && each.cost.value > 0);
-  if (!found.length) return `No run here has both a Spearman and ${name}.`;
+    .filter((point) => point.cost && point.cost.value > 0);
+  if (!priced.length) return `No run here has both a Spearman and ${name}.`;
   const plot = new Plot(host, `Spearman against ${name}`, 340, { right: 18 });
-  const values = found.flatMap(({ cost }) => [cost.lo, cost.hi]);
+  const values = priced.flatMap(({ cost }) => [cost.lo, cost.hi]);
   const log = Math.max(...values) / Math.min(...values) > 4;
   const x = scale(values, plot.x0, plot.x1, { log, count: Math.max(3, Math.floor(plot.width / 110)), pad: 0.07 });
-  const y = scale(spearmanBounds(found.map((each) => each.run)), plot.y0, plot.y1);
+  const y = scale(spearmanBounds(priced.map((point) => point.run)), plot.y0, plot.y1);
   plot.yAxis(y, `Spearman${ON}`);
   plot.xAxis(x, `${name} (${more ? "more" : "less"} is better${log ? ", log scale" : ""})`);
   const taken = baselineLines(plot, y, "inside");
-  const points = found.map((each) => ({ ...each, x: each.cost.value, y: each.score.value }));
+  const points = priced.map((point) => ({ ...point, x: point.cost.value, y: point.score.value }));
   const best = ranked ? unbeaten(points, COSTS[key]) : [];
   const crowded = points.length > 60;
-  for (const each of points) {
-    const at = [x(each.x), y(each.y)],
-      look = lookOf(each.run);
-    if (!crowded || (best.includes(each) && best.length <= 40)) {
-      plot.whisker(at[0], 0, y(each.score.lo), y(each.score.hi), look.colour);
-      if (each.cost.hi > each.cost.lo) plot.whisker(0, at[1], x(each.cost.lo), x(each.cost.hi), look.colour, true);
+  for (const point of points) {
+    const at = [x(point.x), y(point.y)],
+      look = lookOf(point.run);
+    if (!crowded || (best.includes(point) && best.length <= 40)) {
+      plot.whisker(at[0], 0, y(point.score.lo), y(point.score.hi), look.colour);
+      if (point.cost.hi > point.cost.lo) plot.whisker(0, at[1], x(point.cost.lo), x(point.cost.hi), look.colour, true);
     }
-    plot.point(at[0], at[1], look, summaryOf(each.run) + (best.includes(each) ? "\nnot beaten" : ""), {
-      size: best.includes(each) ? 5.2 : crowded ? 2.8 : 4,
-      hollow: !best.includes(each) && !crowded,
+    plot.point(at[0], at[1], look, summaryOf(point.run) + (best.includes(point) ? "\nnot beaten" : ""), {
+      size: best.includes(point) ? 5.2 : crowded ? 2.8 : 4,
+      hollow: !best.includes(point) && !crowded,
     });
   }
   nameFront(plot, best, x, y, taken);
   plot.done();
-  const told = legendOf(
-    found.map((each) => each.run),
+  const colours = legendOf(
+    priced.map((point) => point.run),
     false,
   );
-  if (told) below.append(told);
+  if (colours) below.append(colours);
 }
 
 function nameFront(plot, best, x, y, taken) {
   // Names of the front where there is room; the tooltip has them all.
-  for (const each of best.slice(0, 10)) {
-    const text = each.run.label,
+  for (const point of best.slice(0, 10)) {
+    const text = point.run.label,
       width = text.length * 6.1;
     for (const [dx, dy, anchor] of [
       [9, -8, "start"],
@@ -220,8 +220,8 @@ function nameFront(plot, best, x, y, taken) {
       [9, 16, "start"],
       [-9, 16, "end"],
     ]) {
-      const at = x(each.x) + dx,
-        top = y(each.y) + dy,
+      const at = x(point.x) + dx,
+        top = y(point.y) + dy,
         from = anchor === "start" ? at : at - width;
       const box = [from, top - 10, from + width, top + 3];
       if (

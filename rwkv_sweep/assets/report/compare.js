@@ -8,7 +8,7 @@ function changes() {
           grid(
             [el("span", { class: "soft" }, "key"), "A", "B"],
             [null, "wrap code", "wrap code"],
-            list.map((each) => [el("code", {}, each.key), each.a, each.b]),
+            list.map((change) => [el("code", {}, change.key), change.a, change.b]),
           ),
         ]
       : null;
@@ -24,9 +24,9 @@ function changes() {
 }
 
 function drawRows(host, key, name, centre, band, words) {
-  const found = DATA.runs.filter((run) => run[key]);
-  if (!found.length) return "Nothing could be compared.";
-  const shown = found.slice(0, MOST),
+  const compared = DATA.runs.filter((run) => run[key]);
+  if (!compared.length) return "Nothing could be compared.";
+  const shown = compared.slice(0, MOST),
     longest = Math.max(...shown.map((run) => run.name.length));
   const plot = new Plot(host, name, 52 + shown.length * 24, {
     left: Math.min(Math.max(60, (host.clientWidth || 600) * 0.4), 20 + longest * 6.4),
@@ -52,25 +52,25 @@ function drawRows(host, key, name, centre, band, words) {
   plot.rule(centre, x, "var(--ink)", "", "x");
   shown.forEach((run, i) => {
     const y = plot.y1 + i * 24 + 12,
-      each = run[key],
-      told = run.verdicts.some((word) => words.includes(word));
+      range = run[key],
+      clear = run.verdicts.some((word) => words.includes(word));
     const style = {
-      colour: told
+      colour: clear
         ? words.indexOf(run.verdicts.find((word) => words.includes(word)))
           ? "var(--c1)"
           : "var(--c0)"
         : "var(--faint)",
-      shape: told ? "diamond" : "circle",
+      shape: clear ? "diamond" : "circle",
     };
     plot.text(plot.x0 - 8, y + 4, run.name.length > most ? `${run.name.slice(0, most - 1)}…` : run.name, {
       "text-anchor": "end",
     });
-    plot.whisker(0, y, x(each.lo), x(each.hi), style.colour, true);
+    plot.whisker(0, y, x(range.lo), x(range.hi), style.colour, true);
     plot.point(
-      x(each.value),
+      x(range.value),
       y,
       style,
-      `${run.name}\n${RANGE(each, 3, centre === 0)}${told ? "\nmore than noise" : ""}`,
+      `${run.name}\n${RANGE(range, 3, centre === 0)}${clear ? "\nmore than noise" : ""}`,
     );
   });
   plot.done();
@@ -80,7 +80,7 @@ function drawRows(host, key, name, centre, band, words) {
 const bands = DATA.reach
   ? "The band is noise: the largest factor by which the baselines, timed in both, differ."
   : "No baseline was timed in both sweeps, so nothing shows how much of this is due to the machine.";
-const controls = Object.entries(DATA.control).map(([name, each]) => el("li", {}, `${name}: ${RANGE(each, 3)}`));
+const controls = Object.entries(DATA.control).map(([name, range]) => el("li", {}, `${name}: ${RANGE(range, 3)}`));
 const lonely = ["A", "B"]
   .filter((label) => DATA.only[label].length)
   .map((label) =>

@@ -1,7 +1,7 @@
 // The table of matched runs.
-const RANGE = (each, digits, sign) =>
-  each
-    ? [each.value, each.lo, each.hi]
+const RANGE = (range, digits, sign) =>
+  range
+    ? [range.value, range.lo, range.hi]
         .map((value) => (sign ? signed : fixed)(value, digits))
         .map((text, i) => [text, ` [${text}`, `, ${text}]`][i])
         .join("")

@@ -23,9 +23,9 @@ function interval(run, key) {
     hi = metric(run, `${key}_hi`);
   return { value, lo: lo === null ? value : lo, hi: hi === null ? value : hi, bounded: lo !== null && hi !== null };
 }
-const withRange = (each, digits) =>
-  each
-    ? `${fixed(each.value, digits)}${each.bounded ? ` [${fixed(each.lo, digits)}, ${fixed(each.hi, digits)}]` : ""}`
+const withRange = (range, digits) =>
+  range
+    ? `${fixed(range.value, digits)}${range.bounded ? ` [${fixed(range.lo, digits)}, ${fixed(range.hi, digits)}]` : ""}`
     : "";
 // The first split is the one that runs are chosen on; where there are several, its name stands beside every figure.
 const SPEARMAN = "quality/spearman";
@@ -61,10 +61,10 @@ function compareValues(key) {
 }
 function valuesOf(key, runs = MODELS) {
   // Layers and numbers by size; words as the sweep named them.
-  const found = [...new Set(runs.map((run) => run.params[key]).filter((value) => value !== undefined))];
-  return key === "layer" || found.every((value) => value !== "" && !isNaN(value))
-    ? found.sort(compareValues(key))
-    : found;
+  const values = [...new Set(runs.map((run) => run.params[key]).filter((value) => value !== undefined))];
+  return key === "layer" || values.every((value) => value !== "" && !isNaN(value))
+    ? values.sort(compareValues(key))
+    : values;
 }
 
 // One look for each value of the key that runs are coloured by: colour and shape say the same, for any colour vision.

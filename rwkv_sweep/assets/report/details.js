@@ -39,24 +39,24 @@ function failureRow(run) {
   ];
 }
 
-function toldTable(entries, caption) {
-  const values = (each) =>
-    each.values.map(([value, count], i) => [
+function countsTable(entries, caption) {
+  const values = (entry) =>
+    entry.values.map(([value, count], i) => [
       i ? ", " : "",
       el("span", { class: "code" }, value),
-      each.shared ? null : el("span", { class: "soft small" }, ` ×${count}`),
+      entry.shared ? null : el("span", { class: "soft small" }, ` ×${count}`),
     ]);
-  const rows = entries.map((each) => [
-    el("code", {}, each.key),
-    [values(each), each.more ? `, and ${each.more} more` : ""],
+  const rows = entries.map((entry) => [
+    el("code", {}, entry.key),
+    [values(entry), entry.more ? `, and ${entry.more} more` : ""],
   ]);
   return grid([], [null, "wrap"], rows, caption);
 }
 
 function environmentCard() {
-  const varied = DATA.configuration.filter((each) => !each.shared),
-    shared = DATA.configuration.filter((each) => each.shared);
-  const name = (key) => DATA.environment.find((each) => each.key === key);
+  const varied = DATA.configuration.filter((entry) => !entry.shared),
+    shared = DATA.configuration.filter((entry) => entry.shared);
+  const name = (key) => DATA.environment.find((entry) => entry.key === key);
   return el(
     "section",
     { class: "card", id: "environment", "aria-labelledby": "environment-title" },
@@ -76,15 +76,15 @@ function environmentCard() {
       : null,
     el("h3", {}, "What it ran on"),
     DATA.environment.length
-      ? toldTable(DATA.environment, "Environment")
+      ? countsTable(DATA.environment, "Environment")
       : el("p", { class: "empty" }, "Nothing was recorded."),
-    varied.length ? [el("h3", {}, "Keys that differ between runs"), toldTable(varied, "Keys that differ")] : null,
+    varied.length ? [el("h3", {}, "Keys that differ between runs"), countsTable(varied, "Keys that differ")] : null,
     shared.length
       ? el(
           "details",
           {},
           el("summary", {}, `${counted(shared.length, "key")} all runs share`),
-          toldTable(shared, "Keys all runs share"),
+          countsTable(shared, "Keys all runs share"),
         )
       : null,
   );

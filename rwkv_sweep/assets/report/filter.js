@@ -33,7 +33,7 @@ function keyFacet(key, changed) {
 function statusFacet(changed) {
   const statuses = [...new Set(RUNS.map((run) => run.status))];
   if (statuses.length < 2) return null;
-  const options = statuses.map((each) => [each, each.toLowerCase()]);
+  const options = statuses.map((status) => [status, status.toLowerCase()]);
   const choose = (value) => {
     FILTER.status = value;
     changed();
@@ -64,7 +64,7 @@ function filterBar(changed) {
     FILTER.words = FILTER.status = "";
     FILTER.chosen.clear();
     words.value = "";
-    for (const box of filters.flatMap((each) => [...each.querySelectorAll("select")])) box.selectedIndex = 0;
+    for (const box of filters.flatMap((choice) => [...choice.querySelectorAll("select")])) box.selectedIndex = 0;
     changed();
   };
   const words = el("input", {

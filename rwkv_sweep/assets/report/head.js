@@ -15,14 +15,14 @@ function tiles() {
 
 function heading() {
   const count = (name) => RUNS.filter((run) => run.model && run.status === name).length;
-  const told = [
+  const counts = [
     counted(finished.length, "run") + " finished",
     ...["FAILED", "KILLED", "UNSUPPORTED"].filter(count).map((name) => `${count(name)} ${name.toLowerCase()}`),
   ];
-  if (DATA.missing) told.push(`${DATA.missing} without a record`);
-  const machine = DATA.environment.find((each) => each.key === "device_name");
+  if (DATA.missing) counts.push(`${DATA.missing} without a record`);
+  const machine = DATA.environment.find((entry) => entry.key === "device_name");
   const facts = [
-    told.join(", "),
+    counts.join(", "),
     moment(DATA.started),
     DATA.ended > DATA.started && DATA.started ? `took ${span(DATA.ended - DATA.started)}` : "",
     machine ? machine.values.map(([value]) => value).join(", ") : "",

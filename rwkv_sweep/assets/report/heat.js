@@ -10,18 +10,18 @@ const HEATS = {
 
 function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: columnKey }) {
   const [name, digits] = HEATS[key];
-  const found = runs.filter((run) => metric(run, key) !== null);
-  if (!found.length || rowKey === columnKey)
-    return found.length ? "Choose two different keys." : `No run here has ${name}.`;
-  const rows = valuesOf(rowKey, found),
-    columns = valuesOf(columnKey, found);
+  const measured = runs.filter((run) => metric(run, key) !== null);
+  if (!measured.length || rowKey === columnKey)
+    return measured.length ? "Choose two different keys." : `No run here has ${name}.`;
+  const rows = valuesOf(rowKey, measured),
+    columns = valuesOf(columnKey, measured);
   if (rows.length > 60 || columns.length > 40)
     return (
       `Too many values for a map: ${rows.length} of ${rowKey}, ${columns.length} of ${columnKey}. A ` +
       "filter above makes them fewer."
     );
   const cells = new Map();
-  for (const run of found) {
+  for (const run of measured) {
     const at = `${run.params[rowKey]}\u0000${run.params[columnKey]}`;
     cells.set(at, [...(cells.get(at) || []), run]);
   }
@@ -29,7 +29,7 @@ function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: column
   const values = [...cells.values()].map(mean),
     lo = Math.min(...values),
     hi = Math.max(...values);
-  const longest = Math.max(...rows.map((each) => (rowKey === "layer" ? shortLayer(each) : each).length));
+  const longest = Math.max(...rows.map((value) => (rowKey === "layer" ? shortLayer(value) : value).length));
   const plot = new Plot(host, `${name} by ${rowKey} and ${columnKey}`, 56 + rows.length * 28, {
     left: Math.min(200, 40 + longest * 7),
     top: 34,
@@ -87,7 +87,7 @@ function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: column
       plot.points.push({
         x: x + width / 2,
         y: y + 14,
-        told:
+        text:
           `${rowKey} ${value}, ${columnKey} ${other}\n${name} ${fixed(at, digits)}` +
           (list.length > 1 ? `, mean of ${list.length} runs` : ""),
       });
@@ -99,7 +99,7 @@ function drawHeat(host, runs, below, { value: key, rows: rowKey, columns: column
       el(
         "p",
         { class: "small soft" },
-        "* mean of several runs, which differ in other keys: a filter above tells them apart.",
+        "* mean of several runs, which differ in other keys: a filter above separates them.",
       ),
     );
 }

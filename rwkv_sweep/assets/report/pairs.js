@@ -44,8 +44,8 @@ function pairRow(item, set) {
   const texts = item.texts
     ? item.texts.map((text) => el("blockquote", {}, text))
     : el("p", { class: "soft" }, `row ${item.row}`);
-  const place = (each) =>
-    `${each.run.label}: cosine ${fixed(each.score, 3)}, above ${Math.round(each.rank * 100)} % of the pairs`;
+  const place = (entry) =>
+    `${entry.run.label}: cosine ${fixed(entry.score, 3)}, above ${Math.round(entry.rank * 100)} % of the pairs`;
   const all = el(
     "details",
     {
@@ -55,7 +55,7 @@ function pairRow(item, set) {
             grid(
               ["run", "cosine", "less alike"],
               [null, "number", "number"],
-              order.map((each) => [each.run.label, fixed(each.score, 4), `${fixed(each.rank * 100, 1)} %`]),
+              order.map((entry) => [entry.run.label, fixed(entry.score, 4), `${fixed(entry.rank * 100, 1)} %`]),
             ),
           );
       },
@@ -94,18 +94,18 @@ function strip(host, order, name) {
     mark("line", { x1: 200, x2: 200, y1: 8, y2: 22, stroke: "var(--line)" }),
   );
   const stacked = new Map();
-  for (const each of order) {
+  for (const entry of order) {
     // Equal places lie above one another, a little apart.
-    const slot = Math.round(each.rank * 64),
+    const slot = Math.round(entry.rank * 64),
       above = stacked.get(slot) || 0;
     stacked.set(slot, above + 1);
-    const style = lookOf(each.run),
+    const style = lookOf(entry.run),
       y = 15 + (above % 2 ? 1 : -1) * Math.min(11, Math.ceil(above / 2) * 4);
     svg.append(
       mark(
         "path",
-        { d: shapePath(style.shape, 6 + each.rank * 388, y, 3.4), fill: style.colour, "fill-opacity": 0.8 },
-        mark("title", {}, `${each.run.label}: cosine ${fixed(each.score, 3)}`),
+        { d: shapePath(style.shape, 6 + entry.rank * 388, y, 3.4), fill: style.colour, "fill-opacity": 0.8 },
+        mark("title", {}, `${entry.run.label}: cosine ${fixed(entry.score, 3)}`),
       ),
     );
   }

@@ -2,22 +2,22 @@
 function ticks(lo, hi, count) {
   const raw = (hi - lo) / Math.max(1, count),
     power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw * 0.999);
-  const found = [];
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((factor) => factor >= raw * 0.999);
+  const values = [];
   for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++)
-    found.push(Number((i * step).toPrecision(12)));
-  return found;
+    values.push(Number((i * step).toPrecision(12)));
+  return values;
 }
 function logTicks(lo, hi) {
   for (const steps of [[1], [1, 3], [1, 2, 5]]) {
-    const found = [];
+    const values = [];
     for (let e = Math.floor(Math.log10(lo)); e <= Math.ceil(Math.log10(hi)); e++) {
       for (const step of steps) {
         const value = Number((step * 10 ** e).toPrecision(6));
-        if (value >= lo * 0.999 && value <= hi * 1.001) found.push(value);
+        if (value >= lo * 0.999 && value <= hi * 1.001) values.push(value);
       }
     }
-    if (found.length >= 3) return found;
+    if (values.length >= 3) return values;
   }
   return ticks(lo, hi, 4);
 }
@@ -28,12 +28,12 @@ function scale(values, from, to, { log = false, zero = false, pad = 0.05, count 
   if (!all.length) [lo, hi] = log ? [1, 10] : [0, 1];
   if (zero) lo = Math.min(0, lo);
   if (log) {
-    const room = Math.max(1.03, (hi / lo) ** pad);
-    [lo, hi] = [lo / room, hi * room];
+    const margin = Math.max(1.03, (hi / lo) ** pad);
+    [lo, hi] = [lo / margin, hi * margin];
   } else {
-    const room = (hi - lo) * pad || Math.abs(hi) * 0.1 || 1;
-    if (!zero || lo < 0) lo -= room;
-    hi += room;
+    const margin = (hi - lo) * pad || Math.abs(hi) * 0.1 || 1;
+    if (!zero || lo < 0) lo -= margin;
+    hi += margin;
   }
   const f = log ? Math.log : (value) => value;
   const place = (value) => from + ((to - from) * (f(value) - f(lo))) / (f(hi) - f(lo));
@@ -111,14 +111,14 @@ class Plot {
     const ends = sideways ? { x1: lo, x2: hi, y1: y, y2: y } : { x1: x, x2: x, y1: lo, y2: hi };
     this.add("line", { ...ends, stroke: colour, "stroke-width": 1.4, "stroke-opacity": 0.55 });
   }
-  point(x, y, { colour, shape }, told, { size = 4.2, hollow = false } = {}) {
+  point(x, y, { colour, shape }, text, { size = 4.2, hollow = false } = {}) {
     this.add("path", {
       d: shapePath(shape, x, y, size),
       fill: hollow ? "var(--card)" : colour,
       stroke: hollow ? colour : "var(--card)",
       "stroke-width": hollow ? 1.6 : 0.8,
     });
-    this.points.push({ x, y, told });
+    this.points.push({ x, y, text });
   }
   step(event) {
     const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -128,13 +128,13 @@ class Plot {
   }
   go(at) {
     this.at = at;
-    const { x, y, told } = this.points[at];
+    const { x, y, text } = this.points[at];
     this.ring.setAttribute("cx", x);
     this.ring.setAttribute("cy", y);
     this.ring.setAttribute("visibility", "visible");
     const box = this.svg.getBoundingClientRect(),
       ratio = box.width / this.width;
-    showTip(told, {
+    showTip(text, {
       left: box.left + x * ratio - 8,
       width: 16,
       top: box.top + y * ratio - 8,
@@ -148,8 +148,8 @@ class Plot {
       y = (event.clientY - box.top) * ratio;
     let best = -1,
       least = 26 ** 2;
-    this.points.forEach((each, i) => {
-      const far = (each.x - x) ** 2 + (each.y - y) ** 2;
+    this.points.forEach((point, i) => {
+      const far = (point.x - x) ** 2 + (point.y - y) ** 2;
       if (far < least) {
         least = far;
         best = i;

@@ -86,13 +86,13 @@ const RATIOS = {
   "overhead/naive_batch_ratio": "layers kept, full batches",
 };
 function drawOverhead(host, runs, below) {
-  const found = runs.filter((run) => Object.keys(RATIOS).some((key) => interval(run, key)));
-  if (!found.length) return "No run here was timed against final-layer inference (measure.overhead=true).";
-  const kinds = Object.keys(RATIOS).filter((key) => found.some((run) => interval(run, key)));
+  const timed = runs.filter((run) => Object.keys(RATIOS).some((key) => interval(run, key)));
+  if (!timed.length) return "No run here was timed against final-layer inference (measure.overhead=true).";
+  const kinds = Object.keys(RATIOS).filter((key) => timed.some((run) => interval(run, key)));
   const { plot, shown, y } = rowPlot(
     host,
     "Time over that of final-layer inference, with 95 % intervals",
-    found,
+    timed,
     below,
     kinds.length,
   );
@@ -100,19 +100,19 @@ function drawOverhead(host, runs, below) {
     kinds
       .map((key) => interval(run, key))
       .filter(Boolean)
-      .flatMap((each) => [each.lo, each.hi]),
+      .flatMap((range) => [range.lo, range.hi]),
   );
   const x = scale(values, plot.x0, plot.x1, { include: [1], count: Math.max(3, Math.floor(plot.width / 130)) });
   plot.xAxis(x, "time / time of final-layer inference");
   plot.rule(1, x, "var(--ink)", "", "x");
   shown.forEach((run, i) =>
     kinds.forEach((key, k) => {
-      const each = interval(run, key);
-      if (!each) return;
+      const range = interval(run, key);
+      if (!range) return;
       const style = look(k),
         top = y(i) + (k - (kinds.length - 1) / 2) * 6;
-      plot.whisker(0, top, x(each.lo), x(each.hi), style.colour, true);
-      plot.point(x(each.value), top, style, `${run.label}\n${RATIOS[key]}: ${withRange(each, 3)}`, {
+      plot.whisker(0, top, x(range.lo), x(range.hi), style.colour, true);
+      plot.point(x(range.value), top, style, `${run.label}\n${RATIOS[key]}: ${withRange(range, 3)}`, {
         size: 3.4,
         hollow: key.includes("naive"),
       });
@@ -123,13 +123,13 @@ function drawOverhead(host, runs, below) {
 }
 
 function drawParity(host, runs, below, key) {
-  const found = runs.filter((run) => interval(run, key));
-  if (!found.length) return "No run here was compared with fp32: all are fp32, or measure.parity was off.";
+  const compared = runs.filter((run) => interval(run, key));
+  if (!compared.length) return "No run here was compared with fp32: all are fp32, or measure.parity was off.";
   const cosine = key === "parity/cosine_mean";
   const { plot, shown, y } = rowPlot(
     host,
     cosine ? "Distance of vectors from those of fp32" : "Spearman less that of fp32, with 95 % intervals",
-    found,
+    compared,
     below,
   );
   const off = (run) => Math.max(1e-8, 1 - metric(run, key));
@@ -156,8 +156,8 @@ function drawParity(host, runs, below, key) {
   } else {
     const x = scale(
       shown.flatMap((run) => {
-        const each = interval(run, key);
-        return [each.lo, each.hi];
+        const range = interval(run, key);
+        return [range.lo, range.hi];
       }),
       plot.x0,
       plot.x1,
@@ -166,13 +166,13 @@ function drawParity(host, runs, below, key) {
     plot.xAxis(x, "Spearman less that of fp32");
     plot.rule(0, x, "var(--ink)", "", "x");
     shown.forEach((run, i) => {
-      const each = interval(run, key);
-      plot.whisker(0, y(i), x(each.lo), x(each.hi), lookOf(run).colour, true);
+      const range = interval(run, key);
+      plot.whisker(0, y(i), x(range.lo), x(range.hi), lookOf(run).colour, true);
       plot.point(
-        x(each.value),
+        x(range.value),
         y(i),
         lookOf(run),
-        `${run.label}\n${signed(each.value, 4)} [${signed(each.lo, 4)}, ${signed(each.hi, 4)}]`,
+        `${run.label}\n${signed(range.value, 4)} [${signed(range.lo, 4)}, ${signed(range.hi, 4)}]`,
       );
     });
   }

@@ -127,17 +127,17 @@ function statusPill(run) {
 const SPREAD = RUNS.flatMap((run) => SPLITS.map(({ key }) => interval(run, key))).filter(Boolean);
 const MINI = SPREAD.length
   ? scale(
-      SPREAD.flatMap((each) => [each.lo, each.hi]),
+      SPREAD.flatMap((range) => [range.lo, range.hi]),
       4,
       88,
     )
   : null;
 function spearmanCell(run, key) {
-  const each = interval(run, key);
+  const spearman = interval(run, key);
   // As on the terminal, how the run ended stands where its number would.
-  if (!each) return run.done ? "" : statusPill(run);
+  if (!spearman) return run.done ? "" : statusPill(run);
   const colour = run.model ? lookOf(run).colour : "var(--soft)";
-  const range = each.bounded ? el("span", { class: "range" }, ` [${fixed(each.lo, 3)}, ${fixed(each.hi, 3)}]`) : null;
+  const range = spearman.bounded ? el("span", { class: "range" }, ` [${fixed(spearman.lo, 3)}, ${fixed(spearman.hi, 3)}]`) : null;
   const picture = mark(
     "svg",
     { class: "mini", viewBox: "0 0 92 14", "aria-hidden": "true" },
@@ -152,17 +152,17 @@ function spearmanCell(run, key) {
       }),
     ),
     mark("line", {
-      x1: MINI(each.lo),
-      x2: MINI(each.hi),
+      x1: MINI(spearman.lo),
+      x2: MINI(spearman.hi),
       y1: 7,
       y2: 7,
       stroke: colour,
       "stroke-width": 2,
       "stroke-opacity": 0.5,
     }),
-    mark("circle", { cx: MINI(each.value), cy: 7, r: 3.4, fill: colour }),
+    mark("circle", { cx: MINI(spearman.value), cy: 7, r: 3.4, fill: colour }),
   );
-  return [fixed(each.value, 3), range, picture];
+  return [fixed(spearman.value, 3), range, picture];
 }
 
 const AT_FIRST = 60;

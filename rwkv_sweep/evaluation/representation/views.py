@@ -1,4 +1,4 @@
-"""How well two views of a sentence, of which words were dropped, can be told to be of the same one.
+"""How well two views of a sentence, of which words were dropped, can be recognized as views of the same one.
 
 Shapes: N sentences, D dimensions, R dimensions of their span. `first_ND` and `second_ND` are the vectors of the two
 views. All in float64.

@@ -48,10 +48,10 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
         return read_tensors(files[0])
     tensors: dict[str, Tensor] = {}
     for file in files:
-        held = read_tensors(file)
-        _check_shard(file, shard_of, held)
-        tensors.update((name, tensor) for name, tensor in held.items() if shard_of[name] == file.name)
-        if twice := [name for name in held if shard_of[name] != file.name]:
+        in_shard = read_tensors(file)
+        _check_shard(file, shard_of, in_shard)
+        tensors.update((name, tensor) for name, tensor in in_shard.items() if shard_of[name] == file.name)
+        if twice := [name for name in in_shard if shard_of[name] != file.name]:
             log_line_once(f"{file} holds {few(twice)}, which the index places in another shard: read from there")
     return tensors
 
@@ -79,11 +79,11 @@ def check_shards(folder: Path) -> None:
 
 def _check_shard(file: Path, shard_of: Mapping[str, str], names: Iterable[str]) -> None:
     """Raises UserError where a shard lacks a tensor that the index places in it, or has one that the index lacks."""
-    held = set(names)
-    lacking = sorted(name for name, shard in shard_of.items() if shard == file.name and name not in held)
+    in_shard = set(names)
+    lacking = sorted(name for name, shard in shard_of.items() if shard == file.name and name not in in_shard)
     if lacking:
         raise UserError(f"{file} does not hold {few(lacking)}, which the index places there: copy all files anew")
-    if unnamed := sorted(held - set(shard_of)):
+    if unnamed := sorted(in_shard - set(shard_of)):
         raise UserError(f"{file} holds {few(unnamed)}, which the index does not name: copy all files anew")
 
 

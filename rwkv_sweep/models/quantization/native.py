@@ -33,7 +33,7 @@ class RowwiseLinear(nn.Module, ABC):
     """A linear layer with 8-bit rows and a scale for each: what `Int8Linear` and `Fp8Linear` share.
 
     Attributes:
-        weight_NK: rows in 8 bits, [out, in].
+        weight_NK: in 8 bits row by row, [out, in].
         scale_N: fp32; weight_NK * scale_N[:, None] are the weights.
     """
 

@@ -1,7 +1,7 @@
 """Weight files to checked tensors under the names of `Rwkv6Lm`.
 
 Two layouts are read: a Hugging Face folder (config.json, and safetensors or .bin, whole or in shards) and the original
-.pth file, whose sizes are told by its tensors.
+.pth file, whose sizes are those of its tensors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The layouts in which RWKV-7 checkpoints are published, brought to the names and shapes of `Rwkv7Model`.
 
-Which one a file has is told by its tensors alone, name by name, so mixtures are read too. D is the hidden size, R a
+Which one a file has is known from its tensors alone, name by name, so mixtures are read too. D is the hidden size, R a
 rank.
 
 | part | author's .pth | fla's folder |

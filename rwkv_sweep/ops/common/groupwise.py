@@ -55,7 +55,7 @@ def group_ranges(weight_NW: Tensor) -> tuple[Tensor, Tensor]:
 
 def nearest_codes(weight_NW: Tensor, scale_NG: Tensor, zero_NG: Tensor) -> Tensor:
     """The code nearest to each fp32 weight, uint8 [N, W]."""
-    scale, zero = (each_NG.float().repeat_interleave(GROUP, 1) for each_NG in (scale_NG, zero_NG))
+    scale, zero = (part_NG.float().repeat_interleave(GROUP, 1) for part_NG in (scale_NG, zero_NG))
     q_NW = torch.where(scale == 0, 0.0, weight_NW / scale.where(scale != 0, 1.0) + zero)
     return q_NW.round_().clamp_(0, LARGEST_INT4).to(torch.uint8)
 

@@ -106,13 +106,13 @@ def _memory(group: Group, runs: Sequence[Result]) -> list[Statement]:
     )
     if not streamed:
         return []
-    naive = [
+    hidden_states = [
         (group.label(run), regime.where, ratio)
         for regime in REGIMES
         for run in runs
         if (ratio := positive(run, regime.overhead.replace("overhead/", "overhead/naive_"))) is not None
     ]
-    slowest = max(naive, key=lambda row: row[2].value) if naive else None
+    slowest = max(hidden_states, key=lambda row: row[2].value) if hidden_states else None
     return [Memory(max(streamed), max(kept) if kept else None, slowest)]
 
 

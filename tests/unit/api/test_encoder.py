@@ -55,8 +55,8 @@ def test_vectors_are_those_of_the_layers(encoder: Encoder) -> None:
     np.testing.assert_allclose(vectors_SD, unit_LSD.mean(0), atol=1e-6)
     # As text or as mteb's batches, a sentence has the same vector.
     batches: list[dict[str, Any]] = [{"text": SENTENCES[:2]}, {"text": SENTENCES[2:]}]
-    found_SD = encoder.encode(batches, task_metadata=None, hf_split="test", hf_subset="default")
-    np.testing.assert_allclose(found_SD, vectors_SD, atol=1e-6)
+    actual_SD = encoder.encode(batches, task_metadata=None, hf_split="test", hf_subset="default")
+    np.testing.assert_allclose(actual_SD, vectors_SD, atol=1e-6)
     assert encoder.encode(SENTENCES[0]).shape == (256,)
     assert encoder.encode([SENTENCES[0]]).shape == encoder.encode([{"text": SENTENCES[0]}]).shape == (1, 256)
     assert encoder.encode({"text": SENTENCES[0]}).shape == (256,) and encoder.encode([]).shape == (0, 256)
@@ -106,10 +106,10 @@ def test_finished_as_sentence_transformers_does(small: Encoder) -> None:
 def test_ranges_are_those_of_the_corpus(small: Encoder) -> None:
     for arguments in ({}, {"normalize_embeddings": True}, {"truncate_dim": 7}, {"layers": 0}, {"prompt": "Q: "}):
         low, high = ranges(small.encode(CORPUS, **arguments))
-        found_SD = small.encode(SENTENCES, precision="int8", **arguments).astype(int)
+        actual_SD = small.encode(SENTENCES, precision="int8", **arguments).astype(int)
         expected_SD = (small.encode(SENTENCES, **arguments) - low) / ((high - low) / 255) - 128
         inside = (expected_SD > -128) & (expected_SD < 127)
-        assert inside.any() and np.abs(found_SD - np.floor(expected_SD))[inside].max() <= 1
+        assert inside.any() and np.abs(actual_SD - np.floor(expected_SD))[inside].max() <= 1
     with pytest.raises(UserError, match=r"precision=int8 needs texts that show each dimension's range: give the encod"):
         Encoder.from_config(*SMALL).encode(SENTENCES, precision="int8")
 
@@ -119,7 +119,7 @@ def test_prompts(small: Encoder) -> None:
         small.encode([before + text for text in SENTENCES]) for before in ("Q: ", "P: ", "")
     )
     assert np.abs(queries_SD - passages_SD).max() > 0.01
-    for found_SD, expected_SD in (
+    for actual_SD, expected_SD in (
         (small.encode(SENTENCES, prompt="Q: "), queries_SD),
         (small.encode(SENTENCES, prompt_name="query"), queries_SD),
         (small.encode(SENTENCES, prompt_type="query"), queries_SD),
@@ -130,7 +130,7 @@ def test_prompts(small: Encoder) -> None:
         (small.encode_query(SENTENCES, prompt=""), plain_SD),
         (small.encode_layers(SENTENCES, "final", prompt_name="query")[0], queries_SD),
     ):
-        np.testing.assert_allclose(found_SD, expected_SD, atol=1e-6)
+        np.testing.assert_allclose(actual_SD, expected_SD, atol=1e-6)
     assert small.encode_query(SENTENCES[0], 0, convert_to_tensor=True).shape == (32,)
     np.testing.assert_allclose(Encoder.from_config(*SMALL).encode_query(SENTENCES), plain_SD, atol=1e-6)
 
@@ -142,10 +142,10 @@ def test_texts_without_tokens(small: Encoder) -> None:
             UserError, match=r"sentences\[0\]='' has no tokens: valid are texts that have some, or on_emp"
         ):
             method(texts)
-    found_SD = small.encode(texts, on_empty="zero", normalize_embeddings=True, prompt="Q: ")
-    assert not found_SD[[0, 2]].any()
+    actual_SD = small.encode(texts, on_empty="zero", normalize_embeddings=True, prompt="Q: ")
+    assert not actual_SD[[0, 2]].any()
     expected_SD = small.encode(SENTENCES[:2], normalize_embeddings=True, prompt="Q: ")
-    np.testing.assert_allclose(found_SD[[1, 3]], expected_SD, atol=1e-6)
+    np.testing.assert_allclose(actual_SD[[1, 3]], expected_SD, atol=1e-6)
     layers_LSD = small.encode_layers(texts, on_empty="zero")
     assert layers_LSD.shape == (2, 4, 32) and not layers_LSD[:, [0, 2]].any() and layers_LSD[:, [1, 3]].all(-1).all()
     assert not small.encode("", on_empty="zero").any() and small.encode(["", ""], on_empty="zero").shape == (2, 32)
@@ -160,9 +160,9 @@ def test_texts_of_which_a_tokenizer_makes_nothing(monkeypatch: pytest.MonkeyPatc
     texts = ["a", "b", "x", "c", "", "xx", "d", "x"]
     with pytest.raises(UserError, match=r"sentences\[2\]='x' has no tokens"):
         small.encode(["a", "b", "x", "c"])
-    found_SD = small.encode(texts, on_empty="zero")
-    assert found_SD.any(1).tolist() == [text not in ("x", "", "xx") for text in texts]
-    np.testing.assert_allclose(found_SD[[0, 1, 3, 6]], small.encode(["a", "b", "c", "d"]), atol=1e-6)
+    actual_SD = small.encode(texts, on_empty="zero")
+    assert actual_SD.any(1).tolist() == [text not in ("x", "", "xx") for text in texts]
+    np.testing.assert_allclose(actual_SD[[0, 1, 3, 6]], small.encode(["a", "b", "c", "d"]), atol=1e-6)
 
 
 def test_idf_counts_in_named_texts_and_not_in_those_of_a_call(tmp_path: Path) -> None:
@@ -199,15 +199,15 @@ def test_post_processing_is_fitted_on_the_corpus() -> None:
     ],
 )
 def test_dimension_and_repr(overrides: tuple[str, ...], dimension: int) -> None:
-    found = Encoder.from_config(*SMALL, *overrides)
-    assert found.get_sentence_embedding_dimension() == found.get_embedding_dimension() == dimension
-    assert found.encode(SENTENCES).shape == (3, dimension)
-    assert found.device == torch.device("cpu")
+    actual = Encoder.from_config(*SMALL, *overrides)
+    assert actual.get_sentence_embedding_dimension() == actual.get_embedding_dimension() == dimension
+    assert actual.encode(SENTENCES).shape == (3, dimension)
+    assert actual.device == torch.device("cpu")
     shown = "1+0" if "layer=[1,0]" in overrides else "0"
-    assert repr(found).startswith(
+    assert repr(actual).startswith(
         f"Encoder(model=random, layer={shown}, pooling="
-    ) and f"dimension={dimension})" in repr(found)
-    assert ("aggregation=" in repr(found)) == ("aggregation" in str(overrides)) and "\n" not in repr(found)
+    ) and f"dimension={dimension})" in repr(actual)
+    assert ("aggregation=" in repr(actual)) == ("aggregation" in str(overrides)) and "\n" not in repr(actual)
 
 
 REFUSED: dict[str, tuple[Callable[[Encoder], Any], str]] = {
@@ -280,10 +280,10 @@ REFUSED: dict[str, tuple[Callable[[Encoder], Any], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(small: Encoder, name: str) -> None:
-    call, told = REFUSED[name]
+    call, message = REFUSED[name]
     with pytest.raises((TypeError, UserError)) as caught:
         call(small)
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -64,12 +64,12 @@ def test_texts(given: Any, texts: list[str] | None, single: bool) -> None:
         with pytest.raises(TypeError, match="whose order is not defined"):
             as_texts(given)
         return
-    found, alone = as_texts(given)
-    assert found == texts and alone is single and all(type(text) is str for text in found)
+    actual, alone = as_texts(given)
+    assert actual == texts and alone is single and all(type(text) is str for text in actual)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (None, "sentences=None is of type NoneType: valid are a string, a list of strings"),
         (3, "sentences=3 is of type int: valid are a string"),
@@ -93,10 +93,10 @@ def test_texts(given: Any, texts: list[str] | None, single: bool) -> None:
         ({"sentence": "a"}, "sentences[0] has no `text`, but 'sentence'"),
     ],
 )
-def test_what_is_no_text(given: Any, told: str) -> None:
+def test_what_is_no_text(given: Any, message: str) -> None:
     with pytest.raises(TypeError) as caught:
         as_texts(given() if callable(given) else given)
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_lone_surrogates_are_named_by_their_index() -> None:
@@ -111,7 +111,7 @@ def test_a_long_value_is_shown_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("layer", "did you mean layers? valid are layers, normalize_embeddings"),
         ("normalize", "did you mean normalize_embeddings?"),
@@ -121,11 +121,11 @@ def test_a_long_value_is_shown_short() -> None:
         ("zzz", "zzz: valid are layers, normalize_embeddings"),
     ],
 )
-def test_unknown_arguments(name: str, told: str) -> None:
+def test_unknown_arguments(name: str, message: str) -> None:
     refuse_unknown("encode", {}, ["layers"])
     with pytest.raises(TypeError) as caught:
         refuse_unknown("encode", {name: 1}, ["layers", "normalize_embeddings"])
-    assert str(caught.value).startswith(f"encode has no argument {name}: ") and told in str(caught.value)
+    assert str(caught.value).startswith(f"encode has no argument {name}: ") and message in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "3", np.float64(2)])
@@ -166,7 +166,7 @@ def test_a_kind_without_a_prompt_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (
             lambda: chosen_prompt(PROMPTS, "Say: ", "query", None),
@@ -187,7 +187,7 @@ def test_a_kind_without_a_prompt_has_none() -> None:
         (lambda: check_prompts(["Q: "]), "prompts=['Q: '] is not valid: valid are texts by name"),  # type: ignore[arg-type]
     ],
 )
-def test_prompts_that_are_refused(call: Callable[[], Any], told: str) -> None:
+def test_prompts_that_are_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((TypeError, UserError)) as caught:
         call()
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -63,10 +63,10 @@ def in_memory_task() -> Any:
 def test_mteb_scores_it_as_we_do() -> None:
     encoder = Encoder.from_config("layer=3", "device=cpu")
     assert isinstance(encoder, mteb.models.EncoderProtocol)
-    found = mteb.evaluate(encoder, in_memory_task(), cache=None, co2_tracker=False)
-    (result,) = found.task_results
+    actual = mteb.evaluate(encoder, in_memory_task(), cache=None, co2_tracker=False)
+    (result,) = actual.task_results
     first, second, labels = zip(*PAIRS, strict=True)
     own = spearmanr(cosine(encoder.encode(first), encoder.encode(second)), labels).statistic
     assert result.get_score() == pytest.approx(float(own), abs=1e-4)
     assert 0 < float(own) < 1 and not np.isclose(own, 1)
-    assert found.model_name == "rwkv_sweep/tiny-layer-3" and found.model_revision == encoder.mteb_model_meta.revision
+    assert actual.model_name == "rwkv_sweep/tiny-layer-3" and actual.model_revision == encoder.mteb_model_meta.revision

@@ -23,10 +23,12 @@ OTHERS = RANDOM.normal(size=(3, 20)).astype(np.float32)
 
 
 def test_dimensions_are_cut_before_lengths_are_made_one() -> None:
-    found = finished(VECTORS.astype(np.float64), 5, normalize=True)
-    assert found.dtype == np.float32 and found.shape == (7, 5) and found.flags.c_contiguous
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(found, VECTORS[:, :5] / np.linalg.norm(VECTORS[:, :5], axis=1, keepdims=True), rtol=1e-6)
+    actual = finished(VECTORS.astype(np.float64), 5, normalize=True)
+    assert actual.dtype == np.float32 and actual.shape == (7, 5) and actual.flags.c_contiguous
+    np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(
+        actual, VECTORS[:, :5] / np.linalg.norm(VECTORS[:, :5], axis=1, keepdims=True), rtol=1e-6
+    )
     np.testing.assert_array_equal(finished(VECTORS, None, normalize=False), VECTORS)
     assert finished(VECTORS[:0], 5, normalize=True).shape == (0, 5)
 
@@ -55,21 +57,21 @@ def test_steps_of_a_range(precision: str) -> None:
     limits = ranges(OTHERS)
     np.testing.assert_array_equal(limits, [OTHERS.min(0), OTHERS.max(0)])
     limits[:, 3] = 0.5  # a dimension that is the same in all
-    found = quantized(vectors, precision, limits)
-    assert found.dtype == np.dtype(precision)
-    np.testing.assert_array_equal(found, published(vectors, precision, limits))
-    assert found.max() == np.iinfo(precision).max and found.min() == np.iinfo(precision).min
+    actual = quantized(vectors, precision, limits)
+    assert actual.dtype == np.dtype(precision)
+    np.testing.assert_array_equal(actual, published(vectors, precision, limits))
+    assert actual.max() == np.iinfo(precision).max and actual.min() == np.iinfo(precision).min
 
 
 def test_bits() -> None:
-    found = quantized(VECTORS, "ubinary", None)
-    assert found.shape == (7, 3) and found.dtype == np.uint8  # 20 bits, filled up with zeros
-    for row, vector in zip(found, VECTORS, strict=True):
+    actual = quantized(VECTORS, "ubinary", None)
+    assert actual.shape == (7, 3) and actual.dtype == np.uint8  # 20 bits, filled up with zeros
+    for row, vector in zip(actual, VECTORS, strict=True):
         bits = "".join(f"{byte:08b}" for byte in row)
         assert bits == "".join("1" if value > 0 else "0" for value in vector) + "0000"
     signed = quantized(VECTORS, "binary", None)
     assert signed.dtype == np.int8
-    np.testing.assert_array_equal(signed.astype(int), found.astype(int) - 128)
+    np.testing.assert_array_equal(signed.astype(int), actual.astype(int) - 128)
 
 
 def test_precisions_that_are_not_known() -> None:
@@ -112,11 +114,11 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_cosines_of_every_form(form: str) -> None:
     one, other = FORMS[form](VECTORS), FORMS[form](OTHERS)
-    found = similarity(one, other)
-    assert isinstance(found, torch.Tensor) is ("tensor" in form or "gradient" in form)
+    actual = similarity(one, other)
+    assert isinstance(actual, torch.Tensor) is ("tensor" in form or "gradient" in form)
     expected = 1 - cdist(VECTORS.astype(float), OTHERS.astype(float), "cosine")
     rounding = 0.02 if any(word in form for word in ("int8", "bfloat16")) else 2e-3
-    np.testing.assert_allclose(np.asarray(found), expected, atol=rounding)
+    np.testing.assert_allclose(np.asarray(actual), expected, atol=rounding)
     itself = np.asarray(similarity(one, one))
     np.testing.assert_allclose(np.diag(itself), 1, atol=1e-5)
     np.testing.assert_allclose(np.asarray(similarity_pairwise(one, one)), 1, atol=1e-5)
@@ -133,7 +135,7 @@ def test_one_vector_is_a_row_and_zeros_have_no_direction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (
             lambda: similarity_pairwise(VECTORS[:1], VECTORS[:2]),
@@ -160,7 +162,7 @@ def test_one_vector_is_a_row_and_zeros_have_no_direction() -> None:
         (lambda: similarity(VECTORS, [*OTHERS, OTHERS[0] * np.inf]), "embeddings2 holds NaN or infinity in row 3"),
     ],
 )
-def test_what_has_no_cosine(call: Callable[[], Any], told: str) -> None:
+def test_what_has_no_cosine(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((TypeError, UserError)) as caught:
         call()
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -24,9 +24,9 @@ def test_the_pooling_of_the_example(text: str) -> None:
     names = dict(vars(pooling))
     exec(textwrap.dedent(code), names)
     h_TD = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    found_BD = names["rms"](h_TD, PooledTokens(Packed.of([2, 3, 4])))
+    actual_BD = names["rms"](h_TD, PooledTokens(Packed.of([2, 3, 4])))
     expected = [part.square().mean(0).sqrt() for part in h_TD.split([2, 3, 4])]
-    torch.testing.assert_close(found_BD, torch.stack(expected))
+    torch.testing.assert_close(actual_BD, torch.stack(expected))
 
 
 def test_the_options_it_names_are_there(text: str, repo_root: Path) -> None:

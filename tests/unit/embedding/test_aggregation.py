@@ -34,8 +34,8 @@ def test_aggregations_equal_numpy(name: str, normalize: str) -> None:
     layers = v_LSD.numpy()
     if normalize == "unit":
         layers = layers / np.sqrt((layers**2).sum(-1, keepdims=True))
-    found_SD = aggregate(v_LSD, AggregationConfig(name, normalize, "linear"), (1, 3, 5))
-    np.testing.assert_allclose(found_SD.numpy(), BY_HAND[name](layers), rtol=1e-5, atol=1e-6)
+    actual_SD = aggregate(v_LSD, AggregationConfig(name, normalize, "linear"), (1, 3, 5))
+    np.testing.assert_allclose(actual_SD.numpy(), BY_HAND[name](layers), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -56,9 +56,9 @@ def test_vectors_keep_their_dtype(name: str, dtype: torch.dtype) -> None:
 )
 def test_weights(weights: object, layers: tuple[int, ...], expected: list[float]) -> None:
     v_LSD = random_vectors(3)
-    found_SD = aggregate(v_LSD, AggregationConfig("weighted", "none", weights), layers)
+    actual_SD = aggregate(v_LSD, AggregationConfig("weighted", "none", weights), layers)
     by_hand = sum(weight * layer for weight, layer in zip(expected, v_LSD.numpy(), strict=True))
-    np.testing.assert_allclose(found_SD.numpy(), by_hand, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(actual_SD.numpy(), by_hand, rtol=1e-5, atol=1e-4)
 
 
 def test_unit_lengths_make_scale_vanish_and_leave_zero_vectors() -> None:
@@ -104,7 +104,7 @@ VALID = "valid are linear, geometric, or a list of 3 numbers, one a layer, not a
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         (None, f"aggregation.weights=None is not known: {VALID}"),
         ("cubic", f"aggregation.weights=cubic is not known: {VALID}"),
@@ -115,10 +115,10 @@ VALID = "valid are linear, geometric, or a list of 3 numbers, one a layer, not a
         ([0, 0.0, 0], f"aggregation.weights=[0,0.0,0] is all zero: {VALID}"),
     ],
 )
-def test_weights_that_make_no_sense(weights: object, told: str) -> None:
+def test_weights_that_make_no_sense(weights: object, message: str) -> None:
     with pytest.raises(UserError) as caught:
         check_aggregation(AggregationConfig("weighted", weights=weights), (1, 3, 5))
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("weights", ["linear", "geometric", [1, 0, -0.5]])

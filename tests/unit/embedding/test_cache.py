@@ -185,8 +185,8 @@ def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 def test_another_users_store_is_read_and_left_alone(shared: Path, repo_root: Path) -> None:
     before = state(shared)
-    (found, missing, kept, failure), said = as_another_user(shared, repo_root)
-    assert (found, missing, kept, failure) == (True, True, False, "it cannot be written: Permission denied")
+    (actual, missing, kept, failure), said = as_another_user(shared, repo_root)
+    assert (actual, missing, kept, failure) == (True, True, False, "it cannot be written: Permission denied")
     assert said.count("\n") == 1 and said.startswith(f"store.path={shared} cannot be written (Permission denied)")
     assert state(shared) == before
 
@@ -195,8 +195,8 @@ def test_a_folder_for_everyone_with_locks_of_one_user(shared: Path, repo_root: P
     """Entries and locks as older versions made them."""
     shared.chmod(0o777)
     before = state(shared)
-    (found, missing, kept, failure), said = as_another_user(shared, repo_root)
-    assert (found, missing, kept, failure) == (True, True, True, None)
+    (actual, missing, kept, failure), said = as_another_user(shared, repo_root)
+    assert (actual, missing, kept, failure) == (True, True, True, None)
     assert said.count("\n") == 1 and "entries are used without locks (Permission denied)" in said
     assert {name: content for name, content in state(shared).items() if name in before} == before
 
@@ -211,11 +211,11 @@ def test_entries_of_a_groups_folder_are_the_groups(shared: Path, repo_root: Path
     with store.lock(OTHER):
         pass
     for name in (f"{KEY}.npy", f"{KEY}.json", f"{OTHER}.lock"):
-        found = (shared / name).stat()
-        assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (4321, 0o664), name
+        actual = (shared / name).stat()
+        assert (actual.st_gid, stat.S_IMODE(actual.st_mode)) == (4321, 0o664), name
     (shared / f"{KEY}.lock").unlink()
-    (found_, missing, kept, failure), said = as_another_user(shared, repo_root, groups="4321")
-    assert (found_, missing, kept, failure, said) == (True, True, True, None, "")
+    (actual_dict, missing, kept, failure), said = as_another_user(shared, repo_root, groups="4321")
+    assert (actual_dict, missing, kept, failure, said) == (True, True, True, None, "")
     assert stat.S_IMODE((shared / f"{OTHER}.npy").stat().st_mode) == 0o664
 
 
@@ -237,8 +237,8 @@ def test_all_files_of_an_entry_follow_a_shared_folder(tmp_path: Path, umask: int
 
 def test_a_limit_on_the_size_of_files_costs_a_line(shared: Path, repo_root: Path) -> None:
     shared.chmod(0o777)
-    (found, missing, kept, failure), said = as_another_user(shared, repo_root, limit="20000")
-    assert (found, missing, kept) == (True, True, False)
+    (actual, missing, kept, failure), said = as_another_user(shared, repo_root, limit="20000")
+    assert (actual, missing, kept) == (True, True, False)
     assert "files may not grow so large" in failure and failure.partition(": ")[2] in said
     assert not [path for path in shared.iterdir() if path.name.startswith((".", OTHER)) and path.suffix != ".lock"]
 

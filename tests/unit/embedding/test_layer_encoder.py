@@ -1,4 +1,4 @@
-"""From sentences to pooled vectors: what must not matter (order, batches, company), what must be told (cuts, NaN)."""
+"""From sentences to pooled vectors: what must not matter (order, batches, company), what is reported (cuts, NaN)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_all_poolings_come_from_one_forward(encoder: RwkvEncoder) -> None:
 @pytest.mark.parametrize("length", [1, 2, 21])
 def test_state_equals_the_reference(encoder: RwkvEncoder, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = [SENTENCES[2].encode()[:length].decode(errors="replace"), "A dog!"]
-    found_LSD = encoder.encode(sentences, [0, 1, 2], [STATE])[STATE]
+    actual_LSD = encoder.encode(sentences, [0, 1, 2], [STATE])[STATE]
     ran: list[int] = []
 
     def reference(*inputs: Any) -> Any:
@@ -116,7 +116,7 @@ def test_state_equals_the_reference(encoder: RwkvEncoder, length: int, monkeypat
     for row, sentence in enumerate(sentences):
         states = states_of(encoder, sentence)
         for layer, (wkv_HKV, _) in states.items():
-            torch.testing.assert_close(found_LSD[layer, row], wkv_HKV.flatten(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(actual_LSD[layer, row], wkv_HKV.flatten(), rtol=1e-4, atol=1e-5)
     assert len(ran) == len(sentences) * 3
 
 
@@ -194,26 +194,26 @@ def test_idf_needs_its_weights(encoder: RwkvEncoder) -> None:
 
 
 def test_no_sentences_give_empty_vectors(encoder: RwkvEncoder) -> None:
-    found = encoder.encode([], [0, 1], ["mean", STATE])
-    assert found["mean"].shape == (2, 0, 32) and found[STATE].shape == (2, 0, 4 * 8 * 8)
+    actual = encoder.encode([], [0, 1], ["mean", STATE])
+    assert actual["mean"].shape == (2, 0, 32) and actual[STATE].shape == (2, 0, 4 * 8 * 8)
 
 
 def test_progress_counts_every_sentence_once(encoder: RwkvEncoder) -> None:
-    told: list[int] = []
-    replace(encoder, batch_tokens=30).encode(SENTENCES, [0], ["mean"], told.append)
-    assert told == [1, 1, 3]
+    counts: list[int] = []
+    replace(encoder, batch_tokens=30).encode(SENTENCES, [0], ["mean"], counts.append)
+    assert counts == [1, 1, 3]
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
 def test_batches_hold_every_sentence_once_and_fit(lengths: list[int], batch_tokens: int) -> None:
-    found = batches(lengths, batch_tokens)
-    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
-    for batch in found:
+    actual = batches(lengths, batch_tokens)
+    assert sorted(index for batch in actual for index in batch) == list(range(len(lengths)))
+    for batch in actual:
         assert len(batch) == 1 or sum(lengths[index] for index in batch) <= batch_tokens
-    flat = [lengths[index] for batch in found for index in batch]
+    flat = [lengths[index] for batch in actual for index in batch]
     assert flat == sorted(lengths, reverse=True)
     # No batch is closed while the next sentence would still fit.
-    for batch, following in itertools.pairwise(found):
+    for batch, following in itertools.pairwise(actual):
         assert sum(lengths[index] for index in batch) + lengths[following[0]] > batch_tokens
 
 

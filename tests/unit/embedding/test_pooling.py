@@ -43,7 +43,7 @@ def test_pooling_equals_numpy_on_each_sentence(name: str) -> None:
     weights_T = 1 + torch.rand(sum(LENGTHS), generator=random)
     ends = np.cumsum(LENGTHS)[:-1]
     apart = zip(np.split(h_TD.numpy(), ends), np.split(weights_T.numpy(), ends), strict=True)
-    expected_BD = np.stack([BY_HAND[name](tokens_TD, each_T) for tokens_TD, each_T in apart])
+    expected_BD = np.stack([BY_HAND[name](tokens_TD, weights_T) for tokens_TD, weights_T in apart])
     pooled_BD = POOLS[name](h_TD, PooledTokens(Packed.of(LENGTHS), weights_T))
     assert pooled_BD.dtype == torch.float32
     np.testing.assert_allclose(pooled_BD.numpy(), expected_BD, rtol=1e-5)
@@ -81,7 +81,7 @@ def test_idf_without_weights() -> None:
         POOLS["idf"](torch.ones(1, 2), PooledTokens(Packed.of([1])))
 
 
-def test_state_vector_has_the_size_that_is_told() -> None:
+def test_state_vector_has_the_size_that_is_reported() -> None:
     shape = Rwkv6Config(vocab_size=256, hidden_size=32, num_hidden_layers=2, head_size=8)
     vector_BD = read_state(torch.randn(3, 4, 8, 8), torch.randn(3, 2, 32))
     assert vector_BD.shape == (3, vector_size(STATE, shape))
@@ -89,10 +89,10 @@ def test_state_vector_has_the_size_that_is_told() -> None:
     assert vector_size(STATE, Rwkv6Config()) == 131_072  # Finch 1B6
 
 
-@pytest.mark.parametrize(("layers", "told"), [((1, 3), "final"), ((EMBEDDING,), "embedding")])
-def test_only_blocks_have_a_state(layers: tuple[int, ...], told: str) -> None:
+@pytest.mark.parametrize(("layers", "named"), [((1, 3), "final"), ((EMBEDDING,), "embedding")])
+def test_only_blocks_have_a_state(layers: tuple[int, ...], named: str) -> None:
     with pytest.raises(UserError) as caught:
         check_pooling(STATE, layers, 3)
-    assert str(caught.value) == (f"pooling=state with layer={told}: only blocks have a state, valid are layers 0 to 2")
+    assert str(caught.value) == (f"pooling=state with layer={named}: only blocks have a state, valid are layers 0 to 2")
     check_pooling("mean", layers, 3)
     check_pooling(STATE, (0, 2), 3)

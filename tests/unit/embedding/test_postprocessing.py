@@ -26,10 +26,10 @@ def test_center_and_all_but_the_top_equal_numpy(sentences: int, dims: int) -> No
     centred_SD = other_SD - mean_D
     np.testing.assert_allclose(fit("center", fitted_SD).apply(other_SD), centred_SD, rtol=1e-9)
     top_2D = np.linalg.svd(fitted_SD - mean_D)[2][:2]
-    expected_SD = centred_SD - sum(np.outer(centred_SD @ each_D, each_D) for each_D in top_2D)
-    found_SD = fit("abtt", fitted_SD, components=2).apply(other_SD)
-    assert found_SD.dtype == np.float64
-    np.testing.assert_allclose(found_SD, expected_SD, atol=1e-7)
+    expected_SD = centred_SD - sum(np.outer(centred_SD @ direction_D, direction_D) for direction_D in top_2D)
+    actual_SD = fit("abtt", fitted_SD, components=2).apply(other_SD)
+    assert actual_SD.dtype == np.float64
+    np.testing.assert_allclose(actual_SD, expected_SD, atol=1e-7)
     assert np.abs(fit("abtt", fitted_SD, components=2).apply(fitted_SD) @ top_2D.T).max() < 1e-6
 
 

@@ -50,17 +50,17 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
 
 @pytest.mark.parametrize("prompt", [BARE, ONE_WORD], ids=lambda prompt: prompt.name)
 def test_all_is_the_whole_text(tokenizer: Tokenizer, prompt: PromptConfig) -> None:
-    found = tokenize(prompt, tokenizer, SENTENCES, 512)
-    assert found.ids == tokenizer.encode([prompt.template.format(sentence=each) for each in SENTENCES])
-    assert found.spans == [(0, len(ids)) for ids in found.ids]
-    assert found.truncated == 0 and found.tokens == sum(len(ids) for ids in found.ids)
+    actual = tokenize(prompt, tokenizer, SENTENCES, 512)
+    assert actual.ids == tokenizer.encode([prompt.template.format(sentence=sentence) for sentence in SENTENCES])
+    assert actual.spans == [(0, len(ids)) for ids in actual.ids]
+    assert actual.truncated == 0 and actual.tokens == sum(len(ids) for ids in actual.ids)
 
 
 @pytest.mark.parametrize("prompt", [ECHO, WRAPPED_ECHO], ids=["echo", "wrapped"])
 def test_second_is_the_second_copy_to_the_token(tokenizer: Tokenizer, prompt: PromptConfig) -> None:
-    found = tokenize(prompt, tokenizer, SENTENCES, 512)
+    actual = tokenize(prompt, tokenizer, SENTENCES, 512)
     bare = tokenizer.encode(SENTENCES)
-    for sentence, ids, (start, end), own in zip(SENTENCES, found.ids, found.spans, bare, strict=True):
+    for sentence, ids, (start, end), own in zip(SENTENCES, actual.ids, actual.spans, bare, strict=True):
         assert text_of(tokenizer, ids) == prompt.template.format(sentence=sentence)
         assert ids[start:end] == own
         before = prompt.template[: prompt.template.rindex("{sentence}")].format(sentence=sentence)
@@ -73,22 +73,22 @@ def test_truncation_cuts_sentences_and_never_the_template(tokenizer: Tokenizer, 
     pieces = tokenizer.encode(prompt.template.split("{sentence}"))
     copies = len(pieces) - 1
     longest = sum(map(len, pieces)) + 4 * copies + (copies - 1)  # four tokens of each copy, and what does not go round
-    found = tokenize(prompt, tokenizer, sentences, longest)
+    actual = tokenize(prompt, tokenizer, sentences, longest)
     kept = tokenizer.encode(sentences)[0][:4]
     expected = list(pieces[0])
     for piece in pieces[1:]:
         expected += kept + piece
-    assert found.ids[0] == expected and len(expected) <= longest
-    assert found.truncated == 1
-    assert found.ids[1] == tokenize(prompt, tokenizer, ["A"], 512).ids[0]
-    start, end = found.spans[0]
-    assert found.ids[0][start:end] == (kept if prompt.span == "second" else expected)
+    assert actual.ids[0] == expected and len(expected) <= longest
+    assert actual.truncated == 1
+    assert actual.ids[1] == tokenize(prompt, tokenizer, ["A"], 512).ids[0]
+    start, end = actual.spans[0]
+    assert actual.ids[0][start:end] == (kept if prompt.span == "second" else expected)
 
 
 def test_bare_sentences_lose_their_end() -> None:
-    found = tokenize(BARE, BytesTokenizer(), ["abcdef", "abc"], 3)
-    assert found.ids == [list(b"abc"), list(b"abc")]
-    assert found.spans == [(0, 3), (0, 3)] and found.truncated == 1
+    actual = tokenize(BARE, BytesTokenizer(), ["abcdef", "abc"], 3)
+    assert actual.ids == [list(b"abc"), list(b"abc")]
+    assert actual.spans == [(0, 3), (0, 3)] and actual.truncated == 1
 
 
 def test_one_token_of_each_copy_is_the_least() -> None:
@@ -109,14 +109,14 @@ def test_sentence_without_tokens(prompt: PromptConfig) -> None:
 
 
 def test_braces_in_a_sentence_are_text() -> None:
-    found = tokenize(ECHO, BytesTokenizer(), ["a {sentence} {0}"], 512)
-    assert bytes(found.ids[0]).decode() == "a {sentence} {0} a {sentence} {0}"
+    actual = tokenize(ECHO, BytesTokenizer(), ["a {sentence} {0}"], 512)
+    assert bytes(actual.ids[0]).decode() == "a {sentence} {0} a {sentence} {0}"
     assert bytes(tokenize(ONE_WORD, BytesTokenizer(), ["{sentence}"], 512).ids[0]).count(b"{sentence}") == 1
 
 
 def test_some_of_the_sentences() -> None:
-    found = tokenize(ECHO, BytesTokenizer(), ["ab", "c", "def"], 512)
-    part = found.select([2, 0])
+    actual = tokenize(ECHO, BytesTokenizer(), ["ab", "c", "def"], 512)
+    part = actual.select([2, 0])
     assert part.ids == [list(b"def def"), list(b"ab ab")] and part.spans == [(4, 7), (3, 5)]
 
 

@@ -36,9 +36,9 @@ def by_hand(tokens_TD: np.ndarray) -> list[float]:
 
 def compared(h_TD: Tensor, lengths: tuple[int, ...]) -> None:
     apart = np.split(h_TD.numpy(), np.cumsum(lengths)[:-1])
-    found_B3 = token_statistics(h_TD, Packed.of(lengths))
-    assert found_B3.dtype == torch.float32
-    np.testing.assert_allclose(found_B3.numpy(), [by_hand(tokens_TD) for tokens_TD in apart], rtol=1e-6, atol=1e-6)
+    actual_B3 = token_statistics(h_TD, Packed.of(lengths))
+    assert actual_B3.dtype == torch.float32
+    np.testing.assert_allclose(actual_B3.numpy(), [by_hand(tokens_TD) for tokens_TD in apart], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", [3, 8, 40])
@@ -65,11 +65,11 @@ def test_an_encoder_gives_them_with_vectors_of_the_same_pass() -> None:
     encoder = encoder_of(random_config(), batch_tokens=30)
     sentences = ["a b c d e", "ffff", "g", "some more words"]
     layers = [0, 2, 3]
-    found = encoder.encode(sentences, layers, ["mean", TOKEN_STATISTICS])
-    assert found[TOKEN_STATISTICS].shape == (3, 4, 3)
+    actual = encoder.encode(sentences, layers, ["mean", TOKEN_STATISTICS])
+    assert actual[TOKEN_STATISTICS].shape == (3, 4, 3)
     for row, sentence in enumerate(sentences):
         expected_L3 = [by_hand(h_TD.numpy()) for h_TD in handed_over(encoder, sentence, layers)]
-        np.testing.assert_allclose(found[TOKEN_STATISTICS][:, row].numpy(), expected_L3, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(actual[TOKEN_STATISTICS][:, row].numpy(), expected_L3, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()

@@ -50,11 +50,11 @@ def message(path: str | None) -> str:
 @needs_mrpc
 @needs_glove
 def test_published_word_vector_figures(glove: WordVectors) -> None:
-    found = []
+    actual = []
     for split in mrpc("train[:1000]", "validation"):
         scores = cosine(glove.encode(split.sentences1), glove.encode(split.sentences2))
-        found.append(round(float(spearmanr(scores, split.labels).statistic), 4))
-    assert found == [0.3876, 0.4326]
+        actual.append(round(float(spearmanr(scores, split.labels).statistic), 4))
+    assert actual == [0.3876, 0.4326]
 
 
 @needs_mrpc
@@ -70,12 +70,12 @@ def test_ordinary_text_needs_punctuation_cut_off(glove: WordVectors) -> None:
     """On MRPC as first published, cutting at white space loses one word in seven and five points of Spearman."""
     (split,) = mrpc("validation", folder="mrpc/raw")
     apart = WordVectors(glove.name, glove.kv, glove.fingerprint, "punctuation")
-    found = []
+    actual = []
     for vectors in (glove, apart):
         scores = cosine(vectors.encode(split.sentences1), vectors.encode(split.sentences2))
-        found.append((vectors.coverage(split.sentences), float(spearmanr(scores, split.labels).statistic)))
-    assert found[0] == pytest.approx((0.8625, 0.3794), abs=1e-4)
-    assert found[1] == pytest.approx((0.9911, 0.4315), abs=1e-4)
+        actual.append((vectors.coverage(split.sentences), float(spearmanr(scores, split.labels).statistic)))
+    assert actual[0] == pytest.approx((0.8625, 0.3794), abs=1e-4)
+    assert actual[1] == pytest.approx((0.9911, 0.4315), abs=1e-4)
 
 
 def test_mean_counts_unknown_words(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_formats_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"", "holds no word vectors"),
         (b"2 3\n", "holds no word vectors"),
@@ -122,9 +122,9 @@ def test_formats_agree(tmp_path: Path) -> None:
         (b"<html>\n<body>\n", "line 1: '<html>' is not a word and 1 numbers"),
     ],
 )
-def test_bad_text_names_the_line(tmp_path: Path, content: bytes, told: str) -> None:
+def test_bad_text_names_the_line(tmp_path: Path, content: bytes, expected: str) -> None:
     path = vectors_file(tmp_path, content)
-    assert told in message(path) and path in message(path)
+    assert expected in message(path) and path in message(path)
 
 
 def test_missing_and_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

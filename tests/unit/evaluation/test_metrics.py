@@ -117,7 +117,7 @@ def test_single_precision_and_whole_numbers_are_numbers_like_any_other() -> None
     assert paired_difference(narrow, other, labels.astype(int), 100, 1) == paired_difference(
         wide, others, labels, 100, 1
     )
-    times, slower = (np.abs(each) + 1 for each in (narrow, other))
+    times, slower = (np.abs(sample) + 1 for sample in (narrow, other))
     for interval_of in (ratio_interval, median_ratio_interval):
         expected = interval_of(times.astype(np.float64), slower.astype(np.float64), 100, seed=1)
         assert interval_of(times, slower, 100, seed=1) == expected
@@ -219,7 +219,9 @@ def test_a_rare_p_value_comes_from_more_resamples() -> None:
     first = paired_differences(close, [far, same], labels, 200, seed=5)
     more = paired_differences(close, [far, same], labels, 200, seed=5, p_resamples=4000)
     assert first[0].p == least_p(200) and more[0].p == least_p(4000)
-    assert [(each.value, each.lo, each.hi) for each in first] == [(each.value, each.lo, each.hi) for each in more]
+    assert [(interval.value, interval.lo, interval.hi) for interval in first] == [
+        (interval.value, interval.lo, interval.hi) for interval in more
+    ]
     undecided, none = made_up(60, "graded")[0], np.zeros(60)
     none[0] = 1
     by_chance = paired_differences(undecided, [none], labels, 200, seed=5)
@@ -229,14 +231,14 @@ def test_a_rare_p_value_comes_from_more_resamples() -> None:
 def test_a_rare_p_value_is_the_share_of_all_its_resamples() -> None:
     a, labels = made_up(80, "graded")
     b = a + np.random.default_rng(1).normal(size=80) * 0.9
-    (found,) = paired_differences(a, [b], labels, 20, seed=2, p_resamples=300)
+    (actual,) = paired_differences(a, [b], labels, 20, seed=2, p_resamples=300)
     below = above = 0
     for row in [*drawn(80, 20, seed=2), *drawn(80, 280, seed=[2, 20])]:
         sample = np.repeat(labels, row)
         gap = spearmanr(np.repeat(a, row), sample).statistic - spearmanr(np.repeat(b, row), sample).statistic
         below += gap <= 1e-12
         above += gap >= -1e-12
-    assert found.p == pytest.approx(2 * (min(below, above) + 1) / 301, abs=1e-12)
+    assert actual.p == pytest.approx(2 * (min(below, above) + 1) / 301, abs=1e-12)
 
 
 @pytest.mark.parametrize("comparisons", [1, 25, 115, 1500])
@@ -302,9 +304,9 @@ def test_ratio_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     a = 1.1 * b + random.normal(size=50) * 0.02
     monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 7 * 50)
     ratio = ratio_interval(a, b, 400, seed=3)
-    each = [np.repeat(a, row).mean() / np.repeat(b, row).mean() for row in drawn(50, 400, seed=3)]
+    resampled = [np.repeat(a, row).mean() / np.repeat(b, row).mean() for row in drawn(50, 400, seed=3)]
     assert ratio.value == pytest.approx(a.mean() / b.mean())
-    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(resampled, (0.025, 0.975))))
     # The texts differ fivefold in time, but by the same factor in both.
     assert ratio.lo < 1.1 < ratio.hi and ratio.hi - ratio.lo < 0.01
     same = ratio_interval(b, b, 100, seed=0)
@@ -317,17 +319,17 @@ def test_median_ratio_interval(pairs: int) -> None:
     b = random.lognormal(1, 0.5, pairs)
     a = 1.1 * b + random.normal(size=pairs) * 0.02
     ratio = median_ratio_interval(a, b, 200, seed=3)
-    each = [np.median(np.repeat(a / b, row)) for row in drawn(pairs, 200, seed=3)]
+    resampled = [np.median(np.repeat(a / b, row)) for row in drawn(pairs, 200, seed=3)]
     assert ratio.value == pytest.approx(np.median(a / b))
-    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+    assert (ratio.lo, ratio.hi) == pytest.approx(tuple(np.quantile(resampled, (0.025, 0.975))))
 
 
 def test_median_interval() -> None:
     values = np.random.default_rng(0).lognormal(1, 0.5, 30)
-    found = median_interval(values, 200, seed=3)
-    each = [np.median(np.repeat(values, row)) for row in drawn(30, 200, seed=3)]
-    assert found.value == np.median(values)
-    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(each, (0.025, 0.975))))
+    actual = median_interval(values, 200, seed=3)
+    resampled = [np.median(np.repeat(values, row)) for row in drawn(30, 200, seed=3)]
+    assert actual.value == np.median(values)
+    assert (actual.lo, actual.hi) == pytest.approx(tuple(np.quantile(resampled, (0.025, 0.975))))
 
 
 def test_metrics_of_intervals_and_differences() -> None:
@@ -356,16 +358,16 @@ def test_ratio_interval_refuses_what_is_no_time() -> None:
 
 def test_no_number_where_there_is_none() -> None:
     scores, labels = made_up(10, "binary")
-    for bad, told in (
+    for bad, message in (
         (
             np.where(np.arange(10) == 7, np.nan, scores),
             "1 of 10 scores are NaN or infinite, the first is that of pair 7",
         ),
         (np.full(10, 0.5), "all 10 scores are 0.5: Spearman is undefined"),
     ):
-        with pytest.raises(NonFiniteError, match=told):
+        with pytest.raises(NonFiniteError, match=message):
             score(bad, labels, 10, seed=0)
-        with pytest.raises(NonFiniteError, match=told):
+        with pytest.raises(NonFiniteError, match=message):
             paired_difference(scores, bad, labels, 10, seed=0)
     with pytest.raises(NonFiniteError, match="all 10 labels are 1"):
         score(scores, np.ones(10), 10, seed=0)

@@ -15,7 +15,7 @@ from rwkv_sweep.evaluation.parity import Embedded, parity_metrics
 from tests.small_models import CPU, FP32, TINY, encoder_of, small_model
 
 
-def found(noise: float) -> Embedded:
+def embedded(noise: float) -> Embedded:
     random = np.random.default_rng(0)
     layers_LSD = random.normal(size=(2, 40, 8))
     layers_LSD[1] += noise * np.random.default_rng(1).normal(size=(40, 8))
@@ -24,7 +24,7 @@ def found(noise: float) -> Embedded:
 
 def test_metrics() -> None:
     labels = np.arange(20) % 2
-    ours, exact = found(0.5), found(0.0)
+    ours, exact = embedded(0.5), embedded(0.0)
     metrics = parity_metrics(ours, exact, labels, [5, 12], 12, 200, 0)
     assert metrics["parity/layer/5/cosine_mean"] == pytest.approx(1.0)
     assert metrics["parity/cosine_mean"] == metrics["parity/layer/final/cosine_mean"] < 0.99
@@ -36,15 +36,15 @@ def test_metrics() -> None:
 
 
 def test_random_weights_have_no_spearman() -> None:
-    metrics = parity_metrics(found(0.5), found(0.0), None, [5, 12], 12, 200, 0)
+    metrics = parity_metrics(embedded(0.5), embedded(0.0), None, [5, 12], 12, 200, 0)
     assert "parity/cosine_mean" in metrics and not any("spearman" in name for name in metrics)
 
 
 def test_what_is_not_finite_fails() -> None:
-    bad = found(0.5)
+    bad = embedded(0.5)
     bad.sentences_SD[3, 2] = np.nan
     with pytest.raises(NonFiniteError):
-        parity_metrics(bad, found(0.0), None, [5, 12], 12, 200, 0)
+        parity_metrics(bad, embedded(0.0), None, [5, 12], 12, 200, 0)
 
 
 def test_the_reference_is_fp32_and_its_key_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_the_reference_is_fp32_and_its_key_needs_no_weights(monkeypatch: pytest.
     assert not torch.equal(ours, encoder.encode(sentences, [3, 12], ["mean"])["mean"])
 
 
-def test_a_reference_too_large_for_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_too_large_for_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     small = small_model(num_blocks=2)
     assert why_no_reference(small, CPU) is None
     monkeypatch.setattr(fp32_reference.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())

@@ -81,8 +81,8 @@ def test_gptq_is_between_rounding_and_the_best_of_all_codes() -> None:
         best = ((tried @ x_TK.numpy().astype(float).T) ** 2).sum(1).min()
         nearest = (weight_NK / scale + zero).round().clamp(0, 15).to(torch.uint8)
         rounded = GroupCodes(padded(nearest), codes.scale_NG, codes.zero_NG)
-        found = output_error(weight_NK, codes, hessian_KK)
-        assert best * 0.999 <= found <= output_error(weight_NK, rounded, hessian_KK) * 1.001
+        actual = output_error(weight_NK, codes, hessian_KK)
+        assert best * 0.999 <= actual <= output_error(weight_NK, rounded, hessian_KK) * 1.001
 
 
 def test_weights_whose_inputs_were_always_zero_are_rounded_as_they_are() -> None:

@@ -31,8 +31,8 @@ def weights(model: Rwkv6ForCausalLM) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def assert_equal(found: tuple[Rwkv6Config, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
-    config, tensors = found
+def assert_equal(actual: tuple[Rwkv6Config, dict[str, Tensor]], weights: dict[str, Tensor]) -> None:
+    config, tensors = actual
     assert {key: getattr(config, key) for key in SIZES} == SIZES
     assert set(tensors) == set(weights)
     assert all(
@@ -111,7 +111,7 @@ def test_many_missing_tensors_are_counted(tmp_path: Path, weights: dict[str, Ten
         read_weights(save_folder(tmp_path / "m", kept, "safetensors"))
 
 
-def test_another_architecture_in_a_pth_is_told(tmp_path: Path) -> None:
+def test_another_architecture_in_a_pth_is_reported(tmp_path: Path) -> None:
     torch.save({"wte.weight": torch.ones(4, 4)}, tmp_path / "gpt.pth")
     with pytest.raises(UserError, match=r"gpt\.pth holds a GPT-2 .*as wte\.weight shows: model=hf"):
         read_shape(tmp_path / "gpt.pth")
@@ -248,7 +248,7 @@ def test_parameters_are_read_as_plain_tensors(tmp_path: Path, weights: dict[str,
         ([1], "holds a list: expected a JSON object"),
     ],
 )
-def test_a_wrong_config_is_told(tmp_path: Path, content: object, message: str) -> None:
+def test_a_wrong_config_is_reported(tmp_path: Path, content: object, message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         read_shape(tmp_path)

@@ -57,13 +57,13 @@ def test_residual_norm_shift_and_mixes(lengths: list[int], adding: str) -> None:
     value_TD = None if adding == "nothing" else value
     gate_TD = gate if adding == "gated value" else None
     mixes = [mix[:1].clone() if len(mix) else torch.zeros(1, WIDTH) for mix in mixes]
-    found = add_norm_mix(h, value_TD, gate_TD, norm, mixes, packed, keep_norm=True)
+    actual = add_norm_mix(h, value_TD, gate_TD, norm, mixes, packed, keep_norm=True)
     expected = h if value_TD is None else h + value * (1 if gate_TD is None else torch.sigmoid(gate))
     x_TD = norm(expected)
     before_TD = packed.shift(x_TD) if lengths else x_TD
-    torch.testing.assert_close(found.h_TD, expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(found.x_TD, x_TD, rtol=1e-5, atol=1e-5)
-    for mixed_TD, mix in zip(found.mixed_MTD, mixes, strict=True):
+    torch.testing.assert_close(actual.h_TD, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(actual.x_TD, x_TD, rtol=1e-5, atol=1e-5)
+    for mixed_TD, mix in zip(actual.mixed_MTD, mixes, strict=True):
         torch.testing.assert_close(mixed_TD, x_TD + (before_TD - x_TD) * mix, rtol=1e-5, atol=1e-5)
 
 
@@ -131,8 +131,8 @@ def test_what_is_not_finite_does_not_become_a_number(bad: float) -> None:
     for which in range(3):
         broken = normal(3, 4, 8)
         broken[which, 1, 3] = bad
-        found = add_norm_mix(broken[0], broken[1], broken[2], layer_norm(8), [torch.ones(8)], packed, keep_norm=True)
-        assert (which == 2 and bad == bad) or not torch.isfinite(found.x_TD[1]).any(), "an infinite gate is a number"
+        actual = add_norm_mix(broken[0], broken[1], broken[2], layer_norm(8), [torch.ones(8)], packed, keep_norm=True)
+        assert (which == 2 and bad == bad) or not torch.isfinite(actual.x_TD[1]).any(), "an infinite gate is a number"
 
 
 def shaken_model(head_size: int, dtype: torch.dtype) -> Rwkv6Model:
@@ -151,22 +151,22 @@ def shaken_model(head_size: int, dtype: torch.dtype) -> Rwkv6Model:
 
 def outputs(model: Rwkv6Model, layers: list[int], states: bool) -> dict[Any, Tensor]:
     """All that a forward hands over, by layer and kind."""
-    packed, found = Packed.of(LENGTHS), {}
+    packed, actual = Packed.of(LENGTHS), {}
     ids_T = torch.randint(256, (packed.tokens,), generator=torch.Generator().manual_seed(2))
 
     def keep_state(layer: int, wkv_BHKV: Tensor, shift_B2D: Tensor) -> None:
-        found[layer, "wkv"], found[layer, "shift"] = wkv_BHKV, shift_B2D
+        actual[layer, "wkv"], actual[layer, "shift"] = wkv_BHKV, shift_B2D
 
     def keep(layer: int, h_TD: Tensor) -> None:
-        assert (layer, "tokens") not in found, "handed over twice"
-        found[layer, "tokens"] = h_TD
+        assert (layer, "tokens") not in actual, "handed over twice"
+        actual[layer, "tokens"] = h_TD
 
     def keep_mean(layer: int, mean_BD: Tensor) -> None:
-        found[layer, "mean"] = mean_BD
+        actual[layer, "mean"] = mean_BD
 
     with torch.inference_mode():
         model(ids_T, packed, layers, keep, keep_state if states else None, keep_mean)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("layers", [[-1, 0, 1, 2, 3], [1], [2], [-1]])
@@ -189,9 +189,9 @@ def test_whole_models_give_what_plain_blocks_give(
 def test_training_takes_the_plain_blocks() -> None:
     model = shaken_model(8, torch.float32).requires_grad_(True)
     assert forward_choice.why_not(model.blocks, torch.zeros(1)) == "training"
-    packed, found = Packed.of([3, 2]), []
-    model(torch.arange(5), packed, [2], lambda _, h_TD: found.append(h_TD))
-    found[0].sum().backward()
+    packed, actual = Packed.of([3, 2]), []
+    model(torch.arange(5), packed, [2], lambda _, h_TD: actual.append(h_TD))
+    actual[0].sum().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "ln_out" not in name)
 
 

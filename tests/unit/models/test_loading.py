@@ -27,8 +27,8 @@ def test_load_model_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     local = load_model(ModelConfig(name="l", source="local", path=str(path), tokenizer="bytes"), FP32, CPU)
     assert local.trained and local.fingerprint == fingerprint(path) and local.tokenizer.name == "bytes"
     assert not local.model.training and not any(p.requires_grad for p in local.model.parameters())
-    found = local.model.state_dict()
-    assert all(torch.equal(found[name[5:]], weight) for name, weight in weights.items() if name.startswith("rwkv."))
+    actual = local.model.state_dict()
+    assert all(torch.equal(actual[name[5:]], weight) for name, weight in weights.items() if name.startswith("rwkv."))
 
     with pytest.raises(UserError, match=r"model\.source=assets, but no model lies in .*model=local"):
         monkeypatch.setattr(locate, "MODEL", tmp_path / "none")
@@ -83,7 +83,7 @@ def test_a_skeleton_draws_no_numbers(number: int, monkeypatch: pytest.MonkeyPatc
         ),
     ],
 )
-def test_an_incomplete_model_config_is_told(config: ModelConfig, message: str) -> None:
+def test_an_incomplete_model_config_is_reported(config: ModelConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
         model_source(config).shape()
 

@@ -42,8 +42,8 @@ def test_fp32_changes_no_weight_and_copies_all() -> None:
     plain, model = small_model(), small_model()
     before = model.embeddings.weight.data_ptr()
     apply_precision(model, FP32, CPU)
-    for expected, found in zip(plain.parameters(), model.parameters(), strict=True):
-        assert torch.equal(expected, found)
+    for expected, actual in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(expected, actual)
     torch.testing.assert_close(all_outputs(model), all_outputs(plain), rtol=1e-5, atol=1e-5)
     assert model.embeddings.weight.data_ptr() != before
     assert torch.get_float32_matmul_precision() == "highest"
@@ -53,10 +53,10 @@ def test_fp32_changes_no_weight_and_copies_all() -> None:
 def test_outputs_stay_close_to_fp32(config: PrecisionConfig, least: float) -> None:
     exact, model = all_outputs(small_model()), small_model()
     apply_precision(model, config, CPU)
-    found = all_outputs(model)
-    assert found.dtype == torch.float32 and torch.isfinite(found).all()
-    assert torch.cosine_similarity(found, exact, dim=-1).min() > least
-    assert not torch.equal(found, exact)
+    actual = all_outputs(model)
+    assert actual.dtype == torch.float32 and torch.isfinite(actual).all()
+    assert torch.cosine_similarity(actual, exact, dim=-1).min() > least
+    assert not torch.equal(actual, exact)
 
 
 def test_fp16_on_the_cpu_multiplies_in_fp32() -> None:
@@ -96,8 +96,8 @@ def test_int8_computes_large_inputs_in_fp16() -> None:
     apply_precision(model, INT8, CPU)
     x = torch.randn(7, 64)
     x[:, 5] = 300.0
-    found = model.blocks[0].attention.key(x.half()).float()
-    torch.testing.assert_close(found, x @ weight.T, rtol=0.02, atol=0.02 * float((x @ weight.T).abs().max()))
+    actual = model.blocks[0].attention.key(x.half()).float()
+    torch.testing.assert_close(actual, x @ weight.T, rtol=0.02, atol=0.02 * float((x @ weight.T).abs().max()))
 
 
 def test_weights_bytes_counts_what_lies_in_memory() -> None:
@@ -162,7 +162,7 @@ def test_gpu_outputs_stay_close_to_fp32(config: PrecisionConfig, least: float) -
     exact, model, device = all_outputs(small_model()), small_model(), torch.device("cuda", 0)
     apply_precision(model, config, device)
     ids = torch.randint(0, 256, (50,), generator=torch.Generator().manual_seed(0)).to(device)
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     with torch.inference_mode():
-        model(ids, Packed.of((1, 9, 40), device), [0, 1, 2, 3], lambda _, h_TD: found.append(h_TD.cpu()))
-    assert torch.cosine_similarity(torch.stack(found), exact, dim=-1).min() > least
+        model(ids, Packed.of((1, 9, 40), device), [0, 1, 2, 3], lambda _, h_TD: actual.append(h_TD.cpu()))
+    assert torch.cosine_similarity(torch.stack(actual), exact, dim=-1).min() > least

@@ -69,11 +69,11 @@ def test_nf4_weights_are_the_nearest_codes_of_the_codebook() -> None:
         if not isinstance(layer, FourBitLinear):
             continue
         weight = plain.get_submodule(name).weight.detach().numpy().reshape(-1, 64).astype(np.float64)
-        found = layer.dequantized().numpy().reshape(-1, 64)
+        actual = layer.dequantized().numpy().reshape(-1, 64)
         largest = np.abs(weight).max(axis=1, keepdims=True)
-        assert np.abs(found / largest - codes[np.abs((found / largest)[..., None] - codes).argmin(-1)]).max() < 1e-6
+        assert np.abs(actual / largest - codes[np.abs((actual / largest)[..., None] - codes).argmin(-1)]).max() < 1e-6
         nearest = np.abs(weight[..., None] / largest[..., None] - codes).min(-1)
-        assert (np.abs(weight - found) / largest <= nearest + 1e-6).all()
+        assert (np.abs(weight - actual) / largest <= nearest + 1e-6).all()
 
 
 @pytest.mark.parametrize("kind", QUANTIZATIONS)
@@ -104,10 +104,10 @@ def test_nothing_but_the_chosen_layers_changes(kind: str, blocks: object, module
 )
 @pytest.mark.parametrize("base", ["float32", "bfloat16", "float16"])
 def test_outputs_stay_close_to_fp32(kind: str, least: float, base: str) -> None:
-    exact, found = all_outputs(small_model()), all_outputs(quantized(precision(kind, base)))
-    assert found.dtype == torch.float32 and torch.isfinite(found).all()
-    cosines = torch.cosine_similarity(found, exact, dim=-1)
-    assert cosines.mean() > least and not torch.equal(found, exact)
+    exact, actual = all_outputs(small_model()), all_outputs(quantized(precision(kind, base)))
+    assert actual.dtype == torch.float32 and torch.isfinite(actual).all()
+    cosines = torch.cosine_similarity(actual, exact, dim=-1)
+    assert cosines.mean() > least and not torch.equal(actual, exact)
 
 
 @pytest.mark.parametrize("square", [False, True])
@@ -187,19 +187,19 @@ def test_sizes() -> None:
 def test_audit() -> None:
     config = precision("nf4", "bfloat16", blocks="first2", modules="channel_mix")
     model = quantized(config)
-    found = audit(model, config, CPU)
-    metrics, record = found.metrics(), found.record()
+    actual = audit(model, config, CPU)
+    metrics, record = actual.metrics(), actual.record()
     total = sum(parameter.numel() for parameter in small_model().parameters())
     wide = sum(
         layer.weight.numel() for layer in small_model().blocks[0].feed_forward.modules() if isinstance(layer, nn.Linear)
     )
-    assert sum(entry.parameters for entry in found.entries) == total
-    assert sum(entry.bytes for entry in found.entries) == weights_bytes(model)
+    assert sum(entry.parameters for entry in actual.entries) == total
+    assert sum(entry.bytes for entry in actual.entries) == weights_bytes(model)
     assert metrics["audit/parameters_share"] == pytest.approx(2 * wide / total)
     assert metrics["audit/kind/channel_mix.key"] == pytest.approx(2 / 3) and metrics["audit/kind/time_mix.key"] == 0
     assert metrics["audit/block/00"] == metrics["audit/block/01"] > 0 == metrics["audit/block/02"]
     assert metrics["memory/embedding_mib"] == 256 * 64 * 2 / 2**20
-    assert "nf4" in found.kernel and set(record["quantized"].values()) == {"nf4"} and len(record["quantized"]) == 6
+    assert "nf4" in actual.kernel and set(record["quantized"].values()) == {"nf4"} and len(record["quantized"]) == 6
     reasons = record["left_alone"]
     assert len(reasons["not among precision.modules=channel_mix"]["names"]) == 2 * 5
     assert len(reasons["block not among precision.blocks=first2"]["names"]) == 8

@@ -38,25 +38,25 @@ def alone(folder: Path, ids: list[int]) -> dict[int, Tensor]:
     if folder.name == "rwkv":  # blocks and final norm; the embedding is not among them
         first = model.blocks[0].pre_ln(model.embeddings(torch.tensor(ids)))
         return {EMBEDDING: first, **dict(enumerate(states))}
-    found = {EMBEDDING: states[0], **{k: states[k + 1] for k in range(L - 1)}, L: out.last_hidden_state[0]}
+    actual = {EMBEDDING: states[0], **{k: states[k + 1] for k in range(L - 1)}, L: out.last_hidden_state[0]}
     if folder.name in ("bert", "albert", "fnet"):  # no final norm
-        found[L - 1] = states[L]
-    return found
+        actual[L - 1] = states[L]
+    return actual
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "rwkv", "t5", "albert", "fnet"])
 def test_layers_are_those_of_transformers_however_sentences_are_batched(folders: dict[str, Path], name: str) -> None:
     ours = encoder(folders[name])
     layers = [EMBEDDING, *range(L + 1)]
-    found = ours.encode(SENTENCES, layers, ["mean", "last"])
+    actual = ours.encode(SENTENCES, layers, ["mean", "last"])
     tokenized = ours.tokenize(SENTENCES)
     for row, ids in enumerate(tokenized.ids):
         expected = alone(folders[name], ids)
         for index, layer in enumerate(layers):
             if layer not in expected:
                 continue
-            torch.testing.assert_close(found["mean"][index, row], expected[layer].mean(0), atol=2e-4, rtol=1e-3)
-            torch.testing.assert_close(found["last"][index, row], expected[layer][-1], atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(actual["mean"][index, row], expected[layer].mean(0), atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(actual["last"][index, row], expected[layer][-1], atol=2e-4, rtol=1e-3)
     assert set(range(L - 1)) | {EMBEDDING, L} <= expected.keys()
 
 

@@ -48,9 +48,9 @@ def test_int4_is_its_definition(shape: tuple[int, int]) -> None:
     assert codes.scale_NG.dtype == codes.zero_NG.dtype == torch.float16
     assert codes.scale_NG.shape == codes.zero_NG.shape == (shape[0], groups)
     assert torch.equal(groupwise.unpack(q_NB), codes.q_NW)
-    found = groupwise.dequantize_int4(q_NB, codes.scale_NG, codes.zero_NG, shape[1])
+    actual = groupwise.dequantize_int4(q_NB, codes.scale_NG, codes.zero_NG, shape[1])
     expected = int4_in_numpy(q_NB.numpy(), codes.scale_NG.numpy(), codes.zero_NG.numpy(), shape[1])
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

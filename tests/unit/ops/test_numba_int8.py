@@ -115,8 +115,8 @@ def test_integers_are_scaled_by_row_and_column(shape: tuple[int, int]) -> None:
     product_TN = (rows(*shape) * 1e5).int()
     scale_T, scale_N = torch.rand(shape[0]), torch.rand(shape[1])
     expected = product_TN.double() * scale_T.double()[:, None] * scale_N.double() * 0.5
-    found_TN = dequantized(product_TN, scale_T, scale_N, 0.5)
-    np.testing.assert_allclose(found_TN.numpy(), expected.numpy(), rtol=1e-6)
+    actual_TN = dequantized(product_TN, scale_T, scale_N, 0.5)
+    np.testing.assert_allclose(actual_TN.numpy(), expected.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("capability", ["AVX512", "AVX2"])
@@ -128,11 +128,11 @@ def test_the_layer_is_that_of_bitsandbytes(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     layer, x_TK = llm_int8(72, 40), rows(tokens, 72, outliers)
     expected_TN = Linear8bitLt.forward(layer, x_TK)
-    found_TN = layer(x_TK)
-    assert found_TN.dtype == expected_TN.dtype == torch.float32
+    actual_TN = layer(x_TK)
+    assert actual_TN.dtype == expected_TN.dtype == torch.float32
     # The library's form for CPUs writes 1 / 127**2 as 6.200124e-05, and is 2e-5 above it; that for GPUs is not.
-    torch.testing.assert_close(found_TN, expected_TN, rtol=0, atol=3e-5 * float(expected_TN.abs().max()))
-    torch.testing.assert_close(layer(x_TK[None])[0], found_TN, rtol=0, atol=0)
+    torch.testing.assert_close(actual_TN, expected_TN, rtol=0, atol=3e-5 * float(expected_TN.abs().max()))
+    torch.testing.assert_close(layer(x_TK[None])[0], actual_TN, rtol=0, atol=0)
 
 
 def test_a_processor_without_fp16_instructions_gives_the_same_rows(repo_root: Path, tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def test_product(tokens: int, wide: int, there: bool, monkeypatch: pytest.Monkey
     monkeypatch.setattr(onednn, "available", lambda: there)
     for weight in (weight_NK, onednn.laid_out(weight_NK)):
         assert torch.equal(weight, weight_NK)
-        found_TN = onednn.matmul_fp32(x_TK, weight)
-        assert found_TN.shape == exact_TN.shape and found_TN.dtype == torch.float32
-        assert ((found_TN - exact_TN).abs() <= bound_TN).all()
+        actual_TN = onednn.matmul_fp32(x_TK, weight)
+        assert actual_TN.shape == exact_TN.shape and actual_TN.dtype == torch.float32
+        assert ((actual_TN - exact_TN).abs() <= bound_TN).all()
 
 
 def test_rows_a_page_apart_stay_as_they_are() -> None:

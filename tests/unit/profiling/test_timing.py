@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """A clock that moves only when told."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -106,9 +106,9 @@ def test_the_interval_is_over_resampled_pairs(tmp_path: Path, monkeypatch: pytes
 
 def test_rank_correlations_equal_scipy_with_ties() -> None:
     values_L, others_LR = np.array([1.0, 2, 2, 5]), np.array([[3.0, 1, 7], [3, 2, 7], [1, 2, 7], [0, 9, 7]])
-    found_R = rank_correlations(values_L, others_LR)
-    assert found_R[:2] == pytest.approx([spearmanr(values_L, others_LR[:, i]).statistic for i in (0, 1)])
-    assert np.isnan(found_R[2])
+    actual_R = rank_correlations(values_L, others_LR)
+    assert actual_R[:2] == pytest.approx([spearmanr(values_L, others_LR[:, i]).statistic for i in (0, 1)])
+    assert np.isnan(actual_R[2])
 
 
 @pytest.mark.parametrize("how", [{"layers": 4}, {"layers": 6, "lacking": 2}, {"with_scores": False}])

@@ -120,7 +120,7 @@ def test_ui_command(config: TrackingConfig) -> None:
     assert ui_command(config) == f"mlflow ui --backend-store-uri {config.uri}"
 
 
-# --- records brought in later -------------------------------------------------------------------------------------
+# --- records imported later ---------------------------------------------------------------------------------------
 
 
 def record(name: str, status: str = FINISHED) -> Result:

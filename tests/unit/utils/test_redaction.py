@@ -228,7 +228,7 @@ def test_uris_of_a_command_line(argument: str, forgetful: None) -> None:
 
 
 @pytest.mark.parametrize("secret", ["abc", "1234567", "mean", "some-folder"])
-def test_what_cannot_be_told_from_other_text_is_hidden_in_uris_alone(secret: str, forgetful: None) -> None:
+def test_what_cannot_be_distinguished_from_other_text_is_hidden_in_uris_alone(secret: str, forgetful: None) -> None:
     SECRETS.remember_ordinary(["/home/me/some-folder", "mean"])
     SECRETS.remember_uri(f"postgresql://me:{secret}@host/runs?pin={secret}")
     text = f"pooling=mean 0.1234567 abcdef /home/me/some-folder pin={secret}"

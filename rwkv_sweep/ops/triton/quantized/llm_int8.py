@@ -111,7 +111,7 @@ def _many_rows(arguments: tuple[Tensor, ...], flags_GK: Tensor, square: dict[str
     index_GK = torch.empty(groups, inner, dtype=torch.int32, device=device)
     count_G = torch.empty(groups, dtype=torch.int32, device=device)
     index_kernel[(groups,)](flags_GK, index_GK, count_G, width=inner, block=triton.next_power_of_2(inner), num_warps=8)
-    # Room for the case that all columns are in O; a program beyond the number of columns returns at once.
+    # Enough for the case that all columns are in O; a program beyond the number of columns returns at once.
     space = triton.cdiv(inner, STEP) * STEP
     left_GTC = torch.empty(groups, tokens, space, dtype=torch.float16, device=device)
     weight_GNC = torch.empty(groups, outputs, space, dtype=torch.float16, device=device)

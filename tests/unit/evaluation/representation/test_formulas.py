@@ -147,7 +147,7 @@ def test_dime(count: int, dims: int) -> None:
     assert views.dime(first_ND, second_ND, 7) == pytest.approx(np.mean(joint) - own, **CLOSE)
 
 
-def test_equal_views_are_told_apart_and_unrelated_ones_are_not() -> None:
+def test_equal_views_are_distinguished_and_unrelated_ones_are_not() -> None:
     equal = views.normalized_views(vectors(60, 40), vectors(60, 40))
     unrelated = views.normalized_views(vectors(60, 40), vectors(60, 40, seed=1))
     assert views.infonce(*equal) > 0.9 and views.infonce(*unrelated) < 0.3
@@ -161,20 +161,20 @@ def test_cka(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rwkv_sweep.evaluation.representation.cka._BLOCK_ELEMENTS", 3 * 25 * 4)
     layers = [vectors(25, dims, seed) for seed, dims in enumerate((4, 9, 40))]
     layers[1] *= 1e120
-    found_LL = linear_cka(layers)
+    actual_LL = linear_cka(layers)
     for i, j in itertools.product(range(3), repeat=2):
         x, y = (layer / np.abs(layer).max() for layer in (layers[i], layers[j]))
         x, y = x - x.mean(0), y - y.mean(0)
         norm = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-        assert found_LL[i, j] == pytest.approx(np.linalg.norm(y.T @ x) ** 2 / norm, **CLOSE)
+        assert actual_LL[i, j] == pytest.approx(np.linalg.norm(y.T @ x) ** 2 / norm, **CLOSE)
 
 
 def test_cka_knows_no_rotation_and_scale_and_a_constant_layer_has_none() -> None:
     layer_ND = vectors(25, 6)
     turned_ND = 3 * layer_ND @ np.linalg.qr(vectors(6, 6))[0] + 1
-    found_LL = linear_cka([layer_ND, turned_ND, np.ones((25, 2))])
-    np.testing.assert_allclose(found_LL[:2, :2], 1)
-    assert np.isnan(found_LL[2]).all()
+    actual_LL = linear_cka([layer_ND, turned_ND, np.ones((25, 2))])
+    np.testing.assert_allclose(actual_LL[:2, :2], 1)
+    assert np.isnan(actual_LL[2]).all()
 
 
 # Figures of libraries that others wrote, on the same vectors.
@@ -196,9 +196,9 @@ def test_two_nn_is_that_of_dadapy_and_scikit_dimension() -> None:
 
 def test_cka_is_that_of_ckatorch() -> None:
     """ckatorch 1.0.3: `cka_base(x, y, kernel="linear")`."""
-    found_LL = linear_cka([vectors(200, dims, seed) for seed, dims in enumerate((6, 9, 30))])
+    actual_LL = linear_cka([vectors(200, dims, seed) for seed, dims in enumerate((6, 9, 30))])
     theirs = [0.02075071984878296, 0.03411022822177732, 0.03816583353055486]
-    assert found_LL[[1, 2, 2], [0, 0, 1]] == pytest.approx(theirs, rel=1e-9)
+    assert actual_LL[[1, 2, 2], [0, 0, 1]] == pytest.approx(theirs, rel=1e-9)
 
 
 # What has no value.

@@ -162,9 +162,9 @@ class Harmful:
 def test_other_files_are_named(tmp_path: Path, content: bytes, wording: str) -> None:
     path = tmp_path / "v.txt"
     path.write_bytes(content)
-    found = message(path)
-    assert found.startswith(wording)
-    assert found.endswith(".safetensors") == ("valid is" in found)
+    actual = message(path)
+    assert actual.startswith(wording)
+    assert actual.endswith(".safetensors") == ("valid is" in actual)
 
 
 def test_most_lines_say_how_many_numbers_there_are(tmp_path: Path) -> None:

@@ -52,15 +52,15 @@ def layers_of(path: Path) -> Tensor:
     assert all(tensor.is_contiguous() for tensor in weights.values())
     model = Rwkv7Model(config).eval().requires_grad_(False)
     model.load_state_dict(weights)
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     ids = list(b"One layer of four is as good as another.")
     model(
         torch.tensor(ids),
         Packed.of([3, len(ids) - 3]),
         range(EMBEDDING, config.num_hidden_layers + 1),
-        lambda _, h: found.append(h),
+        lambda _, h: actual.append(h),
     )
-    return torch.stack(found)
+    return torch.stack(actual)
 
 
 def turned_factors(checkpoint: Checkpoint) -> Checkpoint:
@@ -124,9 +124,9 @@ def test_every_layout_gives_the_same_bits_as_the_authors(tmp_path: Path, layout:
     checkpoint = author_checkpoint(HEADS_OF_64)
     (tmp_path / "author").mkdir()
     expected = layers_of(save_pth(tmp_path / "author", checkpoint))
-    found = layers_of(LAYOUTS[layout](tmp_path, checkpoint))
+    actual = layers_of(LAYOUTS[layout](tmp_path, checkpoint))
     assert expected.abs().max() > 1 and len(expected) == 4
-    assert torch.equal(found, expected)
+    assert torch.equal(actual, expected)
 
 
 def test_task_heads_are_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,9 +159,9 @@ def test_parameters_are_as_many_as_published(
 ) -> None:
     config = Rwkv7Config(65536, hidden, blocks, 64, 4 * hidden, **usual_ranks(hidden))
     with torch.device("meta"):
-        found = sum(parameter.numel() for parameter in Rwkv7Model(config).parameters())
+        actual = sum(parameter.numel() for parameter in Rwkv7Model(config).parameters())
     unused = hidden * (1 + 2 * config.value_rank) if value_residual_in_block_0 else 0
-    assert found + unused + 65536 * hidden == numbers
+    assert actual + unused + 65536 * hidden == numbers
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_a_norm_that_is_in_the_table_already_is_not_applied_again(tmp_path: Path
         **{f"model.blocks.0.ln0.{part}": checkpoint[f"blocks.0.ln0.{part}"] for part in ("weight", "bias")},
     }
     expected = layers_of(save_folder(tmp_path, folded, embedding_layer_norm_fused=True))
-    for told in ({"embedding_layer_norm_fused": True}, {}):
-        path = save_folder(tmp_path, both, **told)
+    for settings_ in ({"embedding_layer_norm_fused": True}, {}):
+        path = save_folder(tmp_path, both, **settings_)
         assert read_weights(path)[0].normed_embedding and torch.equal(layers_of(path), expected)
 
 
@@ -315,9 +315,9 @@ def test_a_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
         read_weights(tmp_path / "absent.pth")
 
 
-def test_generations_are_told_apart_by_their_tensors(shared_models: Path) -> None:
+def test_generations_are_distinguished_by_their_tensors(shared_models: Path) -> None:
     names = {path.name[:5]: list(torch.load(path, mmap=True)) for path in shared_models.glob("rwkv*-tiny-bytes.pth")}
-    assert {generation: is_rwkv7(found) for generation, found in names.items()} == {
+    assert {generation: is_rwkv7(actual) for generation, actual in names.items()} == {
         "rwkv5": False,
         "rwkv6": False,
         "rwkv7": True,

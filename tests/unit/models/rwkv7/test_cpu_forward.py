@@ -33,9 +33,9 @@ def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compiling, "LITTLE", 0 if request.param == "several" else 10**12)
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def distance(actual: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest number expected."""
-    return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+    return float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
 
 
 def plain_time_mix(rows: Rows, vectors_6D: Tensor, norm: nn.GroupNorm, packed: Packed) -> tuple[Tensor, Tensor]:
@@ -67,11 +67,11 @@ def test_time_mix(heads: int, size: int, residual: bool) -> None:
     norm = nn.GroupNorm(heads, width, eps=64e-5).requires_grad_(False)
     norm.weight.data, norm.bias.data = weight_D, bias_D
     rows = Rows(*given) if residual else Rows(*given[:6])
-    found, states = time_mix7(rows, vectors_6D, norm, packed, states=True)
+    actual, states = time_mix7(rows, vectors_6D, norm, packed, states=True)
     expected, expected_states = plain_time_mix(rows, vectors_6D, norm, packed)
     assert states is not None and distance(states, expected_states) < 1e-5
-    assert distance(found, expected) < 1e-4
-    assert torch.equal(time_mix7(rows, vectors_6D, norm, packed, states=False)[0], found)
+    assert distance(actual, expected) < 1e-4
+    assert torch.equal(time_mix7(rows, vectors_6D, norm, packed, states=False)[0], actual)
 
 
 @pytest.mark.usefixtures("variant")
@@ -81,8 +81,8 @@ def test_keys_of_zeros_and_logits_far_out_stay_finite() -> None:
     norm = nn.GroupNorm(1, 64, eps=64e-5).requires_grad_(False)
     for sign in (-1, 1):
         rows = Rows(zeros + 1, zeros, zeros + 2, sign * far, sign * far, zeros + 1, zeros, sign * far)
-        found, states = time_mix7(rows, torch.ones(6, 64), norm, packed, states=True)
-        assert torch.isfinite(found).all() and states is not None and torch.equal(states, torch.zeros(2, 1, 64, 64))
+        actual, states = time_mix7(rows, torch.ones(6, 64), norm, packed, states=True)
+        assert torch.isfinite(actual).all() and states is not None and torch.equal(states, torch.zeros(2, 1, 64, 64))
 
 
 def test_empty_batch() -> None:
@@ -105,9 +105,9 @@ def test_whole_models(sizes: Sizes, dtype: torch.dtype, monkeypatch: pytest.Monk
         block.feed_forward.matmul_dtype = dtype
     packed = Packed.of(LENGTHS)
     ids_T = torch.randint(0, 256, (packed.tokens,), generator=torch.Generator().manual_seed(0))
-    found: dict[object, list[Tensor]] = {}
+    actual: dict[object, list[Tensor]] = {}
     for run in (network.run_blocks, cpu_forward.run_blocks):
-        kept = found.setdefault(run, [])
+        kept = actual.setdefault(run, [])
         with torch.inference_mode():
             run(
                 model.blocks,
@@ -118,7 +118,7 @@ def test_whole_models(sizes: Sizes, dtype: torch.dtype, monkeypatch: pytest.Monk
                 lambda _, wkv, shift, kept=kept: kept.extend((wkv, shift)),
                 lambda _, mean_BD, kept=kept: kept.append(mean_BD),
             )
-    plain, compiled = found.values()
+    plain, compiled = actual.values()
     assert len(plain) == len(compiled) == 12
     for expected, output in zip(plain, compiled, strict=True):
         assert output.dtype == torch.float32 and distance(output, expected) < TOLERANCE[dtype]

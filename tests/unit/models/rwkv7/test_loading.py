@@ -62,16 +62,16 @@ def author_file(tmp_path: Path) -> Path:
 
 
 def test_every_layout_is_recognized_and_gives_the_same_vectors(tmp_path: Path) -> None:
-    layers, found = [EMBEDDING, 0, 1, 2, 3], []
+    layers, actual = [EMBEDDING, 0, 1, 2, 3], []
     for path in checkpoints(tmp_path):
         config = local(path)
         shape = model_source(config).check()
         assert isinstance(shape, Rwkv7Config) and shape.num_hidden_layers == 3 and shape.decay_rank == 16
         assert model_source(config).shape().hidden_size == 128 and len(model_source(config).fingerprints()[0]) == 16
-        found.append(encoder_of(config).encode(SENTENCES, layers, ["mean"])["mean"])
-    assert all(torch.equal(vectors, found[0]) for vectors in found[1:])
+        actual.append(encoder_of(config).encode(SENTENCES, layers, ["mean"])["mean"])
+    assert all(torch.equal(vectors, actual[0]) for vectors in actual[1:])
     expected = numpy_layers(author_checkpoint(SIZES), list(SENTENCES[0].encode())).mean(1)
-    torch.testing.assert_close(found[0][:, 0].double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual[0][:, 0].double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_sizes_of_a_folder_whose_weights_are_not_there_yet(tmp_path: Path) -> None:
@@ -170,6 +170,6 @@ def test_tags_say_what_runs(author_file: Path) -> None:
     assert loaded.kernel_tags["wkv"] == "fused" and loaded.kernel_tags["blocks"].startswith("fused (numba")
 
 
-def test_both_generations_are_told_apart(shared_models: Path) -> None:
+def test_both_generations_are_distinguished(shared_models: Path) -> None:
     numbers = {path.name[4]: generation_of(path).number for path in shared_models.glob("rwkv[67]-tiny-bytes.pth")}
     assert numbers == {"6": 6, "7": 7}

@@ -59,8 +59,8 @@ def author(folder: Path, files: list[Path], ids: list[int]) -> dict[str, tuple[T
         [sys.executable, str(script), str(out), *map(str, files)], env=environment, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
-    found: dict[str, tuple[Tensor, list[Tensor]]] = torch.load(out)
-    return found
+    actual: dict[str, tuple[Tensor, list[Tensor]]] = torch.load(out)
+    return actual
 
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
@@ -82,10 +82,10 @@ def model_of(checkpoint: dict[str, Tensor]) -> Rwkv7Model:
 @torch.inference_mode()
 def outputs(model: Rwkv7Model, sentences: list[bytes], layers: list[int]) -> dict[int, Tensor]:
     """[T, D] of each layer."""
-    found: dict[int, Tensor] = {}
+    actual: dict[int, Tensor] = {}
     ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    model(ids_T, Packed.of([len(sentence) for sentence in sentences]), layers, found.__setitem__)
-    return found
+    model(ids_T, Packed.of([len(sentence) for sentence in sentences]), layers, actual.__setitem__)
+    return actual
 
 
 @torch.inference_mode()
@@ -102,9 +102,9 @@ def logits_and_states(model: Rwkv7Model, head: Tensor, ids: list[int]) -> tuple[
     return final[-1] @ head.float().T, states
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def distance(actual: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest number expected."""
-    return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+    return float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
 
 
 def test_logits_and_states_equal_the_authors_code_on_random_weights(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_logits_and_states_equal_the_authors_code_on_random_weights(tmp_path: Pa
         assert expected_logits.abs().max() > 1
         assert distance(logits, expected_logits) < 1e-4
         assert len(states) == len(expected_states) == 3 * len({n.split(".")[1] for n in checkpoint if "blocks" in n})
-        for found, state in zip(states, expected_states, strict=True):
-            assert distance(found, state) < 1e-4
+        for actual, state in zip(states, expected_states, strict=True):
+            assert distance(actual, state) < 1e-4
 
 
 @needs_checkpoint
@@ -133,18 +133,18 @@ def test_logits_and_states_equal_the_authors_code_on_a_trained_checkpoint(tmp_pa
     expected_logits, expected_states = author(tmp_path, [CHECKPOINT], ids)[str(CHECKPOINT)]
     assert distance(logits, expected_logits) < 1e-5
     assert (logits.argmax(1) == expected_logits.argmax(1)).all()
-    assert max(distance(found, state) for found, state in zip(states, expected_states, strict=True)) < 1e-4
+    assert max(distance(actual, state) for actual, state in zip(states, expected_states, strict=True)) < 1e-4
 
 
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
 def test_every_layer_equals_the_published_equations(sizes: Sizes) -> None:
     checkpoint = author_checkpoint(sizes)
     layers = [EMBEDDING, *range(sizes.blocks + 1)]
-    found = outputs(model_of(checkpoint), [SENTENCES[2].encode()], layers)
+    actual = outputs(model_of(checkpoint), [SENTENCES[2].encode()], layers)
     expected = numpy_layers(checkpoint, list(SENTENCES[2].encode()))
-    assert list(found) == layers and len(expected) == len(layers)
+    assert list(actual) == layers and len(expected) == len(layers)
     for layer, rows in zip(layers, expected, strict=True):
-        assert distance(found[layer], torch.from_numpy(rows)) < 1e-5
+        assert distance(actual[layer], torch.from_numpy(rows)) < 1e-5
 
 
 @pytest.mark.parametrize("fault", ["late_projection", "logistic_decay", "late_removal_key"])
@@ -152,10 +152,10 @@ def test_an_error_that_others_made_would_be_seen(fault: str) -> None:
     """Each of them moves every layer a thousand times as far as the bound above allows."""
     sizes = SHAPES["heads of 8"]
     checkpoint = author_checkpoint(sizes)
-    found = outputs(model_of(checkpoint), [SENTENCES[0].encode()], list(range(sizes.blocks + 1)))
+    actual = outputs(model_of(checkpoint), [SENTENCES[0].encode()], list(range(sizes.blocks + 1)))
     wrong = numpy_layers(checkpoint, list(SENTENCES[0].encode()), fault)[1:]
     for layer, rows in enumerate(wrong):
-        assert distance(found[layer], torch.from_numpy(rows)) > 1e-2
+        assert distance(actual[layer], torch.from_numpy(rows)) > 1e-2
 
 
 def test_packed_batch_equals_sentences_one_by_one() -> None:

@@ -55,9 +55,9 @@ def by_numpy(args: list[Tensor], lengths: list[int]) -> tuple[Tensor, Tensor]:
     return y, torch.stack(states).unflatten(0, (len(lengths), -1))
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def distance(actual: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest number expected."""
-    return float((found.double() - expected.double()).abs().max() / expected.abs().max())
+    return float((actual.double() - expected.double()).abs().max() / expected.abs().max())
 
 
 Operator = Callable[..., tuple[Tensor, Tensor]]
@@ -109,13 +109,13 @@ def test_a_key_of_length_zero_removes_nothing(operator: Operator) -> None:
 
 
 def test_gradients_of_both_forms_are_equal() -> None:
-    lengths, found = [1, 21, 40], []
+    lengths, actual = [1, 21, 40], []
     for operator in (wkv7_naive, wkv7_chunked):
         args = [x.clone().requires_grad_() for x in inputs(lengths, 2, 8, torch.float64)]
         y, states = operator(*args, Packed.of(lengths))
         (y.sin().sum() + states.cos().sum()).backward()
-        found.append([x.grad for x in args])
-    for naive, chunked in zip(*found, strict=True):
+        actual.append([x.grad for x in args])
+    for naive, chunked in zip(*actual, strict=True):
         assert naive is not None and chunked is not None
         torch.testing.assert_close(chunked, naive, rtol=1e-9, atol=1e-9)
 

@@ -46,7 +46,7 @@ def tree(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_what_is_finished_stays_the_rest_makes_room(tmp_path: Path) -> None:
+def test_what_is_finished_stays_the_rest_is_set_aside(tmp_path: Path) -> None:
     for number, name, status in ((0, "a", FINISHED), (1, "b", FAILED), (2, "c", FINISHED), (4, "e", FINISHED)):
         finished(tmp_path / str(number), name, status)
     (tmp_path / "3" / ".hydra").mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_a_move_cut_off_half_way_is_completed(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"earlier/0-id-a/pairs.csv", "earlier/0-id-a/result.json"}
 
 
-def test_a_single_runs_record_makes_room_too(tmp_path: Path) -> None:
+def test_a_single_runs_record_is_set_aside_too(tmp_path: Path) -> None:
     finished(tmp_path, "a")
     (tmp_path / SWEEP_FILE).write_text("{}")
     before = sweep_of(["."], multirun=False)
