@@ -18,7 +18,7 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import IDF
-from rwkv_sweep.embedding.postprocessing import Postprocess, fit
+from rwkv_sweep.embedding.postprocessing import Postprocess, check_postprocess, fit, needs_fit, unfitted
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
 from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, sentence_vectors
@@ -65,7 +65,7 @@ def check_fit(
     Raises:
         UserError: nothing to fit pooling or post-processing on, or two things; a split or file that cannot be read.
     """
-    named = {"postprocess.fit": postprocess.fit} if postprocess.name != "none" else {}
+    named = {"postprocess.fit": postprocess.fit} if needs_fit(postprocess) else {}
     if pooling.name == IDF:
         named |= {"pooling.fit": pooling.fit, "pooling.corpus": pooling.corpus}
     if corpus is not None:
@@ -74,7 +74,7 @@ def check_fit(
                 raise UserError(f"{key}={value} and the argument corpus: valid is one of the two")
         return corpus if pooling.name == IDF else None
     splits = ",".join(dataset.splits)
-    if postprocess.name != "none" and postprocess.fit is None:
+    if needs_fit(postprocess) and postprocess.fit is None:
         raise UserError(
             f"postprocess={postprocess.name} needs texts to be fitted on: valid are postprocess.fit=SPLIT, a "
             f"split of dataset={dataset.name} other than the scored dataset.splits=[{splits}], or the argument "
@@ -145,7 +145,8 @@ class Fitted:
         """For these layers.
 
         Raises:
-            UserError: the split to fit on holds scored sentences alone, or has too few directions.
+            UserError: the split to fit on holds scored sentences alone, or has too few directions; the model has no
+                such task head, or these vectors do not fit it.
         """
         key = tuple(layers)
         if key not in self._embedders:
@@ -163,11 +164,12 @@ class Fitted:
         return fit_aggregation(plain, source, dataset, load_splits(dataset), self._seed).embedder
 
     def _postprocess(self, plain: Embedder) -> Postprocess | None:
+        config, shape = self._fitting.config, self.encoder.loaded.model.config
+        check_postprocess(config, plain.pooling, plain.aggregation, plain.layers, shape)
+        if not needs_fit(config):
+            return unfitted(config, self.encoder.loaded.task_heads)
         if self._saved is not None:
-            return self._saved.postprocess_of(plain.layers, self.encoder.loaded.model.config.num_hidden_layers)
-        config = self._fitting.config
-        if config.name == "none":
-            return None
+            return self._saved.postprocess_of(plain.layers, shape.num_hidden_layers)
         source = VectorSource(self.encoder, self._precision, [], store=None)
         if self.corpus is not None:
             return fit(config.name, sentence_vectors(source, plain, self.corpus), config.components)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from rwkv_sweep.config.path_values import existing_folder
 from rwkv_sweep.config.schema import DeviceConfig, ModelConfig, RunConfig
 from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.postprocessing import Postprocess
+from rwkv_sweep.embedding.postprocessing import Postprocess, needs_fit
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.encoder_record import ENCODER_FILE, EncoderRecord
@@ -51,15 +51,16 @@ def load_saved(
         arrays = record.load_fitted(folder)
         config = saved_config(record, folder, device)
     idf_V = arrays.pop("idf_V", None)
-    known = {field.name for field in fields(Postprocess)}
-    if unknown := sorted(set(arrays) - known):
+    known = ("mean_D", "removed_RD", "whitening_DR")
+    if unknown := sorted(set(arrays) - set(known)):
         raise UserError(f"{run} holds the fitted state {', '.join(unknown)}, which this version does not know")
-    if config.postprocess.name != "none" and not arrays:
+    if needs_fit(config.postprocess) and not arrays:
         raise UserError(f"{run} has postprocess={config.postprocess.name} and nothing that was fitted: {VALID}")
     check_fingerprints(record, config.model)
+    mean_D, removed_RD, whitening_DR = (arrays.get(name) for name in known)
     saved = SavedState(
         config.layer,
-        Postprocess(**arrays) if arrays else None,
+        Postprocess(mean_D, removed_RD, whitening_DR) if arrays else None,
         None if idf_V is None else torch.from_numpy(idf_V.copy()),
     )
     return config, saved, record

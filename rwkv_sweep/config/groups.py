@@ -17,9 +17,10 @@ class ModelConfig:
     by default, and named in the run's tags.
 
     name: the option that was chosen.
-    source: of an RWKV `assets` (shipped with the package), `hub`, `local` or `random`; `hf`: any other encoder or
-    decoder of `transformers`, from `path` where that is given, else from the hub.
-    path: a folder with config.json and weights, or (`local`) an original .pth file.
+    source: of an RWKV `assets` (shipped with the package), `hub`, `local` or `random`; `embedding_rwkv`: an
+    EmbeddingRWKV with its task heads; `hf`: any other encoder or decoder of `transformers`; these two from `path` where
+    that is given, else from the hub.
+    path: a folder with config.json and weights, or (`local`, `embedding_rwkv`) an original .pth file.
     id: repository on the hub.
     revision: commit that the repository is pinned to.
     tokenizer: `world`, `bytes`, or the path of a tokenizer.json; null takes the tokenizer.json beside the weights.
@@ -29,6 +30,12 @@ class ModelConfig:
     intermediate_size: width of the channel mix, for `random` only.
     vocab_size: rows of the embedding table, for `random` only.
     generation: 4, 5, 6 or 7, for `random` only; files show theirs.
+    file: a .pth file of the repository on the hub, in place of its config.json and weights.
+    eos_count: end-of-text tokens given to each text, which survive truncation; null: 1 for an EmbeddingRWKV or where
+    eos_id is given, else 0.
+    eos_id: id of the end-of-text token; null: 65535 for an EmbeddingRWKV; other models were trained with none.
+    eos_chunk: where eos_count is above 1: a text of fewer tokens is read eos_count times, a longer one is cut in as
+    many parts, each with its end-of-text token.
     foreign_tokenizer: ids of a vocabulary that is not the model's: `gpt2`, `world`, `bytes`, or a tokenizer.json.
     full_depth: every layer costs all blocks.
     rescale_every: the stream is halved after each so many blocks; 0 never.
@@ -46,6 +53,10 @@ class ModelConfig:
     intermediate_size: int | None = None
     vocab_size: int | None = None
     generation: int | None = None
+    file: str | None = None
+    eos_count: int | None = None
+    eos_id: int | None = None
+    eos_chunk: int = 512
     foreign_tokenizer: str | None = None
     full_depth: bool = False
     rescale_every: int = 0
@@ -86,16 +97,18 @@ class AggregationConfig:
 
 @dataclass
 class PostprocessConfig:
-    """What is done to all sentence vectors together, after aggregation.
+    """What is done to the sentence vectors after aggregation.
 
     name: the option that was chosen.
     components: directions that `abtt` removes.
+    head: of the task heads of an EmbeddingRWKV the one that `head` applies: `STS`, `CLS` or `RETR`.
     fit: split that means and directions are taken from, such as `train[:1000]`; null takes them from the scored
     sentences themselves (transductive, and labelled so).
     """
 
     name: str = MISSING
     components: int = 2
+    head: str | None = None
     fit: str | None = None
 
 

@@ -51,10 +51,10 @@ __all__ = [
     "require_one_of",
 ]
 
-POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "state")
+POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "eos", "state")
 AGGREGATIONS = ("none", "mean", "concat", "max", "weighted", "learned")
 NORMALIZATIONS = ("none", "unit")
-POSTPROCESSES = ("none", "center", "abtt", "whiten")
+POSTPROCESSES = ("none", "center", "abtt", "whiten", "head")
 SPANS = ("all", "second")
 REPORTS = ("aggregation_overhead", "quantization", "paper", "generations")
 BASELINES = ("word_vectors", "word_overlap")

@@ -28,7 +28,7 @@ from rwkv_sweep.config.schema import (
 from rwkv_sweep.errors import UserError
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "model.source": ("assets", "hub", "local", "random", "hf"),
+    "model.source": ("assets", "hub", "local", "random", "embedding_rwkv", "hf"),
     "pooling.name": POOLINGS,
     "precision.base": BASES,
     "precision.quantization": QUANTIZATIONS,
@@ -56,6 +56,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.intermediate_size": (1, 2**22),
     "model.vocab_size": (1, 2**24),
     "model.generation": (4, 7),
+    "model.eos_count": (0, 1024),
+    "model.eos_id": (0, 2**24 - 1),
+    "model.eos_chunk": (1, MOST_INT),
     "model.rescale_every": (0, MOST_INT),
     "postprocess.components": (1, MOST_INT),
     "device.index": (0, 1023),
@@ -109,6 +112,11 @@ def _check(run: RunConfig) -> None:
         reason = "too small" if value < least else "too large" if value > most else "no number"
         raise UserError(f"{key}={value!s:.40} is {reason}: valid is {range_text(key)}")
     _check_template(run.prompt.template, run.prompt.span)
+    if run.prompt.span == "second" and (run.model.eos_count or 0) > 1:
+        raise UserError(
+            f"model.eos_count={run.model.eos_count} with prompt.span=second: valid is 1 or 0, as several end-of-text "
+            "tokens repeat or cut the text"
+        )
     if run.timeout_s is not None and not (run.isolate and run.timeout_s > 0):
         raise UserError(
             f"timeout_s={run.timeout_s:g} isolate={str(run.isolate).lower()}: valid is a number of seconds above 0 "

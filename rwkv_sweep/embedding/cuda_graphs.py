@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +64,14 @@ class CapturedPairs:
         encoder: tokens to batches; its model lies on a GPU.
         vectors: what is captured, with the cosine behind it.
         idf: whether `vectors` reads weights of tokens.
+        eos: whether it reads the end-of-text tokens alone.
 
     Attributes:
         reason: why pairs cannot be captured, once that is known; None as long as they can.
     """
 
-    def __init__(self, encoder: RwkvEncoder, vectors: Vectors, idf: bool) -> None:
-        self._encoder, self._vectors = encoder, vectors
+    def __init__(self, encoder: RwkvEncoder, vectors: Vectors, idf: bool, eos: bool = False) -> None:
+        self._encoder, self._vectors, self._eos = encoder, vectors, eos
         self._idf_V = encoder.idf_V.to(encoder.device) if idf and encoder.idf_V is not None else None
         self._graphs: dict[tuple[int, bool], _Graph] = {}
         with current_device(encoder.device):
@@ -83,12 +84,12 @@ class CapturedPairs:
         if size is None or self.reason is not None:
             return None
         pairs = zip(tokenized.spans, tokenized.ids, strict=True)
-        partly = any(end - start < len(ids) for (start, end), ids in pairs)
+        partly = self._eos or any(end - start < len(ids) for (start, end), ids in pairs)
         if (size, partly) not in self._graphs:
             try:
                 with current_device(self._encoder.device):
                     graph = _Graph(
-                        self._vectors, size, partly, self._idf_V, self._pool, tokenized, self._encoder.device
+                        self._vectors, size, partly, self._eos, self._idf_V, self._pool, tokenized, self._encoder.device
                     )
             except Exception as error:  # whatever a layer does that a graph cannot hold, each library has its own error
                 self.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else repr(error)
@@ -110,12 +111,13 @@ class _Graph:
         vectors: Vectors,
         size: int,
         partly: bool,
+        eos: bool,
         idf_V: Tensor | None,
         pool: Any,
         example: Tokenized,
         device: torch.device,
     ) -> None:
-        self._size, self._partly, self._idf_V = size, partly, idf_V
+        self._size, self._partly, self._eos, self._idf_V = size, partly, eos, idf_V
         # ids; cu_seqlens; spans and their numbers; where only parts are pooled, places and cu_seqlens of those tokens.
         spans = size // CHUNK + 3
         self._parts = (size, 4, 2 * spans, spans, size if partly else 0, 4 if partly else 0)
@@ -157,7 +159,10 @@ class _Graph:
         pooled = Packed(lengths, pooled_cu_seqlens_4) if self._partly else packed
         read_P = ids_T[places] if self._partly else ids_T
         weights_P = None if self._idf_V is None else self._idf_V[read_P]
-        batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), places if self._partly else None)
+        if self._eos:
+            batch = Batch(ids_T, packed, PooledTokens(packed), None, PooledTokens(pooled), places)
+        else:
+            batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), places if self._partly else None)
         vectors_2D = vectors(batch)
         score = torch.nn.functional.cosine_similarity(vectors_2D[0], vectors_2D[1], dim=0)
         self._score.copy_(score.reshape(1), non_blocking=True)
@@ -172,9 +177,7 @@ class _Graph:
         spans, earlier = _spans(ends)
         row += spans + [0] * (self._parts[2] - len(spans)) + earlier + [0] * (self._parts[3] - len(earlier))
         if self._partly:
-            (start, end), (other_start, other_end) = tokenized.spans
-            places = [*range(start, end), *range(len(first) + other_start, len(first) + other_end)]
-            row += places + [0] * (self._size - len(places)) + [0, end - start, len(places), self._size]
+            row += _read_places(tokenized.ends if self._eos else [range(*span) for span in tokenized.spans], ends)
         self._host_numbers[:] = row
 
 
@@ -188,6 +191,16 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _read_places(places: Sequence[Sequence[int]], ends: tuple[int, ...]) -> list[int]:
+    """Places of the pooled tokens of a pair among those of the batch, filled up to its size, and their `cu_seqlens`.
+
+    places: in each sentence. ends: of the two sentences and the padding.
+    """
+    first, second = places
+    both, size = [*first, *(ends[0] + place for place in second)], ends[-1]
+    return both + [0] * (size - len(both)) + [0, len(first), len(both), size]
 
 
 def _spans(ends: tuple[int, ...]) -> tuple[list[int], list[int]]:

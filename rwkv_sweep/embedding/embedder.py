@@ -18,7 +18,7 @@ from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cuda_graphs import CapturedPairs
 from rwkv_sweep.embedding.hidden_states_baseline import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder
-from rwkv_sweep.embedding.pooling import vector_size
+from rwkv_sweep.embedding.pooling import EOS, IDF, vector_size
 from rwkv_sweep.embedding.postprocessing import Postprocess
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.quantization import needs_host
@@ -121,7 +121,7 @@ class Embedder:
         if self.encoder.device.type != "cuda" or self._why_eager is not None:
             return None
         # Of a copy: bound to this one, graphs would wait for the garbage collector and not go with their embedder.
-        return CapturedPairs(self.encoder, replace(self)._pair_vectors, idf=self.pooling == "idf")
+        return CapturedPairs(self.encoder, replace(self)._pair_vectors, self.pooling == IDF, self.pooling == EOS)
 
     def _pair_vectors(self, batch: Batch) -> Tensor:
         """[2, D'] of a pair and its padding, before post-processing."""

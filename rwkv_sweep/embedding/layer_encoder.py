@@ -1,7 +1,7 @@
 """Sentences to pooled vectors per layer: tokenize, pack without padding, run, pool each layer as soon as it exists.
 
-Shapes: L layers, S sentences in all, B in a batch of T packed tokens, P of them pooled, D hidden size, H heads of K key
-and V value channels; in `idf_V`, V entries of the vocabulary.
+Shapes: L layers, S sentences in all, B in a batch of T packed tokens, P of them pooled, E of them end-of-text tokens, D
+hidden size, H heads of K key and V value channels; in `idf_V`, V entries of the vocabulary.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import layer_name
 from rwkv_sweep.config.schema import PromptConfig
-from rwkv_sweep.embedding.pooling import STATE, PooledTokens, idf_weights, pool, read_state, vector_size
+from rwkv_sweep.embedding.pooling import EOS, STATE, PooledTokens, idf_weights, pool, read_state, vector_size
 from rwkv_sweep.embedding.prompts import Tokenized, tokenize
 from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.hardware.devices import current_device
@@ -43,18 +44,27 @@ class Batch:
         packed: the sentences as they are read.
         pooled: the tokens that are pooled.
         index_P: their places among the T; None where all are pooled, which then costs no copy.
+        ends: the end-of-text tokens, for the pooling `eos`; None where it is not asked for.
+        index_E: their places among the T.
     """
 
     ids_T: Tensor
     packed: Packed
     pooled: PooledTokens
     index_P: Tensor | None
+    ends: PooledTokens | None = None
+    index_E: Tensor | None = None
 
     def pool(self, h_TD: Tensor, poolings: Sequence[str]) -> dict[str, Tensor]:
         """[B, D] of each pooling from one layer's output."""
-        if self.index_P is not None:
+        if not poolings:
+            return {}
+        ends = {}
+        if self.ends is not None and self.index_E is not None and EOS in poolings:
+            ends[EOS] = pool(EOS, h_TD.index_select(0, self.index_E), self.ends)
+        if self.index_P is not None and len(poolings) > len(ends):
             h_TD = h_TD.index_select(0, self.index_P)
-        return {name: pool(name, h_TD, self.pooled) for name in poolings}
+        return ends | {name: pool(name, h_TD, self.pooled) for name in poolings if name != EOS}
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class RwkvEncoder:
 
     def tokenize(self, sentences: Sequence[str]) -> Tokenized:
         """See `rwkv_sweep.embedding.prompts.tokenize`."""
-        return tokenize(self.prompt, self.loaded.tokenizer, sentences, self.max_tokens)
+        return tokenize(self.prompt, self.loaded.tokenizer, sentences, self.max_tokens, self.loaded.end_of_text)
 
     def with_idf(self, texts: Iterable[Sequence[str]]) -> RwkvEncoder:
         """The same with `idf_V` from all sentences of `texts`."""
@@ -139,7 +149,7 @@ class RwkvEncoder:
         """Lay out some of the sentences, with what `poolings` need to know of their tokens.
 
         Raises:
-            ValueError: `idf` without `idf_V`.
+            ValueError: `idf` without `idf_V`, or `eos` of a model whose texts have no end-of-text tokens.
         """
         ids = [tokenized.ids[row] for row in rows]
         spans = [tokenized.spans[row] for row in rows]
@@ -154,7 +164,19 @@ class RwkvEncoder:
             if self.idf_V is None:
                 raise ValueError("pooling by inverse document frequency needs the encoder's idf_V")
             weights_P = self.idf_V.to(self.device)[ids_T if index_P is None else ids_T[index_P]]
-        return Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
+        batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
+        return batch if EOS not in poolings else self._with_ends(batch, tokenized, rows)
+
+    def _with_ends(self, batch: Batch, tokenized: Tokenized, rows: Sequence[int]) -> Batch:
+        if not tokenized.ends:
+            raise ValueError("pooling=eos needs a model whose texts have end-of-text tokens")
+        places = [tokenized.ends[row] for row in rows]
+        lengths_B = np.array(batch.packed.lengths)
+        starts_B = np.cumsum(lengths_B) - lengths_B
+        counts = [len(ends) for ends in places]
+        flat_E = np.concatenate(places) + np.repeat(starts_B, counts)
+        ends = PooledTokens(Packed.of(counts, self.device))
+        return replace(batch, ends=ends, index_E=to_device(torch.from_numpy(flat_E), self.device))
 
     def encode_batch(
         self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]

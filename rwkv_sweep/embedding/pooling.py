@@ -22,6 +22,8 @@ from rwkv_sweep.ops.common.packing import Packed
 
 IDF = "idf"
 """The one pooling whose weights come from other texts: see `idf_weights`."""
+EOS = "eos"
+"""The one pooling of tokens whose tokens are others: the end-of-text tokens, wherever the prompt's span is."""
 STATE = "state"
 """The one pooling that reads the network's state and not its outputs: see `read_state`."""
 TOKEN_STATISTICS = "token_statistics"
@@ -91,6 +93,11 @@ def idf(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
     return _weighted(h_TD, tokens.weights_T, tokens.packed)
 
 
+def eos(h_TD: Tensor, tokens: PooledTokens) -> Tensor:
+    """Mean of the end-of-text tokens of a sentence, which are all that it is given."""
+    return mean(h_TD, tokens)
+
+
 POOLS: dict[str, Pool] = {
     "mean": mean,
     "last": last,
@@ -98,6 +105,7 @@ POOLS: dict[str, Pool] = {
     "first_last": first_last,
     "position": position,
     IDF: idf,
+    EOS: eos,
 }
 """All but `STATE`, by their names in the config."""
 

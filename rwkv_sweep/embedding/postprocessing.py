@@ -1,16 +1,23 @@
-"""What is done to all sentence vectors together, after aggregation: fitted on some sentences, applied to any.
+"""What is done to sentence vectors after aggregation: fitted on some sentences and applied to any, or a trained head.
 
 Shapes: S sentences, D dimensions, R directions. All in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rwkv_sweep.config.schema import POSTPROCESSES, require_one_of
+from rwkv_sweep.config.schema import POSTPROCESSES, AggregationConfig, PostprocessConfig, require_one_of
+from rwkv_sweep.embedding.pooling import STATE
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.shape import Shape
+from rwkv_sweep.models.common.task_heads import TaskHead
+
+HEAD = "head"
+"""The one post-processing that nothing is fitted for: a trained network, which takes each vector alone."""
 
 RANK_TOLERANCE = 1e-10
 """Directions whose variance is below this share of the largest are taken for rounding. That of fp32 vectors is about
@@ -22,21 +29,23 @@ WHITENED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Postprocess:
-    """A fitted transform.
+    """A fitted transform, or a trained one.
 
     Attributes:
         mean_D: subtracted first; None leaves the vectors as they are.
         removed_RD: orthonormal directions that are then taken out.
         whitening_DR: matrix that the rest is then multiplied by.
+        head: the task head of an EmbeddingRWKV, in place of all that.
     """
 
     mean_D: np.ndarray | None = None
     removed_RD: np.ndarray | None = None
     whitening_DR: np.ndarray | None = None
+    head: TaskHead | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What was fitted, by the names of the attributes."""
-        return {name: array for name, array in vars(self).items() if array is not None}
+        return {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
 
     def apply(self, vectors_SD: np.ndarray) -> np.ndarray:
         """[S, D] to [S, D], or [S, R] if whitened; float64."""
@@ -47,11 +56,58 @@ class Postprocess:
             vectors_SD = vectors_SD - vectors_SD @ self.removed_RD.T @ self.removed_RD
         if self.whitening_DR is not None:
             vectors_SD = vectors_SD @ self.whitening_DR
-        return vectors_SD
+        return vectors_SD if self.head is None else self.head.apply(vectors_SD)
+
+
+def needs_fit(config: PostprocessConfig) -> bool:
+    """Whether it is fitted on sentences."""
+    return config.name not in ("none", HEAD)
+
+
+def unfitted(config: PostprocessConfig, heads: Mapping[str, TaskHead]) -> Postprocess | None:
+    """What is not fitted: the task head that `config` names; None for no post-processing at all.
+
+    Args:
+        heads: of the model; `check_postprocess` has seen that the head is among them.
+    """
+    return Postprocess(head=heads[str(config.head)]) if config.name == HEAD else None
+
+
+def check_postprocess(
+    config: PostprocessConfig, pooling: str, aggregation: AggregationConfig, layers: Sequence[int], shape: Shape
+) -> None:
+    """Check that the model has the task head that is asked for, and that the head takes such vectors.
+
+    Raises:
+        UserError: it has not, or does not.
+    """
+    if config.name != HEAD:
+        return
+    if not shape.task_heads:
+        raise UserError(
+            "postprocess=head with a model that has no task heads: valid is the checkpoint of an EmbeddingRWKV, with "
+            "model=embedding_rwkv or model=local, or another postprocess"
+        )
+    if config.head not in shape.task_heads:
+        raise UserError(
+            f"postprocess.head={config.head} is not in the model's checkpoint: valid are {', '.join(shape.task_heads)}"
+        )
+    if config.fit is not None:
+        raise UserError(f"postprocess.fit={config.fit} with postprocess=head, which was trained: valid is null")
+    if pooling == STATE:
+        raise UserError(
+            f"pooling=state with postprocess=head, which takes vectors of {shape.hidden_size} numbers: valid are "
+            "poolings of tokens, such as eos"
+        )
+    if aggregation.name == "concat" and len(layers) > 1:
+        raise UserError(
+            f"aggregation=concat with postprocess=head, which takes vectors of {shape.hidden_size} numbers: valid are "
+            "none, mean, max, weighted and learned"
+        )
 
 
 def fit(name: str, vectors_SD: np.ndarray, components: int = 2) -> Postprocess:
-    """Means and directions of the sentences `vectors_SD`, for one of `POSTPROCESSES`.
+    """Means and directions of the sentences `vectors_SD`, for one of `POSTPROCESSES` but `head`.
 
     `center` subtracts the mean. `abtt`, all-but-the-top (Mu and Viswanath 2018, arXiv 1702.01417, algorithm 1), also
     takes out the `components` directions of largest variance. `whiten` (Su et al. 2021, arXiv 2103.15316, section 3)

@@ -14,6 +14,7 @@ import numpy as np
 
 from rwkv_sweep.config.schema import PromptConfig
 from rwkv_sweep.errors import NoTokensError, UserError
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.pretrained.tokenizers import Tokenizer
 
 SLOT = "{sentence}"
@@ -27,11 +28,13 @@ class Tokenized:
         ids: token ids of each, the prompt's among them.
         spans: [start, end) of the tokens that are pooled, at least one of each sentence.
         truncated: how many sentences were cut so that no more tokens are read than allowed.
+        ends: places of the end-of-text tokens of each; empty where texts have none.
     """
 
     ids: list[list[int]]
     spans: list[tuple[int, int]]
     truncated: int
+    ends: Sequence[Sequence[int]] = ()
 
     @property
     def tokens(self) -> int:
@@ -60,10 +63,17 @@ class Tokenized:
 
     def select(self, rows: Sequence[int]) -> Tokenized:
         """Some of the sentences; `truncated` stays that of all."""
-        return Tokenized([self.ids[row] for row in rows], [self.spans[row] for row in rows], self.truncated)
+        ids, spans = [self.ids[row] for row in rows], [self.spans[row] for row in rows]
+        return Tokenized(ids, spans, self.truncated, [self.ends[row] for row in rows] if self.ends else ())
 
 
-def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:
+def tokenize(
+    prompt: PromptConfig,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    max_tokens: int,
+    end: EndOfText | None = None,
+) -> Tokenized:
     """The filled template of each sentence, in at most `max_tokens` ids.
 
     Too long a text loses the end of its sentence, of every copy the same, and never a part of the template.
@@ -74,11 +84,17 @@ def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str
     that no token reaches across such a border, as a word together with the space before it would.
 
     What the tokenizer puts around every text (`prefix`, `suffix`) survives truncation, and is pooled with span `all`.
+    So do end-of-text tokens; several of them repeat or cut the filled template, see `EndOfText`.
+
+    Args:
+        end: how texts are ended; of a tokenizer without prefix and suffix.
 
     Raises:
         NoTokensError: the tokenizer makes nothing of a sentence.
         UserError: the template leaves no token for a sentence.
     """
+    if end is not None:
+        return _ended(prompt, tokenizer, sentences, max_tokens, end)
     around = len(tokenizer.prefix) + len(tokenizer.suffix)
     if not around:
         return _tokenize(prompt, tokenizer, sentences, max_tokens)
@@ -94,6 +110,16 @@ def tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str
     if prompt.span == "all":
         spans = [(0, len(tokens)) for tokens in ids]
     return Tokenized(ids, spans, bare.truncated)
+
+
+def _ended(
+    prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int, end: EndOfText
+) -> Tokenized:
+    bare = _tokenize(prompt, tokenizer, sentences, end.most(max_tokens))
+    laid_out = [end.laid_out(tokens, max_tokens) for tokens in bare.ids]
+    ids = [tokens for tokens, _ in laid_out]
+    spans = bare.spans if prompt.span != "all" else [(0, len(tokens)) for tokens in ids]
+    return Tokenized(ids, spans, bare.truncated, [places for _, places in laid_out])
 
 
 def _tokenize(prompt: PromptConfig, tokenizer: Tokenizer, sentences: Sequence[str], max_tokens: int) -> Tokenized:

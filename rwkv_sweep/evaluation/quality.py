@@ -18,7 +18,7 @@ from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.pooling import STATE
-from rwkv_sweep.embedding.postprocessing import Postprocess, fit
+from rwkv_sweep.embedding.postprocessing import Postprocess, fit, needs_fit, unfitted
 from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluation.baselines import pair_rows
 from rwkv_sweep.evaluation.metric_names import quality_metrics
@@ -45,7 +45,7 @@ class QualityPass:
     Attributes:
         metrics: quality, and differences to baselines and final-layer inference.
         embedder: with its post-processing fitted.
-        fitted_on: the split that was, or `transductive`; None without post-processing.
+        fitted_on: the split that was, or `transductive`; None where nothing is fitted.
         source: `store`, or `forward` where this run had to compute.
         notes: tags that say why a difference is missing, or that the store was not used as it should be.
     """
@@ -115,7 +115,7 @@ def fitted_postprocess(
     splits: Sequence[PairSplit],
     raw: Sequence[np.ndarray],
 ) -> tuple[Postprocess | None, str | None]:
-    """The fitted post-processing, None where none is asked for, and what it was fitted on, in words.
+    """The post-processing, None where none is asked for, and what it was fitted on, in words; None for nothing.
 
     Args:
         splits, raw: the scored ones, and the vectors [S, D'] of each.
@@ -124,8 +124,8 @@ def fitted_postprocess(
         UserError: the split to fit on holds scored sentences alone.
     """
     config = fitting.config
-    if config.name == "none":
-        return None, None
+    if not needs_fit(config):
+        return unfitted(config, embedder.encoder.loaded.task_heads), None
     if config.fit is None:
         return fit(config.name, np.concatenate(raw), config.components), TRANSDUCTIVE
     split = load_fit_split(fitting.dataset, config.fit)

@@ -7,7 +7,8 @@ import torch
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, require_one_of
 from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource
-from rwkv_sweep.models.rwkv_sources import HubModel, LocalModel, PackagedModel, RandomModel
+from rwkv_sweep.models.random_source import RandomModel
+from rwkv_sweep.models.rwkv_sources import EmbeddingRwkv, HubModel, LocalModel, PackagedModel
 from rwkv_sweep.models.transformers.source import TransformersModel
 
 SOURCES: dict[str, type[ModelSource]] = {
@@ -15,6 +16,7 @@ SOURCES: dict[str, type[ModelSource]] = {
     "hub": HubModel,
     "local": LocalModel,
     "random": RandomModel,
+    "embedding_rwkv": EmbeddingRwkv,
     "hf": TransformersModel,
 }
 """By `model.source`."""

@@ -1,29 +1,30 @@
-"""RWKVs of each kind of source: the packaged one, a local checkpoint, one on the hub, and random weights."""
+"""Trained RWKVs of each kind of source: the packaged one, a local checkpoint, one on the hub, an EmbeddingRWKV."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
+from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.common.end_of_text import end_of_text
 from rwkv_sweep.models.common.generation import Generation
 from rwkv_sweep.models.common.interface import LoadedModel, ModelSource, Network, Tags
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
-from rwkv_sweep.models.common.shape import RwkvShape, Shape, too_large
-from rwkv_sweep.models.generations import DEFAULT_GENERATION, GENERATIONS, generation_of
+from rwkv_sweep.models.common.shape import RwkvShape, Shape
+from rwkv_sweep.models.common.task_heads import TaskHead
+from rwkv_sweep.models.generations import generation_of
 from rwkv_sweep.models.pretrained import locate
 from rwkv_sweep.models.pretrained.mismatched_tokenizer import foreign_tokenizer
 from rwkv_sweep.models.pretrained.tokenizers import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from rwkv_sweep.models.pretrained.weight_files import fingerprint, model_files
 from rwkv_sweep.models.quantization import apply_precision, check_precision, kernel_tags
 from rwkv_sweep.models.quantization.calibration.observed import token_batches
-
-RANDOM_SEED = 0
+from rwkv_sweep.utils.console import log_line_once
 
 
 class RwkvSource(ModelSource):
@@ -39,11 +40,25 @@ class RwkvSource(ModelSource):
                 "pooling=state with an RWKV-4, which has no matrix-valued state: valid are poolings of tokens, such as "
                 "mean"
             )
+        end = end_of_text(self.cfg, shape)
+        if pooling == "eos" and end is None:
+            raise UserError(
+                f"pooling=eos with model={self.cfg.name}, whose texts are given no end-of-text token: valid are "
+                "model.eos_id=<token id, such as 0 of the World vocabulary>, an EmbeddingRWKV without "
+                "model.eos_count=0, or another pooling, such as last"
+            )
+        if end is not None and end.most(max_tokens) < 1:
+            raise UserError(
+                f"max_tokens={max_tokens} leaves no token for a text beside its end-of-text tokens: valid with "
+                f"model.eos_count={end.count} is {end.count + 1} or more"
+            )
         super().check_use(pooling, max_tokens, precision, shape)
 
     def tags(self, network: Network, precision: PrecisionConfig, device: torch.device) -> Tags:
         """See `ModelSource.tags`."""
-        return kernel_tags(precision, device) | network.tags(device)
+        end = end_of_text(self.cfg, network.config)
+        ended = {} if end is None else {"end_of_text": str(end)}
+        return kernel_tags(precision, device) | network.tags(device) | ended
 
     def _tokenizer(self, name: str | None, folder: Path | None, table_size: int) -> Tokenizer:
         """name: of a tokenizer, None for the one in `folder`. table_size: rows of the embedding table."""
@@ -60,8 +75,9 @@ class RwkvSource(ModelSource):
         device: torch.device,
         calibration: Corpus | None,
         trained: bool,
+        heads: Mapping[str, TaskHead],
     ) -> LoadedModel:
-        """The model in its precision, on its device. digest: the model's fingerprint."""
+        """The model in its precision, on its device. digest: the model's fingerprint. heads: its task heads."""
         batches = None if calibration is None else token_batches(tokenizer.encode(list(calibration.texts)), device)
         apply_precision(model, precision, device, batches)
         model.prepare(device)
@@ -69,7 +85,8 @@ class RwkvSource(ModelSource):
         tags = self.tags(model, precision, device)
         if calibration is not None:
             tags["calibration"] = f"{precision.calibration} on {calibration.name}, {calibration.fingerprint[:16]}"
-        return LoadedModel(self.cfg.name, model.eval(), tokenizer, trained, digest, tags)
+        end = end_of_text(self.cfg, model.config)
+        return LoadedModel(self.cfg.name, model.eval(), tokenizer, trained, digest, tags, end, heads)
 
 
 class RwkvCheckpoint(RwkvSource):
@@ -86,12 +103,14 @@ class RwkvCheckpoint(RwkvSource):
     def shape(self) -> RwkvShape:
         """See `ModelSource.shape`; of a model on the hub config.json alone is fetched."""
         path = self.path(need_weights=False)
-        return generation_of(path).read_shape(path)
+        return self._accepted(path, generation_of(path).read_shape(path))
 
     def check(self) -> RwkvShape:
         """See `ModelSource.check`: reads the weights once (mapped, not copied) and lets them go."""
         path = self.path()
-        shape, _ = generation_of(path).read_weights(path)
+        generation = generation_of(path)
+        shape = self._accepted(path, generation.read_weights(path)[0])
+        _task_heads(generation, path, shape)
         self._own_tokenizer(path, shape)
         return shape
 
@@ -111,9 +130,14 @@ class RwkvCheckpoint(RwkvSource):
         check_precision(precision, device)
         path = self.path()
         generation = generation_of(path)
-        tokenizer = self._own_tokenizer(path, generation.read_shape(path))
+        shape = self._accepted(path, generation.read_shape(path))
+        tokenizer, heads = self._own_tokenizer(path, shape), _task_heads(generation, path, shape)
         model = generation.load(path)
-        return self._ready(model, tokenizer, fingerprint(path), precision, device, calibration, trained=True)
+        return self._ready(model, tokenizer, fingerprint(path), precision, device, calibration, True, heads)
+
+    def _accepted(self, path: Path, shape: RwkvShape) -> RwkvShape:
+        """The shape of what lies at `path`, where this kind of source takes it."""
+        return shape
 
     def _own_tokenizer(self, path: Path, shape: RwkvShape) -> Tokenizer:
         return self._tokenizer(self.cfg.tokenizer, path if path.is_dir() else None, shape.vocab_size)
@@ -139,91 +163,40 @@ class LocalModel(RwkvCheckpoint):
         return locate.local_path(self.cfg)
 
 
+def _task_heads(generation: Generation, path: Path, shape: RwkvShape) -> Mapping[str, TaskHead]:
+    """Of an EmbeddingRWKV, with a line on what its own embedding is."""
+    if not shape.task_heads:
+        return {}
+    log_line_once(
+        f"{path} is an EmbeddingRWKV with the task heads {', '.join(shape.task_heads)}: its own embedding is "
+        "layer=final pooling=eos postprocess=head"
+    )
+    return generation.read_task_heads(path)
+
+
 class HubModel(RwkvCheckpoint):
-    """A repository on the Hugging Face hub."""
+    """A repository on the Hugging Face hub, or one .pth file in it."""
 
     def path(self, need_weights: bool = True) -> Path:
         """See `RwkvCheckpoint.path`."""
+        if self.cfg.file is not None:
+            return locate.hub_file(self.cfg)
         return locate.hub_folder(self.cfg, locate.RWKV_FILES, need_weights, locate.RWKV_WITHOUT_HUB)
 
 
-class RandomModel(RwkvSource):
-    """Random weights of given sizes, for measuring speed. Any tokenizer fits them."""
+class EmbeddingRwkv(RwkvCheckpoint):
+    """An EmbeddingRWKV at `model.path`, or on the hub."""
 
-    copied_source = "random"
+    reads_path = True
 
-    def shape(self) -> RwkvShape:
-        """See `ModelSource.shape`.
+    def path(self, need_weights: bool = True) -> Path:
+        """See `RwkvCheckpoint.path`."""
+        return locate.hub_file(self.cfg) if self.cfg.path is None else locate.local_path(self.cfg)
 
-        Raises:
-            UserError: a size that is not given or cannot be, or an unknown generation.
-        """
-        return self._generation().random_config(self._sizes())
-
-    def check(self) -> RwkvShape:
-        """See `ModelSource.check`."""
-        shape = self.shape()
-        self._any_tokenizer(shape)
-        return shape
-
-    def files(self) -> list[Path]:
-        """See `ModelSource.files`."""
-        spec = self.cfg.tokenizer
-        return [] if spec in (None, "world", "bytes") else [Path(spec).expanduser()]
-
-    def fingerprints(self) -> tuple[str, str]:
-        """See `ModelSource.fingerprints`: seed, generation and sizes stand for the weights they give."""
-        shape = self.shape()
-        return self._weights_fingerprint(shape), self._any_tokenizer(shape).fingerprint
-
-    def _load(self, precision: PrecisionConfig, device: torch.device, calibration: Corpus | None) -> LoadedModel:
-        check_precision(precision, device)
-        shape = self.shape()
-        tokenizer = self._any_tokenizer(shape)
-        model = self._generation().draw(shape, RANDOM_SEED, device)
-        digest = self._weights_fingerprint(shape)
-        return self._ready(model, tokenizer, digest, precision, device, calibration, trained=False)
-
-    def _generation(self) -> Generation:
-        number = DEFAULT_GENERATION if self.cfg.generation is None else self.cfg.generation
-        if number not in GENERATIONS:
-            raise UserError(f"model.generation={number} is not known: valid are {', '.join(map(str, GENERATIONS))}")
-        return GENERATIONS[number]
-
-    def _any_tokenizer(self, shape: RwkvShape) -> Tokenizer:
-        spec = "bytes" if self.cfg.tokenizer is None else self.cfg.tokenizer
-        return self._tokenizer(spec, None, shape.vocab_size)
-
-    def _weights_fingerprint(self, shape: RwkvShape) -> str:
-        number = self._generation().number
-        sizes = (shape.hidden_size, shape.num_hidden_layers, shape.head_size, shape.intermediate_size, shape.vocab_size)
-        kind = "random" if number == DEFAULT_GENERATION else f"random, generation {number}"
-        return hashlib.sha256(repr((kind, RANDOM_SEED, *sizes)).encode()).hexdigest()[:16]
-
-    def _sizes(self) -> dict[str, int]:
-        """Under the names that `Generation.random_config` takes."""
-        sizes = {key: _required_size(self.cfg, key) for key in SIZES}
-        if message := too_large(sizes):
-            raise UserError(f"model.{message}")
-        if sizes["hidden_size"] % sizes["head_size"]:
+    def _accepted(self, path: Path, shape: RwkvShape) -> RwkvShape:
+        if not shape.task_heads:
             raise UserError(
-                f"model.hidden_size={sizes['hidden_size']} is not a multiple of model.head_size={sizes['head_size']}"
+                f"model.path={path} with model={self.cfg.name} has no task heads (head.sts_head.* and others), so it "
+                f"is no EmbeddingRWKV: valid for it is model=local model.path={path}"
             )
-        return {SIZES[key]: size for key, size in sizes.items()}
-
-
-SIZES = {
-    "hidden_size": "hidden_size",
-    "num_blocks": "num_hidden_layers",
-    "head_size": "head_size",
-    "intermediate_size": "intermediate_size",
-    "vocab_size": "vocab_size",
-}
-"""Keys of `model` that give the sizes of random weights, and their names in a network's config."""
-
-
-def _required_size(cfg: ModelConfig, key: str) -> int:
-    size: int | None = getattr(cfg, key)
-    if size is None or size < 1:
-        raise UserError(f"model.source=random needs model.{key}, which is {size}: valid is a number from 1 on")
-    return size
+        return shape

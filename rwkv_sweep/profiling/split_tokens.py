@@ -44,8 +44,9 @@ class TokenReader:
 
     def read(self, encoder: RwkvEncoder, split: PairSplit, seed: int) -> SplitTokens:
         """Tokens of `split`. seed: of the random choice in a large one."""
-        tokenizer = encoder.loaded.tokenizer
-        key = (tokenizer.name, tokenizer.fingerprint, repr(encoder.prompt), encoder.max_tokens, split.fingerprint, seed)
+        tokenizer, end = encoder.loaded.tokenizer, encoder.loaded.end_of_text
+        asked = (repr(encoder.prompt), encoder.max_tokens, end, split.fingerprint, seed)
+        key = (tokenizer.name, tokenizer.fingerprint, *asked)
         if self._last is None or self._last[0] != key:
             self._last = (key, _tokens_of(encoder, split.sentences, seed))
         return self._last[1]

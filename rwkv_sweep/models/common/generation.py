@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
 from rwkv_sweep.models.common.shape import RwkvShape
+from rwkv_sweep.models.common.task_heads import TaskHead
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Generation:
         build: the model of these sizes.
         random_config: sizes of a network without a file.
         fill: draw a model's weights with a seed, in place.
+        read_task_heads: of a checkpoint whose shape names task heads, these by name.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Generation:
     build: Callable[[Any], RwkvModel]
     random_config: Callable[[dict[str, int]], RwkvShape]
     fill: Callable[[Any, int], None]
+    read_task_heads: Callable[[Path], dict[str, TaskHead]] = lambda path: {}
 
     def load(self, path: Path) -> RwkvModel:
         """The checkpoint at `path`, in the dtype of the file and still mapped from it.

@@ -8,8 +8,8 @@ Shapes: T packed tokens, B sentences, D hidden size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,8 +19,10 @@ from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.data.corpus import Corpus
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.hardware.devices import keep_freed_memory
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
 from rwkv_sweep.models.common.shape import Shape
+from rwkv_sweep.models.common.task_heads import TaskHead
 from rwkv_sweep.models.pretrained.tokenizers import Tokenizer
 from rwkv_sweep.ops.common.packing import Packed
 
@@ -90,6 +92,8 @@ class LoadedModel:
         trained: False for random weights, whose quality means nothing.
         fingerprint: 16 hex digits of the SHA-256 of weights and config as stored, before the precision.
         kernel_tags: what runs, see `ModelSource.tags`.
+        end_of_text: how the texts that it reads are ended; None for not at all.
+        task_heads: by name, where its checkpoint has some.
     """
 
     name: str
@@ -98,6 +102,8 @@ class LoadedModel:
     trained: bool
     fingerprint: str
     kernel_tags: Tags
+    end_of_text: EndOfText | None = None
+    task_heads: Mapping[str, TaskHead] = field(default_factory=dict)
 
     def depth(self, layers: Sequence[int]) -> int:
         """Blocks that a forward for these layers runs."""

@@ -42,6 +42,11 @@ class Shape(Protocol):
         """Most tokens that it can read at once; None where that is not limited."""
         ...
 
+    @property
+    def task_heads(self) -> tuple[str, ...]:
+        """Names of the task heads that its checkpoint has beside the network."""
+        ...
+
 
 class RwkvShape:
     """What the sizes of all generations of RWKV have in common.
@@ -77,6 +82,11 @@ class RwkvShape:
         """Most tokens that it can read at once: as many as there are."""
         return
 
+    @property
+    def task_heads(self) -> tuple[str, ...]:
+        """Names of the task heads that its checkpoint has beside the network."""
+        return ()
+
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -100,6 +110,11 @@ class EncoderShape:
     @property
     def lacking_kinds(self) -> tuple[str, ...]:
         """Linear layers, by their names in `precision.modules`, that it lacks: none, as none is quantized."""
+        return ()
+
+    @property
+    def task_heads(self) -> tuple[str, ...]:
+        """It has none."""
         return ()
 
 

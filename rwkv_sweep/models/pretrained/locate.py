@@ -42,7 +42,7 @@ def local_path(cfg: ModelConfig) -> Path:
         UserError: it is not given, or not there.
     """
     if cfg.path is None:
-        raise UserError(f"model.path=null must be given with model.source=local: {_CHECKPOINT}")
+        raise UserError(f"model.path=null must be given with model.source={cfg.source}: {_CHECKPOINT}")
     return existing("model.path", cfg.path, _CHECKPOINT)
 
 
@@ -79,6 +79,30 @@ def hub_folder(cfg: ModelConfig, wanted: Sequence[str], need_weights: bool, with
     raise UserError(_unreachable(cfg, reason, without_hub))
 
 
+def hub_file(cfg: ModelConfig) -> Path:
+    """The file `model.file` of the repository `model.id`, from the hub's local cache, else fetched.
+
+    Raises:
+        UserError: one of both is not given, or neither cache nor hub has it.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if not cfg.id or not cfg.file:
+        raise UserError(
+            f"model.id={cfg.id} model.file={cfg.file} with model={cfg.name}: valid is a repository on the hub and a "
+            "file in it, or model.path=<.pth file>"
+        )
+    for offline in (True, False):
+        try:
+            return Path(hf_hub_download(cfg.id, cfg.file, revision=cfg.revision, local_files_only=offline))
+        except Exception as error:  # as in `hub_folder`
+            reason = error
+    raise UserError(
+        f"model.file={cfg.file} of {_not_fetched(cfg, reason)}. Without the hub, copy that file anywhere and set "
+        f"{'' if cfg.source == 'embedding_rwkv' else 'model=local '}model.path=<that file>"
+    ) from reason
+
+
 def _complete(folder: Path, need_weights: bool) -> bool:
     """Whether a cached folder holds what is needed: an earlier run may have fetched config.json alone."""
     if not (folder / CONFIG_FILE).is_file():
@@ -90,9 +114,13 @@ def _complete(folder: Path, need_weights: bool) -> bool:
 
 
 def _unreachable(cfg: ModelConfig, reason: Exception | None, without_hub: str) -> str:
+    return f"{_not_fetched(cfg, reason)}. Without the hub, {without_hub}"
+
+
+def _not_fetched(cfg: ModelConfig, reason: Exception | None) -> str:
     lines = str(reason).strip().splitlines() if reason else []
     why = f"{type(reason).__name__}: {lines[0]}" if lines else "it holds no weights that can be read"
     return (
         f"model.id={cfg.id} at revision {cfg.revision or 'main'} is not in the local cache and could not be fetched "
-        f"from the Hugging Face hub ({why}). Without the hub, {without_hub}"
+        f"from the Hugging Face hub ({why})"
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.checkpoint_tensors import DTYPES, HEAD, core, count_blocks, epsilon_of
 from rwkv_sweep.models.common.shape import too_large
+from rwkv_sweep.models.common.task_heads import TaskHead, check_finite_heads, task_heads, without_task_heads
 from rwkv_sweep.models.pretrained.other_networks import OUTER, unwrapped
 from rwkv_sweep.models.pretrained.weight_files import (
     CONFIG_FILE,
@@ -26,7 +27,7 @@ from rwkv_sweep.models.pretrained.weight_files import (
     read_tensors,
     tensor_names,
 )
-from rwkv_sweep.models.rwkv7.checkpoint_layouts import original_name, other_network, to_model, without_task_heads
+from rwkv_sweep.models.rwkv7.checkpoint_layouts import original_name, other_network, to_model
 from rwkv_sweep.models.rwkv7.configuration import AUTHOR_HEAD_EPSILON, Rwkv7Config
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.models.rwkv7.settings import announced_sizes, check_announced, check_settings
@@ -74,6 +75,19 @@ def read_weights(path: Path) -> tuple[Rwkv7Config, dict[str, Tensor]]:
     return config, weights
 
 
+def read_task_heads(path: Path) -> dict[str, TaskHead]:
+    """The task heads of an EmbeddingRWKV by name; none of any other checkpoint.
+
+    Raises:
+        UserError: as `read_weights`.
+    """
+    bare, _ = unwrapped(_read(path)[0])
+    network, heads = without_task_heads(path, bare)
+    check_finite_heads(path, heads)
+    weights, _ = to_model(network)
+    return task_heads(path, heads, weights["embeddings.weight"].shape[1])
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors as the files name them, mapped where the format allows it, and config.json (empty for a .pth)."""
     if path.is_dir():
@@ -97,15 +111,14 @@ def fitted(
     check_settings(path / CONFIG_FILE, settings)
     try:
         bare, removed = unwrapped(tensors)
-        bare, task_heads = without_task_heads(bare)
+        bare, heads = without_task_heads(path, bare)
         weights, given = to_model(bare)
     except ValueError as error:
         raise UserError(f"{path} holds a tensor twice: {error}") from error
     if wrappers := [part for part in removed if part != OUTER]:
         log_line_once(f"{path}: the names of its tensors are read without {' and '.join(wrappers)}")
-    if task_heads:
-        log_line_once(f"{path}: its task heads ({few(task_heads)}) are left out: layers are those of the RWKV-7 in it")
     config = _sizes(path, weights, settings)
+    config = replace(config, heads=tuple(task_heads(path, heads, config.hidden_size)))
     config = _with_norms(path, config, weights, settings)
     if config.normed_embedding:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("blocks.0.pre_ln.")}
@@ -205,7 +218,7 @@ def _checked(
     with torch.device("meta"):
         expected = {name: tuple(weight.shape) for name, weight in Rwkv7Model(config).state_dict().items()}
     head = {HEAD: (config.vocab_size, config.hidden_size)} if HEAD in weights else {}
-    if not head:
+    if not head and not config.heads:
         log_line_once(f"{path} has no {HEAD}, which embeddings do not need")
     heads = {name: (config.num_heads, config.head_size) for name in expected if name.endswith(".r_k")}
     shapes = {**expected, **heads, **head}

@@ -54,18 +54,9 @@ _OTHER_NETWORKS = (
     (re.compile(r"\.qkv\."), "an RWKV-7b (DeepEmbed and attention beside the state)"),
     (re.compile(r"\.ffn\.s(_emb|_emb_x)?[\d.]"), "an RWKV-7a (DeepEmbed)"),
     (re.compile(r"rosa", re.IGNORECASE), "an RWKV-8 with ROSA"),
+    (re.compile(r"^reranker\."), "the reranker of an EmbeddingRWKV, which reads the states of one and no text"),
     (re.compile(r"\.(attn|self_attn)\.q_proj\."), "a hybrid, some of whose blocks have softmax attention"),
 )
-
-
-_TASK_HEAD = re.compile(r"head\.\w+_head\.")
-"""EmbeddingRWKV's heads for classification, similarity and retrieval, which stand behind the network."""
-
-
-def without_task_heads(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of the network itself, and the names of those of EmbeddingRWKV's task heads."""
-    heads = [name for name in tensors if _TASK_HEAD.match(name)]
-    return {name: tensor for name, tensor in tensors.items() if name not in heads}, heads
 
 
 def is_rwkv7(names: Iterable[str]) -> bool:

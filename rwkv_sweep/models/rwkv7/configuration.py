@@ -25,6 +25,7 @@ class Rwkv7Config(RwkvShape):
         layer_norm_epsilon: of the layer norms.
         head_norm_epsilon: of the norm over each head's output, `ln_x`.
         normed_embedding: the embedding table holds rows that went through `ln0` already, and there is no such norm.
+        heads: names of the task heads that an EmbeddingRWKV has beside the network, such as `STS`.
     """
 
     vocab_size: int
@@ -39,10 +40,16 @@ class Rwkv7Config(RwkvShape):
     layer_norm_epsilon: float = 1e-5
     head_norm_epsilon: float = AUTHOR_HEAD_EPSILON
     normed_embedding: bool = False
+    heads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.head_size:
             raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of head_size={self.head_size}")
+
+    @property
+    def task_heads(self) -> tuple[str, ...]:
+        """See `RwkvShape`."""
+        return self.heads
 
     @property
     def lacking_kinds(self) -> tuple[str, ...]:

@@ -26,4 +26,5 @@ GENERATION = Generation(
     build=Rwkv7Model,
     random_config=_random_config,
     fill=initialize,
+    read_task_heads=checkpoint.read_task_heads,
 )

@@ -60,7 +60,11 @@ class TransformersModel(ModelSource):
                     f"model.path=<folder with {CONFIG_FILE}, weights and tokenizer>"
                 )
             return hub_folder(cfg, FILES, need_weights=True, without_hub=WITHOUT_HUB)
-        folder = existing_folder("model.path", cfg.path, f"the folder of a transformers model, with its {CONFIG_FILE}")
+        valid = (
+            f"the folder of a transformers model, with its {CONFIG_FILE}; the .pth file of an RWKV or EmbeddingRWKV is "
+            "read by model=local"
+        )
+        folder = existing_folder("model.path", cfg.path, valid)
         if not (folder / CONFIG_FILE).is_file():
             raise UserError(
                 f"model.path={cfg.path} holds no {CONFIG_FILE}: valid is the folder of a transformers model"
@@ -82,6 +86,11 @@ class TransformersModel(ModelSource):
         """See `ModelSource.check_use`."""
         if pooling == "state":
             raise UserError(f"pooling=state with model.source={self.cfg.source}: only an RWKV hands out its states")
+        if pooling == "eos":
+            raise UserError(
+                f"pooling=eos with model.source={self.cfg.source}: only an RWKV is given end-of-text tokens; valid are "
+                "other poolings, such as last"
+            )
         super().check_use(pooling, max_tokens, precision, shape)
         self._check_plain(precision)
 
@@ -120,7 +129,9 @@ class TransformersModel(ModelSource):
             raise UserError(
                 f"model.tokenizer={cfg.tokenizer} with model.source={cfg.source}: valid is null, it brings its own"
             )
-        for key, value in (("foreign_tokenizer", cfg.foreign_tokenizer), ("full_depth", cfg.full_depth or None)):
+        ours: dict[str, object] = {"foreign_tokenizer": cfg.foreign_tokenizer, "full_depth": cfg.full_depth or None}
+        ours |= {"file": cfg.file, "eos_count": cfg.eos_count or None, "eos_id": cfg.eos_id}
+        for key, value in ours.items():
             if value is not None:
                 raise UserError(
                     f"model.{key}={str(value).lower()} with model.source={cfg.source}: valid with an RWKV alone"

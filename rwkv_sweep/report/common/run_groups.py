@@ -94,7 +94,7 @@ def depth(run: Result) -> int:
 
 def is_transductive(run: Result) -> bool:
     """Whether post-processing or the weights of `pooling=idf` were fitted on the very sentences that are scored."""
-    processed = run.params.get("postprocess") not in (None, "", "none")
+    processed = run.params.get("postprocess") not in (None, "", "none", "head")
     if processed and run.params.get("postprocess.fit") in NOT_NAMED:
         return True
     fit, corpus = run.params.get("pooling.fit"), run.params.get("pooling.corpus")

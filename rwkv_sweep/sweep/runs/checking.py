@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from rwkv_sweep.config.layer_spec import resolve_layers
-from rwkv_sweep.config.schema import AggregationConfig, DeviceConfig, ModelConfig, PrecisionConfig
+from rwkv_sweep.config.schema import AggregationConfig, DeviceConfig, ModelConfig, PostprocessConfig, PrecisionConfig
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.pooling import check_pooling
+from rwkv_sweep.embedding.postprocessing import check_postprocess
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.models.quantization import check_precision, check_selection
 
 
-def check_layers(layer: object, pooling: str, aggregation: AggregationConfig, shape: Shape) -> tuple[int, ...]:
+def check_layers(
+    layer: object, pooling: str, aggregation: AggregationConfig, postprocess: PostprocessConfig, shape: Shape
+) -> tuple[int, ...]:
     """The layers that `layer` names in a model of this shape.
 
     Raises:
-        UserError: a layer, pooling or aggregation that cannot be.
+        UserError: a layer, pooling, aggregation or post-processing that cannot be.
     """
     layers = resolve_layers(layer, shape.num_hidden_layers)
     check_pooling(pooling, layers, shape.num_hidden_layers)
     check_aggregation(aggregation, layers)
+    check_postprocess(postprocess, pooling, aggregation, layers, shape)
     return layers
 
 

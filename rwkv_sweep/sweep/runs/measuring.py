@@ -84,7 +84,7 @@ def _measured(job: Job, device: torch.device) -> Result:
         calibration = calibration_corpus(run.precision, run.dataset, splits)
         loaded = job.process.model.load(run.model, run.precision, device, calibration)
     shape = loaded.model.config
-    layers = check_layers(run.layer, run.pooling.name, run.aggregation, shape)
+    layers = check_layers(run.layer, run.pooling.name, run.aggregation, run.postprocess, shape)
     check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shape)
     check_device(run.precision, run.device)
     measured = _described(job, loaded, splits, layers, device)

@@ -25,6 +25,7 @@ KEYS = (
     "on_error, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
+    "eos_chunk, eos_count, eos_id, file, "
     "foreign_tokenizer, full_depth, generation, head_size, hidden_size, id, intermediate_size, name, num_blocks, path, "
     "rescale_every, revision, source, tokenizer, vocab_size"
 )
@@ -60,10 +61,13 @@ def test_defaults() -> None:
             "intermediate_size",
             "vocab_size",
             "generation",
+            "file",
+            "eos_count",
+            "eos_id",
             "foreign_tokenizer",
         )
     )
-    study = {"full_depth": False, "rescale_every": 0}
+    study = {"eos_chunk": 512, "full_depth": False, "rescale_every": 0}
     assert plain(composed()) == {
         "model": {"name": "tiny", "source": "assets", **nothing, **study},
         "pooling": {"name": "mean", "fit": None, "corpus": None},
@@ -78,7 +82,7 @@ def test_defaults() -> None:
             "calibration_fit": None,
         },
         "aggregation": {"name": "none", "normalize": "unit", "weights": None, "fit": None},
-        "postprocess": {"name": "none", "components": 2, "fit": None},
+        "postprocess": {"name": "none", "components": 2, "head": None, "fit": None},
         "prompt": {"name": "none", "template": "{sentence}", "span": "all"},
         "device": {"name": "auto", "type": "auto", "index": None, "threads": None},
         "dataset": {
@@ -225,7 +229,10 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "precision.quantization=int5 is not known: valid are none, int8, nf4, fp4, int8_dynamic, fp8, "
             "int8_weight, int4",
         ),
-        ("model.source=disk", "model.source=disk is not known: valid are assets, hub, local, random, hf"),
+        (
+            "model.source=disk",
+            "model.source=disk is not known: valid are assets, hub, local, random, embedding_rwkv, hf",
+        ),
         ("dataset.source=disk", "dataset.source=disk is not known: valid are assets, hub, file"),
         ("dataset.word_split=all", "dataset.word_split=all is not known: valid are whitespace, punctuation"),
         ("baselines=[word_overlap,bert]", "baselines=bert is not known: valid are word_vectors, word_overlap"),

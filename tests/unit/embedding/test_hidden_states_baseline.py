@@ -14,6 +14,7 @@ from rwkv_sweep.config.schema import PromptConfig
 from rwkv_sweep.embedding.hidden_states_baseline import encode_tokens_naive
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from tests.small_models import encoder_of, random_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,6 +33,7 @@ def encoder() -> RwkvEncoder:
 @pytest.mark.parametrize("span", ["all", "second"])
 def test_naive_equals_streamed(encoder: RwkvEncoder, pooling: str, span: str) -> None:
     encoder = replace(encoder, prompt=PromptConfig("echo", "{sentence} {sentence}", span), batch_tokens=100)
+    encoder = replace(encoder, loaded=replace(encoder.loaded, end_of_text=EndOfText(0)))
     tokenized, layers = encoder.tokenize(SENTENCES), [3, EMBEDDING, BLOCKS, 0]
     streamed_LSD = encoder.encode_tokens(tokenized, layers, [pooling])[pooling]
     naive_LSD = encode_tokens_naive(encoder, tokenized, layers, pooling)

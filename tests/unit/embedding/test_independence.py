@@ -45,6 +45,7 @@ SMALL = (
 )
 PRECISIONS = sorted(path.stem for path in (conf_dir() / "precision").glob("*.yaml"))
 EXEMPT = {"int8"}
+FITTED = [name for name in POSTPROCESSES if name != "head"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ class Case:
 
 ALL = ("layer=[0,1,2]",)
 CASES = {
-    **{f"pooling {name}": Case((f"pooling={name}", "layer=1")) for name in POOLINGS},
+    **{f"pooling {name}": Case((f"pooling={name}", "layer=1", "model.eos_id=0")) for name in POOLINGS},
+    "three end-of-text tokens": Case(("pooling=eos", "layer=1", "model.eos_id=0", "model.eos_count=3")),
     **{f"aggregation {name}": Case((f"aggregation={name}", *ALL)) for name in AGGREGATIONS if name != "none"},
-    **{f"postprocess {name}": Case((f"postprocess={name}", "postprocess.components=1")) for name in POSTPROCESSES},
+    **{f"postprocess {name}": Case((f"postprocess={name}", "postprocess.components=1")) for name in FITTED},
     # Rounding may fall on the other side in 16, 8 or 4 bits.
     **{f"precision {name}": Case((f"precision={name}",), tolerance=0.03) for name in PRECISIONS if name not in EXEMPT},
     "template": Case(("prompt=template", "prompt.template='He said: {sentence} Yes.'")),

@@ -32,6 +32,7 @@ BY_HAND: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "first_last": lambda h_TD, _: (h_TD[0] + h_TD[-1]) / 2,
     "position": lambda h_TD, _: np.average(h_TD, axis=0, weights=np.arange(1, len(h_TD) + 1)),
     "idf": lambda h_TD, weights_T: np.average(h_TD, axis=0, weights=weights_T),
+    "eos": lambda h_TD, _: h_TD.sum(0) / len(h_TD),
 }
 
 

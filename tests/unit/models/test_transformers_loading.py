@@ -47,12 +47,16 @@ def test_what_cannot_be_is_refused_before_a_run(folders: dict[str, Path], tmp_pa
         model_source(good).check_use("mean", 512, FP32, shape)
     with pytest.raises(UserError, match=r"pooling=state with model\.source=hf"):
         model_source(good).check_use("state", 64, FP32, shape)
+    with pytest.raises(UserError, match=r"pooling=eos with model\.source=hf"):
+        model_source(good).check_use("eos", 64, FP32, shape)
     for wrong, message in (
         (ModelConfig("hf", "hf"), "needs model.id=.* or model.path="),
         (ModelConfig("hf", "hf", str(tmp_path)), "holds no config.json"),
         (ModelConfig("hf", "hf", str(folders["bert"]), tokenizer="world"), "model.tokenizer=world .* brings its own"),
         (ModelConfig("hf", "hf", str(folders["bert"]), full_depth=True), "model.full_depth=true .* RWKV alone"),
         (ModelConfig("hf", "hf", str(folders["bert"]), rescale_every=6), "model.rescale_every=6"),
+        (ModelConfig("hf", "hf", str(folders["bert"]), eos_id=3), "model.eos_id=3 .* RWKV alone"),
+        (ModelConfig("hf", "hf", str(folders["bert"] / "config.json")), "a file.* is read by model=local"),
     ):
         with pytest.raises(UserError, match=message):
             model_source(wrong).check()
