@@ -169,7 +169,7 @@ def test_a_flaw_of_the_program_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
         ("Report", "did you mean report?"),
         ("references", "did you mean reference?"),
         ("import_records", "did you mean import?"),
-        ("layer", "commands are report, compare, export, register, cache, import, server, reference, warm"),
+        ("layer", "commands are report, compare, encode, export, register, cache, import, server, reference, warm"),
     ],
 )
 def test_a_word_that_is_no_command_gets_a_hint(argument: str, hint: str) -> None:

@@ -1,0 +1,89 @@
+"""The texts of a file to vectors in a file, by the encoder of a run.
+
+    rwkv-sweep encode TEXTS --run RUN --out vectors.parquet
+
+TEXTS is .txt with one text a line, or .csv, .tsv, .jsonl, .json or .parquet, of which one column is read. RUN is the
+folder of a finished run, one that rwkv-sweep export wrote, or runs:/ID of MLflow. The output is .npy, .safetensors, or
+.parquet with the columns row and embedding; vectors are in the order of the texts. Memory does not grow with the texts.
+What is interrupted or killed goes on where it was: the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from rwkv_sweep.errors import UserError
+
+OUTPUTS = ("float32", "float16", "int8", "binary")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Texts, encoder, output."""
+    parser.add_argument("texts", metavar="TEXTS", type=Path)
+    parser.add_argument("--run", required=True, help="folder of a run or of an export, or runs:/ID")
+    parser.add_argument("--out", required=True, type=Path, help="the file to be written")
+    parser.add_argument("--column", help="of the texts; default text, or the only one")
+    parser.add_argument("--layer", help="in place of the run's, such as 5 or final")
+    parser.add_argument("--output", choices=OUTPUTS, default="float32", help="number format (default float32)")
+    parser.add_argument("--normalize", action="store_true", help="scale each vector to length 1")
+    parser.add_argument("--truncate-dim", type=int, help="keep the first so many dimensions")
+    parser.add_argument("--prompt", help="text to put before each text")
+    parser.add_argument("--on-empty", choices=("error", "zero"), default="error", help="zero: a vector of zeros")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the kind that the run had")
+    parser.add_argument("--uri", help="MLflow's tracking URI, for runs:/ID")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encode, and print what was done and the path of the file."""
+    # Imported here, so that --help is quick.
+    from rwkv_sweep.utils.console import quiet_dependencies
+
+    quiet_dependencies()
+    from rwkv_sweep.export.texts import TextFile
+    from rwkv_sweep.export.vector_files import check_format
+
+    check_format(args.out)
+    source = TextFile(args.texts, args.column)
+    from rwkv_sweep.api.encoder import Encoder
+    from rwkv_sweep.api.loading import run_folder
+    from rwkv_sweep.export.encoding import Wanted, encode_file
+    from rwkv_sweep.records.encoder_record import ENCODER_FILE
+
+    with run_folder(args.run, args.uri) as folder:
+        encoder = Encoder.from_run(folder, device=args.device)
+        identity = hashlib.sha256((folder / ENCODER_FILE).read_bytes()).hexdigest()
+    wanted = Wanted(
+        layers=_layers(args.layer),
+        output=args.output,
+        normalize=args.normalize,
+        truncate_dim=args.truncate_dim,
+        prompt=args.prompt,
+        on_empty=args.on_empty,
+    )
+    encoded = encode_file(encoder, identity, source, args.out, wanted)
+    rate = (encoded.texts - encoded.before) / max(encoded.seconds, 1e-9)
+    there = f", {encoded.before} of them before" if encoded.before else ""
+    print(f"{encoded.texts} texts{there}, {encoded.dimension} numbers each, {rate:,.0f} texts/s")
+    print(args.out)
+    return 0
+
+
+def _layers(text: str | None) -> Any:
+    """`--layer` as a number, a word, or a list such as [1,3].
+
+    Raises:
+        UserError: it is none of these.
+    """
+    import yaml
+
+    if text is None:
+        return None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--layer={text} is not known: valid are a number, final, embedding, or a list [1,3]"
+        ) from error
