@@ -62,6 +62,11 @@ RULES = (
         COMPOSE,
         "needs the hub; test_transformers_network.py runs small networks from folders",
     ),
+    Rule(
+        r"python -m rwkv_sweep (-m )?model=embedding_rwkv",
+        COMPOSE,
+        "needs the hub or its file; test_embedding_rwkv.py runs a small one",
+    ),
     # Presets.
     Rule(
         r"python -m rwkv_sweep \+experiment=aggregation_overhead$",
