@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rwkv_sweep.api.outputs import NEED_RANGES, ranges
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.output_formats import NEED_RANGES, ranges
 
 
 class Calibration:
@@ -25,7 +25,7 @@ class Calibration:
         """[2, D] smallest and largest values; None for a precision that needs none.
 
         Args:
-            precision: of the vectors, see `rwkv_sweep.api.outputs.quantized`.
+            precision: of the vectors, see `rwkv_sweep.evaluation.output_formats.quantized`.
             way: all that decides what `embed` gives for a text.
             embed: texts to vectors [S, D].
 

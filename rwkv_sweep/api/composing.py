@@ -42,13 +42,19 @@ def composed(overrides: tuple[Any, ...], unknown: Mapping[str, Any]) -> RunConfi
     state, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(version_base=None, config_dir=str(conf_dir()), job_name="rwkv_sweep"):
-            return run_config(compose("config", list(overrides)))
+            run = run_config(compose("config", list(overrides)))
     except Exception as error:
         if not is_bad_input(error):
             raise
         raise UserError(_in_one_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = state
+    if run.output != "float32":
+        raise UserError(
+            f"output={run.output}: an encoder gives float32 vectors; smaller ones come from "
+            "encode(texts, precision=..., truncate_dim=...)"
+        )
+    return run
 
 
 def mteb_meta(config: RunConfig, revision: str) -> Any:

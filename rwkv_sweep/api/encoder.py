@@ -20,13 +20,14 @@ from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_calibrat
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
 from rwkv_sweep.api.loading import check_reference, load_saved
 from rwkv_sweep.api.methods import SentenceMethods
-from rwkv_sweep.api.outputs import PRECISIONS, as_array_or_tensor, finished, quantized
+from rwkv_sweep.api.outputs import as_array_or_tensor, finished
 from rwkv_sweep.api.reading import Reading, check_prompts, chosen_prompt, pooled, spread
 from rwkv_sweep.config.layer_spec import layers_name, resolve_layers
 from rwkv_sweep.config.schema import RunConfig, require_one_of
 from rwkv_sweep.embedding.aggregation import check_aggregation
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
 from rwkv_sweep.embedding.pooling import check_pooling
+from rwkv_sweep.evaluation.output_formats import PRECISIONS, quantized
 from rwkv_sweep.evaluation.quality import PostprocessFit
 from rwkv_sweep.hardware.devices import resolve_device, set_threads
 from rwkv_sweep.models.loading import model_source
@@ -57,8 +58,7 @@ class Encoder(SentenceMethods):
 
         Args:
             config: of a run; `from_config` makes it from overrides.
-            corpus: texts to fit `pooling=idf`, post-processing, `precision=int4_gptq` and `precision="int8"` of
-                `encode` on, in place of the splits and the file that the config names for that.
+            corpus: texts to fit on, in place of those that the config names; `encode(precision="int8")` needs them.
             prompts: by name, such as `{"query": "Question: "}`; see `encode_query`.
             saved: what a run has fitted, in place of fitting it here; see `from_run`.
 
@@ -73,10 +73,10 @@ class Encoder(SentenceMethods):
         set_threads(config.device)
         self.device: torch.device = resolve_device(config.device)
         source = model_source(config.model)
-        loaded = source.load(config.precision, self.device, given_calibration(config.precision, config.dataset, texts))
-        shape = loaded.model.config
-        self.num_blocks: int = shape.num_hidden_layers
-        source.check_use(config.pooling.name, config.max_tokens, config.precision, shape)
+        calibration = given_calibration(config.precision, config.dataset, texts if saved is None else None)
+        loaded = source.load(config.precision, self.device, calibration)
+        self.num_blocks: int = loaded.model.config.num_hidden_layers
+        source.check_use(config.pooling.name, config.max_tokens, config.precision, loaded.model.config)
         self._layers = self._checked(config.layer)
         tokens = tokens_per_batch(config.batch_tokens, self.device)
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, tokens)

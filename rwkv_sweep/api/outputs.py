@@ -9,12 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_sweep.config.schema import require_one_of
-
-PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
-NEED_RANGES = ("int8", "uint8")
-"""Precisions whose steps are those of a range of each dimension, which other texts must give."""
-
 
 def finished(vectors_SD: np.ndarray, truncate_dim: int | None, normalize: bool) -> np.ndarray:
     """float32 [S, D']: the first `truncate_dim` dimensions, then scaled to length 1; a zero vector stays zero."""
@@ -32,35 +26,6 @@ def as_array_or_tensor(
         return vectors_SD
     tensor_SD = torch.from_numpy(vectors_SD).to(device)
     return tensor_SD if to_tensor else list(tensor_SD)
-
-
-def ranges(vectors_SD: np.ndarray) -> np.ndarray:
-    """Smallest and largest value of each dimension, [2, D]."""
-    return np.stack([vectors_SD.min(0), vectors_SD.max(0)])
-
-
-def quantized(vectors_SD: np.ndarray, precision: str, ranges_2D: np.ndarray | None) -> np.ndarray:
-    """Vectors in a smaller number format, as `sentence_transformers.util.quantize_embeddings` makes them.
-
-    Args:
-        vectors_SD: float32.
-        precision: `int8` and `uint8` cut each dimension's range into 255 steps, and what lies outside is moved to its
-            ends; `binary` (int8) and `ubinary` (uint8) keep of each dimension whether it is above 0, eight to a byte.
-        ranges_2D: see `ranges`; of other texts than these, else a vector would depend on its neighbours.
-
-    Returns:
-        [S, D], or for `binary` and `ubinary` [S, ceil(D / 8)].
-    """
-    require_one_of("precision", precision, PRECISIONS)
-    if precision == "float32":
-        return vectors_SD
-    if precision in NEED_RANGES:
-        assert ranges_2D is not None
-        start_D, step_D = ranges_2D[0], (ranges_2D[1] - ranges_2D[0]) / 255
-        steps_SD = np.clip(np.floor((vectors_SD - start_D) / np.where(step_D == 0, 1, step_D)), 0, 255)
-        return steps_SD.astype(np.uint8) if precision == "uint8" else (steps_SD - 128).astype(np.int8)
-    bits = np.packbits(vectors_SD > 0, axis=-1)
-    return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
 
 
 def handed_over(

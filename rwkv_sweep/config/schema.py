@@ -29,6 +29,7 @@ __all__ = [
     "CALIBRATIONS",
     "NORMALIZATIONS",
     "ON_ERROR",
+    "OUTPUTS",
     "POOLINGS",
     "POSTPROCESSES",
     "QUANTIZATIONS",
@@ -62,6 +63,7 @@ WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "nf4", "fp4", "int8_dynamic", "fp8", "int8_weight", "int4")
+OUTPUTS = ("float32", "float16", "int8", "binary")
 CALIBRATIONS = ("none", "hqq", "gptq")
 
 
@@ -152,6 +154,10 @@ class RunConfig:
 
     layer: block `0` to `L-1`, `final` (or `L`, `-1`: after the final norm), `embedding`; with an aggregation `all`,
     `first4`, `last4`, or a list such as `[1,3,5]`.
+    output: what vectors are compared as: `float32`, `float16`, `int8`, `binary` (signs), or `truncate_N` (the first N
+    dimensions). Of quality only: speed is that of float32.
+    output_fit: split that the ranges of `int8` are taken from, such as `train[:200]`; what is scored too is left out of
+    it.
     max_tokens: longer sentences are truncated and counted.
     batch_tokens: tokens per packed batch; null takes 4,096 on a CPU and 32,768 on a GPU, which fewer do not fill.
     baselines: run once per sweep.
@@ -173,6 +179,8 @@ class RunConfig:
     device: DeviceConfig = MISSING
     dataset: DatasetConfig = MISSING
     layer: Any = "final"
+    output: str = "float32"
+    output_fit: str | None = None
     max_tokens: int = 512
     batch_tokens: int | None = None
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))

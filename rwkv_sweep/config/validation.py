@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ from rwkv_sweep.config.schema import (
     CALIBRATIONS,
     NORMALIZATIONS,
     ON_ERROR,
+    OUTPUTS,
     POOLINGS,
     POSTPROCESSES,
     QUANTIZATIONS,
@@ -111,6 +113,7 @@ def _check(run: RunConfig) -> None:
             continue
         reason = "too small" if value < least else "too large" if value > most else "no number"
         raise UserError(f"{key}={value!s:.40} is {reason}: valid is {range_text(key)}")
+    _check_output(run.output, run.output_fit)
     _check_template(run.prompt.template, run.prompt.span)
     if run.prompt.span == "second" and (run.model.eos_count or 0) > 1:
         raise UserError(
@@ -129,6 +132,22 @@ def _check(run: RunConfig) -> None:
         )
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
+
+
+def truncated_to(output: str) -> int | None:
+    """Dimensions that `truncate_N` keeps; None for any other value of `output`."""
+    match = re.fullmatch(r"truncate_([1-9]\d{0,8})", output)
+    return int(match[1]) if match else None
+
+
+def _check_output(output: str, fit: str | None) -> None:
+    if output not in OUTPUTS and truncated_to(output) is None:
+        raise UserError(f"output={output} is not known: valid are {', '.join(OUTPUTS)}, truncate_N such as truncate_64")
+    if output == "int8" and fit is None:
+        raise UserError(
+            "output=int8 output_fit=null: valid is a split of the dataset to take each dimension's range from, other "
+            "than the one scored, such as output_fit=train[:200]"
+        )
 
 
 def range_text(key: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rwkv_sweep.config.schema import DatasetConfig, PostprocessConfig
-from rwkv_sweep.data.corpus import TRANSDUCTIVE
+from rwkv_sweep.data.corpus import TRANSDUCTIVE, fitting_corpus
 from rwkv_sweep.data.splits import PairSplit, load_fit_split
 from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cached_encoder import VectorSource
@@ -23,6 +23,7 @@ from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluation.baselines import pair_rows
 from rwkv_sweep.evaluation.metric_names import quality_metrics
 from rwkv_sweep.evaluation.metrics import cosine, paired_differences
+from rwkv_sweep.evaluation.output_formats import OutputFormat, fitted_format
 from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.records.results import write_pairs
 from rwkv_sweep.stats.bootstrap import resamples_for
@@ -36,6 +37,14 @@ class PostprocessFit:
 
     config: PostprocessConfig
     dataset: DatasetConfig
+
+
+@dataclass(frozen=True)
+class OutputFit:
+    """What vectors are compared as (`output` of the config), and the split whose ranges `int8` takes."""
+
+    name: str
+    fit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def measure_quality(
     source: VectorSource,
     splits: Sequence[PairSplit],
     fitting: PostprocessFit,
+    output: OutputFit,
     baselines: Mapping[str, np.ndarray],
     resampling: Resampling,
     folder: Path,
@@ -73,6 +83,7 @@ def measure_quality(
         source: of the embedder's vectors.
         splits: all that are scored.
         fitting: the post-processing.
+        output: what the vectors are compared as.
         baselines: scores of the first split's pairs by each baseline that has a Spearman, see `baseline_scores`.
         resampling: of the first split's differences.
         folder: the run's; `pairs.csv` goes there.
@@ -84,16 +95,41 @@ def measure_quality(
     raw = [sentence_vectors(source, embedder, split.sentences) for split in splits]
     post, fitted_on = fitted_postprocess(source, embedder, fitting, splits, raw)
     embedder = replace(embedder, postprocess=post)
-    scores = [pair_scores(post.apply(vectors_SD) if post else vectors_SD) for vectors_SD in raw]
+    finished = [post.apply(vectors_SD) if post else vectors_SD for vectors_SD in raw]
+    form = _output_format(source, embedder, output, fitting.dataset, splits)
+    scores = [pair_scores(form.restored(vectors_SD)) for vectors_SD in finished]
     write_pairs(folder, pair_rows(splits, scores))
     metrics = quality_metrics(splits, scores, resampling.bootstrap, resampling.seed)
     references = {f"baseline/{name}": theirs for name, theirs in baselines.items()}
     references |= _final_scores(source, embedder, splits[0])
     deltas, notes = score_differences(references, splits[0], scores[0], resampling)
     metrics |= deltas
+    if form.name != "float32":
+        differences = paired_differences(
+            scores[0], [pair_scores(finished[0])], splits[0].labels, resampling.bootstrap, resampling.seed
+        )
+        metrics |= differences[0].metrics("output/spearman_delta")
     if source.failure is not None:
         notes["note.store"] = source.failure
     return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
+
+
+def _output_format(
+    source: VectorSource, embedder: Embedder, output: OutputFit, dataset: DatasetConfig, splits: Sequence[PairSplit]
+) -> OutputFormat:
+    """The form that vectors are compared in, with the ranges of sentences that are not scored.
+
+    Raises:
+        UserError: the split to fit on holds scored sentences alone.
+    """
+
+    def fitting_vectors() -> np.ndarray:
+        assert output.fit is not None  # checked with the config
+        corpus = fitting_corpus("output_fit", output.fit, dataset, splits)
+        vectors_SD, post = sentence_vectors(source, embedder, corpus.texts), embedder.postprocess
+        return post.apply(vectors_SD) if post else vectors_SD
+
+    return fitted_format(output.name, fitting_vectors)
 
 
 def sentence_vectors(source: VectorSource, embedder: Embedder, sentences: Sequence[str]) -> np.ndarray:

@@ -193,6 +193,8 @@ def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
         if not columns[:-1]:
             columns.append(("p99 ms", _metric("latency/p99_ms", ".2f")))
         columns.append(("tokens/s", _metric("throughput/tokens_per_s", ",.0f")))
+    if len({result.metrics.get("memory/vector_bytes") for result in models if result.status == FINISHED}) > 1:
+        columns.append(("bytes/vector", _metric("memory/vector_bytes", ",.0f")))
     columns.append(("weights MiB", _metric("memory/weights_mib", ",.1f")))
     device = any("memory/peak_allocated_mib" in result.metrics for result in models)
     return [*columns, ("peak MiB" if device else "process MiB", _peak)]

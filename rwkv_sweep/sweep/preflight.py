@@ -11,7 +11,7 @@ from rwkv_sweep.config.fitting_splits import aggregation_split
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
-from rwkv_sweep.data.corpus import calibration_corpus, load_corpus
+from rwkv_sweep.data.corpus import calibration_corpus, fitting_corpus, load_corpus
 from rwkv_sweep.data.fitting_pairs import fitting_pairs
 from rwkv_sweep.data.splits import PairSplit, load_fit_split, load_splits
 from rwkv_sweep.embedding.pooling import IDF
@@ -22,7 +22,7 @@ from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
-from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
+from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_output, check_use
 from rwkv_sweep.sweep.runs.process import Process
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.runs.run_key import baseline_key
@@ -112,6 +112,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             with refusals_of("model.path", run.model.path):
                 shapes[model] = model_source(run.model).check()
         layers = check_layers(run.layer, run.pooling.name, run.aggregation, run.postprocess, shapes[model])
+        check_output(run.output, layers, run.pooling.name, run.aggregation, shapes[model])
         check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shapes[model])
         same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
@@ -128,6 +129,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
         fit += repr((run.aggregation, run.precision.calibration, run.precision.calibration_fit))
+        fit += repr((run.output, run.output_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)
             fits.add(fit)
@@ -149,6 +151,8 @@ def _require_model_path_read(runs: list[RunConfig]) -> None:
 def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
     """Raises UserError where the texts that something of a run is fitted on cannot be read or used."""
     calibration_corpus(run.precision, run.dataset, splits)
+    if run.output == "int8" and run.output_fit is not None:
+        fitting_corpus("output_fit", run.output_fit, run.dataset, splits)
     if run.pooling.name == IDF:
         load_corpus(run.pooling, run.dataset)
     if run.postprocess.name != "none" and run.postprocess.fit is not None:

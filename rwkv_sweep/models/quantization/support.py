@@ -40,16 +40,11 @@ def check_precision(precision: PrecisionConfig, device: torch.device) -> None:
 
 
 def _check_calibration(precision: PrecisionConfig) -> None:
-    """Raises UserError for a calibration of what has none, and for a split that it does not read."""
+    """Raises UserError for a calibration of what has none."""
     if precision.calibration != "none" and precision.quantization != "int4":
         raise UserError(
             f"precision.calibration={precision.calibration} with precision.quantization={precision.quantization}: "
             "valid with int4, whose codes it chooses"
-        )
-    if precision.calibration_fit is not None and precision.calibration != "gptq":
-        raise UserError(
-            f"precision.calibration_fit={precision.calibration_fit} with "
-            f"precision.calibration={precision.calibration}: valid with gptq, which reads it"
         )
 
 

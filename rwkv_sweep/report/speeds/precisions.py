@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result
 from rwkv_sweep.report.common.run_groups import differing, metric
 
-KEYS = ("base", "quantization", "blocks", "modules", "double_quantization")
+KEYS = ("base", "quantization", "blocks", "modules", "double_quantization", "calibration", "calibration_fit")
 OWN = ("precision", *(f"precision.{key}" for key in KEYS))
 TOLERATED = 0.02
 """Spearman that a precision may lose or gain against fp32 before it is flagged."""
@@ -49,7 +49,8 @@ class PrecisionGroup:
         varied = [
             f"{key.replace('_', ' ')} {run.params.get(f'precision.{key}')}"
             for key in KEYS
-            if len({str(other.params.get(f"precision.{key}")) for other in namesakes}) > 1
+            if run.params.get(f"precision.{key}") is not None
+            and len({str(other.params.get(f"precision.{key}")) for other in namesakes}) > 1
         ]
         return ", ".join([name, *varied])
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rwkv_sweep.config.layer_spec import resolve_layers
 from rwkv_sweep.config.schema import AggregationConfig, DeviceConfig, ModelConfig, PostprocessConfig, PrecisionConfig
 from rwkv_sweep.embedding.aggregation import check_aggregation
-from rwkv_sweep.embedding.pooling import check_pooling
+from rwkv_sweep.embedding.pooling import check_pooling, vector_size
 from rwkv_sweep.embedding.postprocessing import check_postprocess
+from rwkv_sweep.evaluation.output_formats import check_size
 from rwkv_sweep.hardware.devices import resolve_device
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
@@ -26,6 +29,14 @@ def check_layers(
     check_aggregation(aggregation, layers)
     check_postprocess(postprocess, pooling, aggregation, layers, shape)
     return layers
+
+
+def check_output(
+    output: str, layers: Sequence[int], pooling: str, aggregation: AggregationConfig, shape: Shape
+) -> None:
+    """Raises UserError where `output` keeps more dimensions than the vectors of these layers have."""
+    size = vector_size(pooling, shape)
+    check_size(output, size * len(layers) if aggregation.name == "concat" else size)
 
 
 def check_use(model: ModelConfig, precision: PrecisionConfig, pooling: str, max_tokens: int, shape: Shape) -> None:

@@ -26,9 +26,10 @@ from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
+from rwkv_sweep.evaluation.output_formats import vector_bytes
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
-from rwkv_sweep.evaluation.quality import PostprocessFit, measure_quality
+from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
@@ -167,7 +168,10 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
             # First, so that the vectors to be scored come from the same forward pass.
             tokens_S3 = read_token_statistics(source, embedder, splits[0]) if run.measure.representation else None
             baselines = baseline_scores(run.baselines, data_key(run), splits[0], job.place.root)
-            quality = measure_quality(embedder, source, splits, fitting, baselines, resampling, job.place.folder)
+            output = OutputFit(run.output, run.output_fit)
+            quality = measure_quality(
+                embedder, source, splits, fitting, output, baselines, resampling, job.place.folder
+            )
         embedder = quality.embedder
         measured.params["postprocess.fit"] = quality.fitted_on
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
@@ -175,6 +179,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
             _describe(job, embedder, source, splits[0], tokens_S3, measured)
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
+    measured.metrics["memory/vector_bytes"] = float(vector_bytes(run.output, embedder.dimension))
     if run.measure.parity and is_reference(run.precision):
         measured.tags["parity"] = "none: fp32 is the reference of the others"
     elif run.measure.parity:

@@ -113,8 +113,10 @@ def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
         fingerprints += known.of(replace(run.dataset, splits=[spec]))
     if run.measure.probe and run.measure.probe_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.measure.probe_fit]))
-    if run.precision.calibration_fit is not None:
+    if run.precision.calibration == "gptq" and run.precision.calibration_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.precision.calibration_fit]))
+    if run.output == "int8" and run.output_fit is not None:
+        fingerprints += known.of(replace(run.dataset, splits=[run.output_fit]))
     return fingerprints
 
 

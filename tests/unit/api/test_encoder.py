@@ -15,11 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 
 import rwkv_sweep
 from rwkv_sweep import Encoder
-from rwkv_sweep.api.outputs import ranges
 from rwkv_sweep.config.hydra_store import conf_dir
 from rwkv_sweep.embedding.postprocessing import fit
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.metrics import cosine
+from rwkv_sweep.evaluation.output_formats import ranges
 
 SENTENCES = ["A cat sleeps on the mat.", "The cat is asleep.", "Prices rose by 3 percent in May."]
 CORPUS = [

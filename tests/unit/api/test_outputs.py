@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 
-from rwkv_sweep.api.outputs import PRECISIONS, finished, normalized, quantized, ranges
+from rwkv_sweep.api.outputs import finished, normalized
 from rwkv_sweep.api.similarity import similarity, similarity_pairwise
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.output_formats import PRECISIONS, quantized, ranges
 
 RANDOM = np.random.default_rng(0)
 VECTORS = RANDOM.normal(size=(7, 20)).astype(np.float32)

@@ -22,7 +22,8 @@ from rwkv_sweep.config.validation import RANGES, run_config
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
     "aggregation, baselines, batch_tokens, bootstrap, dataset, device, isolate, layer, max_tokens, measure, model, "
-    "on_error, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, tracking, word_vectors"
+    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, "
+    "tracking, word_vectors"
 )
 MODEL_KEYS = (
     "eos_chunk, eos_count, eos_id, file, "
@@ -100,6 +101,8 @@ def test_defaults() -> None:
             "word_split": "punctuation",
         },
         "layer": "final",
+        "output": "float32",
+        "output_fit": None,
         "max_tokens": 512,
         "batch_tokens": None,
         "baselines": ["word_vectors", "word_overlap"],
@@ -182,6 +185,20 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "int8_dynamic, int8_weight, nf4, nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, tf32",
         ),
         ("pooling=men", f"pooling=men is not known: valid are {', '.join(sorted(POOLINGS))}"),
+        (
+            "output=int9",
+            "output=int9 is not known: valid are float32, float16, int8, binary, truncate_N such as truncate_64",
+        ),
+        (
+            "output=truncate_0",
+            "output=truncate_0 is not known: valid are float32, float16, int8, binary, truncate_N such as truncate_64",
+        ),
+        (
+            "output=int8",
+            "output=int8 output_fit=null: valid is a split of the dataset to take each dimension's range from, "
+            "other than the one scored, such as output_fit=train[:200]",
+        ),
+        ("precision.calibration=best", "precision.calibration=best is not known: valid are none, hqq, gptq"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
         ("on_error=never", "on_error=never is not known: valid are continue, stop"),
         (

@@ -133,10 +133,6 @@ def test_token_batches_hold_the_first_tokens_of_sentences_in_order(monkeypatch: 
     ("options", "message"),
     [
         ({"quantization": "nf4", "calibration": "hqq"}, r"calibration=hqq with precision\.quantization=nf4"),
-        (
-            {"quantization": "int4", "calibration_fit": "train"},
-            r"calibration_fit=train with precision\.calibration=none",
-        ),
         ({"quantization": "int4", "calibration": "best"}, r"precision\.calibration=best is not known"),
     ],
 )
