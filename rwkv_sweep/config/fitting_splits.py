@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rwkv_sweep.config.groups import AggregationConfig, DatasetConfig
+from rwkv_sweep.config.groups import AggregationConfig, DatasetConfig, PrecisionConfig
 from rwkv_sweep.errors import UserError
 
 LEARNED = "learned"
@@ -22,5 +22,39 @@ def aggregation_split(aggregation: AggregationConfig, dataset: DatasetConfig) ->
         raise UserError(
             "aggregation=learned aggregation.fit=null: valid is a split of the dataset to fit the weights to, other "
             "than what is scored, such as aggregation.fit=train"
+        )
+    return split
+
+
+def calibration_split(precision: PrecisionConfig, dataset: DatasetConfig) -> str | None:
+    """The split that `precision.calibration=gptq` reads; None for any other calibration.
+
+    Raises:
+        UserError: neither the precision nor the data set names one.
+    """
+    if precision.calibration != "gptq":
+        return None
+    split = precision.calibration_fit or dataset.fit
+    if split is None:
+        raise UserError(
+            "precision.calibration=gptq precision.calibration_fit=null: valid is a split of the dataset other than the "
+            "one scored, such as precision.calibration_fit=train[:200]"
+        )
+    return split
+
+
+def output_split(output: str, fit: str | None, dataset: DatasetConfig) -> str | None:
+    """The split that the ranges of `output=int8` are taken from; None for any other output.
+
+    Raises:
+        UserError: neither `output_fit` nor the data set names one.
+    """
+    if output != "int8":
+        return None
+    split = fit or dataset.fit
+    if split is None:
+        raise UserError(
+            "output=int8 output_fit=null: valid is a split of the dataset to take each dimension's range from, other "
+            "than the one scored, such as output_fit=train[:200]"
         )
     return split

@@ -142,8 +142,8 @@ class PrecisionConfig:
     double_quantization: quantize the scales of `nf4` and `fp4` too.
     calibration: how the codes of `int4` are chosen: `none` rounds, `hqq` fits zeros to the weights, `gptq` fits codes
     to what the layers read from `calibration_fit`.
-    calibration_fit: split of the dataset that `gptq` reads, such as `train[:200]`; what is scored too is left out of
-    it.
+    calibration_fit: split of the dataset that `gptq` reads, such as `train[:200]`, without what is scored too; null
+    takes `dataset.fit`.
     """
 
     name: str = MISSING

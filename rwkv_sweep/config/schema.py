@@ -156,8 +156,8 @@ class RunConfig:
     `first4`, `last4`, or a list such as `[1,3,5]`.
     output: what vectors are compared as: `float32`, `float16`, `int8`, `binary` (signs), or `truncate_N` (the first N
     dimensions). Of quality only: speed is that of float32.
-    output_fit: split that the ranges of `int8` are taken from, such as `train[:200]`; what is scored too is left out of
-    it.
+    output_fit: split that the ranges of `int8` are taken from, such as `train[:200]`, without what is scored too; null
+    takes `dataset.fit`.
     max_tokens: longer sentences are truncated and counted.
     batch_tokens: tokens per packed batch; null takes 4,096 on a CPU and 32,768 on a GPU, which fewer do not fill.
     baselines: run once per sweep.

@@ -113,7 +113,7 @@ def _check(run: RunConfig) -> None:
             continue
         reason = "too small" if value < least else "too large" if value > most else "no number"
         raise UserError(f"{key}={value!s:.40} is {reason}: valid is {range_text(key)}")
-    _check_output(run.output, run.output_fit)
+    _check_output(run.output)
     _check_template(run.prompt.template, run.prompt.span)
     if run.prompt.span == "second" and (run.model.eos_count or 0) > 1:
         raise UserError(
@@ -140,14 +140,9 @@ def truncated_to(output: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _check_output(output: str, fit: str | None) -> None:
+def _check_output(output: str) -> None:
     if output not in OUTPUTS and truncated_to(output) is None:
         raise UserError(f"output={output} is not known: valid are {', '.join(OUTPUTS)}, truncate_N such as truncate_64")
-    if output == "int8" and fit is None:
-        raise UserError(
-            "output=int8 output_fit=null: valid is a split of the dataset to take each dimension's range from, other "
-            "than the one scored, such as output_fit=train[:200]"
-        )
 
 
 def range_text(key: str) -> str:

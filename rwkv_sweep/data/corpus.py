@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rwkv_sweep.config.fitting_splits import calibration_split
 from rwkv_sweep.config.path_values import existing_file, shown_path
 from rwkv_sweep.config.schema import DatasetConfig, PoolingConfig, PrecisionConfig
 from rwkv_sweep.data.readers import split_suffix
@@ -101,14 +102,8 @@ def calibration_corpus(
     Raises:
         UserError: see `fitting_corpus`; or no split is given.
     """
-    if precision.calibration != "gptq":
-        return None
-    if precision.calibration_fit is None:
-        raise UserError(
-            "precision.calibration=gptq precision.calibration_fit=null: valid is a split of the dataset other than the "
-            "one scored, such as precision.calibration_fit=train[:200]"
-        )
-    return fitting_corpus("precision.calibration_fit", precision.calibration_fit, dataset, scored)
+    split = calibration_split(precision, dataset)
+    return None if split is None else fitting_corpus("precision.calibration_fit", split, dataset, scored)
 
 
 def scored_corpus(splits: Sequence[PairSplit]) -> Corpus:

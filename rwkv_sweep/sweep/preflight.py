@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rwkv_sweep.config.fitting_splits import aggregation_split
+from rwkv_sweep.config.fitting_splits import aggregation_split, output_split
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
@@ -151,8 +151,8 @@ def _require_model_path_read(runs: list[RunConfig]) -> None:
 def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
     """Raises UserError where the texts that something of a run is fitted on cannot be read or used."""
     calibration_corpus(run.precision, run.dataset, splits)
-    if run.output == "int8" and run.output_fit is not None:
-        fitting_corpus("output_fit", run.output_fit, run.dataset, splits)
+    if (split := output_split(run.output, run.output_fit, run.dataset)) is not None:
+        fitting_corpus("output_fit", split, run.dataset, splits)
     if run.pooling.name == IDF:
         load_corpus(run.pooling, run.dataset)
     if run.postprocess.name != "none" and run.postprocess.fit is not None:

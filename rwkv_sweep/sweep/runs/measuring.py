@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rwkv_sweep.config.fitting_splits import output_split
 from rwkv_sweep.config.layer_spec import layers_name
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.data.corpus import calibration_corpus, load_corpus, scored_corpus
@@ -168,7 +169,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
             # First, so that the vectors to be scored come from the same forward pass.
             tokens_S3 = read_token_statistics(source, embedder, splits[0]) if run.measure.representation else None
             baselines = baseline_scores(run.baselines, data_key(run), splits[0], job.place.root)
-            output = OutputFit(run.output, run.output_fit)
+            output = OutputFit(run.output, output_split(run.output, run.output_fit, run.dataset))
             quality = measure_quality(
                 embedder, source, splits, fitting, output, baselines, resampling, job.place.folder
             )

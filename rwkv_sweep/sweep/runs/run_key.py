@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.config.fitting_splits import aggregation_split
+from rwkv_sweep.config.fitting_splits import aggregation_split, calibration_split, output_split
 from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.config.schema import DatasetConfig, RunConfig
 from rwkv_sweep.data.splits import load_splits
@@ -113,10 +113,10 @@ def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
         fingerprints += known.of(replace(run.dataset, splits=[spec]))
     if run.measure.probe and run.measure.probe_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.measure.probe_fit]))
-    if run.precision.calibration == "gptq" and run.precision.calibration_fit is not None:
-        fingerprints += known.of(replace(run.dataset, splits=[run.precision.calibration_fit]))
-    if run.output == "int8" and run.output_fit is not None:
-        fingerprints += known.of(replace(run.dataset, splits=[run.output_fit]))
+    calibration = calibration_split(run.precision, run.dataset)
+    for split in (calibration, output_split(run.output, run.output_fit, run.dataset)):
+        if split is not None:
+            fingerprints += known.of(replace(run.dataset, splits=[split]))
     return fingerprints
 
 

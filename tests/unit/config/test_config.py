@@ -193,11 +193,6 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "output=truncate_0",
             "output=truncate_0 is not known: valid are float32, float16, int8, binary, truncate_N such as truncate_64",
         ),
-        (
-            "output=int8",
-            "output=int8 output_fit=null: valid is a split of the dataset to take each dimension's range from, "
-            "other than the one scored, such as output_fit=train[:200]",
-        ),
         ("precision.calibration=best", "precision.calibration=best is not known: valid are none, hqq, gptq"),
         ("precision=8", "Config group override must be a string or a list. Got int"),
         ("on_error=never", "on_error=never is not known: valid are continue, stop"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rwkv_sweep.api import Encoder
+from rwkv_sweep.config.fitting_splits import output_split
 from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig, ModelConfig, PostprocessConfig
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.embedding.cached_encoder import VectorSource
@@ -131,3 +132,11 @@ def test_all_forms_are_scored_from_one_forward_and_int8_never_sees_scored_senten
 def test_an_encoder_gives_float32() -> None:
     with pytest.raises(UserError, match="output=binary: an encoder gives float32 vectors"):
         Encoder.from_config("output=binary")
+
+
+def test_the_split_of_the_ranges_is_the_keys_or_the_data_sets_own() -> None:
+    dataset = DatasetConfig("pairs", "file", "x", splits=["test"], fit="train")
+    assert output_split("int8", None, dataset) == "train" and output_split("int8", "train[:3]", dataset) == "train[:3]"
+    assert output_split("binary", "train", dataset) is None
+    with pytest.raises(UserError, match="output=int8 output_fit=null: valid is a split of the dataset"):
+        output_split("int8", None, DatasetConfig("pairs", "file", "x", splits=["test"]))

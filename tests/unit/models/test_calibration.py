@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,8 @@ def test_what_is_scored_is_never_read(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             calibration_corpus(precision, config, splits)
     assert calibration_corpus(PrecisionConfig("int4", "bfloat16", "int4"), config, splits) is None
+    own = calibration_corpus(replace(GPTQ, calibration_fit=None), replace(config, fit="train"), splits)
+    assert own is not None and own.fingerprint == corpus.fingerprint
 
 
 def test_an_encoder_takes_given_texts_or_a_split_and_not_both() -> None:
@@ -173,4 +176,4 @@ def test_an_encoder_takes_given_texts_or_a_split_and_not_both() -> None:
     with pytest.raises(UserError, match=r"calibration_fit=all\[:5\] and the argument corpus"):
         Encoder.from_config("precision=int4_gptq", 'precision.calibration_fit="all[:5]"', corpus=texts)
     with pytest.raises(UserError, match="calibration_fit=null"):
-        Encoder.from_config("precision=int4_gptq")
+        Encoder.from_config("precision=int4_gptq", "dataset=embedded_hard")
