@@ -20,10 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.api.encoder import Encoder
-from rwkv_sweep.api.outputs import quantized, ranges
 from rwkv_sweep.config.path_values import require_folder_to_be
 from rwkv_sweep.embedding.cache import vectors_code_digest
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.output_formats import quantized, ranges
 from rwkv_sweep.export.texts import Scan, TextFile
 from rwkv_sweep.export.vector_files import check_format, write_vectors
 from rwkv_sweep.utils.console import log_line
