@@ -106,13 +106,6 @@ def split_sentences(paragraph: str) -> Iterator[str]:
         yield rest
 
 
-def iterate_sentences(corpus: Path, split: str) -> Iterator[str]:
-    """Stream all sentences of a split."""
-    for document in documents(corpus, split):
-        for paragraph in document:
-            yield from split_sentences(paragraph)
-
-
 def letters_and_digits(text: str) -> bytes:
     """Reduce a text to lower-case ASCII letters and digits, so that neither spacing nor punctuation hides a match."""
     return text.lower().encode("ascii", "ignore").translate(None, _NOT_ALNUM)

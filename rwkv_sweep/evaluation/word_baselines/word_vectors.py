@@ -61,11 +61,6 @@ class WordVectors:
                 means[row] = self.kv.vectors[known].sum(axis=0, dtype=np.float64) / len(words)
         return means
 
-    def coverage(self, sentences: Sequence[str]) -> float:
-        """Share of the words, counted as often as they occur, that have a vector; 0 where there are no words."""
-        words = [word for sentence in sentences for word in split_words(sentence, self.word_split)]
-        return sum(word in self.kv.key_to_index for word in words) / len(words) if words else 0.0
-
 
 def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -> WordVectors:
     """Read word vectors.

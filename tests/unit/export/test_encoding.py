@@ -106,18 +106,18 @@ def test_every_output(encoder: Encoder, ending: str, output: str, tmp_path: Path
     target = tmp_path / f"vectors{ending}"
     encoded = encode_file(encoder, "", source, target, Wanted(output=output))
     assert (encoded.texts, encoded.before) == (len(TEXTS), 0)
-    expected_SD, found_SD = encoder.encode(TEXTS), vectors_in(target)
+    expected_SD, actual_SD = encoder.encode(TEXTS), vectors_in(target)
     if output == "float32":
-        np.testing.assert_allclose(found_SD, expected_SD, atol=1e-5)
+        np.testing.assert_allclose(actual_SD, expected_SD, atol=1e-5)
     elif output == "float16":
-        assert found_SD.dtype == np.float16
-        np.testing.assert_allclose(found_SD, expected_SD, rtol=2e-3, atol=1e-3)
+        assert actual_SD.dtype == np.float16
+        np.testing.assert_allclose(actual_SD, expected_SD, rtol=2e-3, atol=1e-3)
     elif output == "binary":
-        np.testing.assert_array_equal(found_SD, encoder.encode(TEXTS, precision="binary"))
+        np.testing.assert_array_equal(actual_SD, encoder.encode(TEXTS, precision="binary"))
     else:
         low, high = limits_in(target)
         np.testing.assert_allclose([low, high], [expected_SD[:5].min(0), expected_SD[:5].max(0)], atol=1e-5)
-        back_SD = (found_SD + 128.5) * (high - low) / 255 + low
+        back_SD = (actual_SD + 128.5) * (high - low) / 255 + low
         np.testing.assert_allclose(back_SD, np.clip(expected_SD, low, high), atol=float((high - low).max()) / 200)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

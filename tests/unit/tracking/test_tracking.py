@@ -226,8 +226,8 @@ def test_a_run_leaves_a_model(tracker: Tracker, client: MlflowClient, config: Tr
     texts = ["A cat sleeps.", "Rain."]
     expected_SD = Encoder.from_run(folder).encode(texts)
     for place in (f"runs:/{run_id}", f"runs:/{run_id}/model"):
-        found_SD = Encoder.from_run(place, tracking_uri=config.uri).encode(texts)
-        np.testing.assert_array_equal(found_SD, expected_SD)
+        actual_SD = Encoder.from_run(place, tracking_uri=config.uri).encode(texts)
+        np.testing.assert_array_equal(actual_SD, expected_SD)
     mlflow.set_tracking_uri(config.uri)
     try:
         loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
