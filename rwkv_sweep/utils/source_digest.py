@@ -14,7 +14,7 @@ def source_digest(*parts: str) -> str:
     """SHA-256 over every Python file of these packages or modules of `rwkv_sweep`, and over the modules at its top.
 
     Args:
-        parts: folders (`models`) or files (`sweep/measuring.py`), as paths within the package.
+        parts: folders (`models`) or files (`sweep/runs/measuring.py`), as paths within the package.
 
     Raises:
         FileNotFoundError: a part that holds no Python file: it was moved, and what it decides would go unnoticed.

@@ -80,7 +80,7 @@ HARD = (
     "not UTF-8",
 )
 """Kinds of path that some key has once taken wrongly. All kinds meet all keys' checks, without a command, in
-tests/unit/utils/test_path_values.py."""
+tests/unit/config/test_path_values.py."""
 WITH_ALL = [key for key in KEYS if key.name in ("dataset.path", "hydra.run.dir") and not key.multirun]
 """A key of what is read, and one of what is written."""
 

@@ -94,10 +94,13 @@ def test_design_lists_the_packages_in_the_order_of_their_imports(repo_root: Path
     text = (repo_root / "docs" / "design.md").read_text(encoding="utf-8")
     table, paragraphs = text.split("\n## Packages\n")[1].split("\n## Decisions\n")[0].split("\n\n**", 1)
     assert re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE) == ORDER
-    for package in ("report", "models", "ops"):
-        subpackages = {path.parent.name for path in (repo_root / "rwkv_sweep" / package).glob("*/__init__.py")}
-        described = table if package == "ops" else paragraphs.split(f"{package}/`**")[1].split("\n\n")[0]
-        assert subpackages <= set(re.findall(r"(\w+)/`", described)), package
+    for package in ORDER:
+        subpackages = {path.parent.name for path in (repo_root / "rwkv_sweep" / package).glob("*/**/__init__.py")}
+        if package in ("report", "models"):
+            described = paragraphs.split(f"{package}/`**")[1].split("\n\n")[0]
+        else:
+            (described,) = re.findall(rf"^\| `{package}/` \|(.*)$", table, re.MULTILINE)
+        assert subpackages - {"common"} <= set(re.findall(r"(\w+)/`", described)), package
 
 
 def test_type_checkers_find_the_types(tmp_path: Path) -> None:
