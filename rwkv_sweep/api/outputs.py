@@ -28,18 +28,6 @@ def as_array_or_tensor(
     return tensor_SD if to_tensor else list(tensor_SD)
 
 
-def handed_over(
-    vectors_SD: np.ndarray, single: bool, convert_to_numpy: bool, convert_to_tensor: bool, device: torch.device
-) -> np.ndarray | Tensor | list[Tensor]:
-    """An array, a tensor or a list of tensors; of a single text its one vector."""
-    if convert_to_tensor or not convert_to_numpy:
-        tensor_SD = torch.from_numpy(vectors_SD).to(device)
-        if single:
-            return tensor_SD[0]
-        return tensor_SD if convert_to_tensor else list(tensor_SD)
-    return np.asarray(vectors_SD[0]) if single else vectors_SD
-
-
 def normalized(vectors_SD: np.ndarray) -> np.ndarray:
     """Every vector at length 1; a zero vector stays zero."""
     # By its largest value first, so that no square overflows or vanishes.
