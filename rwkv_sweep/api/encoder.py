@@ -76,13 +76,13 @@ class Encoder(SentenceMethods):
         calibration = given_calibration(config.precision, config.dataset, texts if saved is None else None)
         loaded = source.load(config.precision, self.device, calibration)
         self.num_blocks: int = loaded.model.config.num_hidden_layers
-        source.check_use(config.pooling.name, config.max_tokens, config.precision, loaded.model.config)
+        source.check_use(config.pooling.spec, config.max_tokens, config.precision, loaded.model.config)
         self._layers = self._checked(config.layer)
         tokens = tokens_per_batch(config.batch_tokens, self.device)
         encoder = RwkvEncoder(loaded, config.prompt, self.device, config.max_tokens, tokens)
         encoder = encoder if counted is None else encoder.with_idf([counted])
         fit = (PostprocessFit(config.postprocess, config.dataset), texts, config.seed, saved)
-        self._fitted = Fitted(encoder, config.pooling.name, config.aggregation, config.precision, *fit)
+        self._fitted = Fitted(encoder, config.pooling.spec, config.aggregation, config.precision, *fit)
         self._dimension = self._fitted.embedder(self._layers).dimension
         self._calibration = Calibration(texts)
 
@@ -220,7 +220,7 @@ class Encoder(SentenceMethods):
         """
         refuse_unknown("encode_layers", unknown, arguments_of(Encoder.encode_layers))
         chosen = resolve_layers(layers, self.num_blocks)
-        check_pooling(self.config.pooling.name, chosen, self.num_blocks)
+        check_pooling(self.config.pooling.spec, chosen, self.num_blocks)
         before = chosen_prompt(self.prompts, prompt, prompt_name, None)
         texts, _ = as_texts(sentences)
         pooled_LKD, rows = self._pooled(texts, chosen, Reading(before, batch_size, bool(show_progress_bar), on_empty))
@@ -237,7 +237,7 @@ class Encoder(SentenceMethods):
 
     def _checked(self, spec: object) -> tuple[int, ...]:
         chosen = resolve_layers(spec, self.num_blocks)
-        check_pooling(self.config.pooling.name, chosen, self.num_blocks)
+        check_pooling(self.config.pooling.spec, chosen, self.num_blocks)
         check_aggregation(self.config.aggregation, chosen)
         return chosen
 
@@ -247,4 +247,4 @@ class Encoder(SentenceMethods):
         return spread(self._fitted.embedder(layers).combine(pooled_LKD).numpy(), rows, len(texts), axis=0)
 
     def _pooled(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> tuple[Tensor, list[int]]:
-        return pooled(self._fitted.encoder, texts, layers, self.config.pooling.name, reading)
+        return pooled(self._fitted.encoder, texts, layers, self.config.pooling.spec, reading)

@@ -67,6 +67,8 @@ class PoolingConfig:
     """Tokens to one vector per layer. `fit` and `corpus` are for `idf` alone, which takes one of them.
 
     name: the option that was chosen.
+    source: what is pooled of a block's tokens: its output (`residual`), the `values` of its time mix (RWKV-7: with the
+    value residual), or what its time mix adds to the stream (`time_mix`). The last two are for blocks of an RWKV.
     fit: split of the dataset in whose sentences `idf` counts tokens, such as `train[:1000]`; null with no corpus counts
     them in the scored sentences themselves (transductive, and labelled so).
     corpus: text file in which `idf` counts tokens: UTF-8, one text a line.
@@ -75,6 +77,12 @@ class PoolingConfig:
     name: str = MISSING
     fit: str | None = None
     corpus: str | None = None
+    source: str = "residual"
+
+    @property
+    def spec(self) -> str:
+        """Name and source in one, as `rwkv_sweep.embedding.pooling` reads them: `mean`, `values:mean`."""
+        return self.name if self.source == "residual" else f"{self.source}:{self.name}"
 
 
 @dataclass

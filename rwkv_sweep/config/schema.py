@@ -31,6 +31,7 @@ __all__ = [
     "ON_ERROR",
     "OUTPUTS",
     "POOLINGS",
+    "POOLING_SOURCES",
     "POSTPROCESSES",
     "QUANTIZATIONS",
     "REPORTS",
@@ -52,6 +53,7 @@ __all__ = [
     "require_one_of",
 ]
 
+POOLING_SOURCES = ("residual", "values", "time_mix")
 POOLINGS = ("mean", "last", "max", "first_last", "position", "idf", "eos", "state")
 AGGREGATIONS = ("none", "mean", "concat", "max", "weighted", "learned")
 NORMALIZATIONS = ("none", "unit")

@@ -18,6 +18,7 @@ from rwkv_sweep.config.schema import (
     NORMALIZATIONS,
     ON_ERROR,
     OUTPUTS,
+    POOLING_SOURCES,
     POOLINGS,
     POSTPROCESSES,
     QUANTIZATIONS,
@@ -32,6 +33,7 @@ from rwkv_sweep.errors import UserError
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.source": ("assets", "hub", "local", "random", "embedding_rwkv", "hf"),
     "pooling.name": POOLINGS,
+    "pooling.source": POOLING_SOURCES,
     "precision.base": BASES,
     "precision.quantization": QUANTIZATIONS,
     "precision.calibration": CALIBRATIONS,
@@ -129,6 +131,16 @@ def _check(run: RunConfig) -> None:
         raise UserError(
             "measure.probe=true measure.probe_fit=null: valid is a split of the dataset to train the probe on, other "
             "than the one scored, such as measure.probe_fit=train[:1000]"
+        )
+    if run.pooling.source != "residual" and run.pooling.name == "state":
+        raise UserError(
+            f"pooling=state pooling.source={run.pooling.source}: the state is of no tokens, valid with it is "
+            "pooling.source=residual"
+        )
+    if run.pooling.source != "residual" and run.model.rescale_every:
+        raise UserError(
+            f"pooling.source={run.pooling.source} model.rescale_every={run.model.rescale_every}: only a block's output "
+            "is scaled, valid with it is pooling.source=residual"
         )
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")

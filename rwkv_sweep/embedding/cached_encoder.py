@@ -18,7 +18,7 @@ from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.cache import GIB, EmbeddingStore, content_key
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
-from rwkv_sweep.embedding.pooling import STATE, vector_size
+from rwkv_sweep.embedding.pooling import IDF, RESIDUAL, STATE, name_of, source_of, vector_size
 from rwkv_sweep.utils.console import log_line, progress_bar
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
@@ -86,8 +86,8 @@ class VectorSource:
         assert self._store is not None
         others = [name for name in self._poolings if name != pooling and not self._too_large(name, len(sentences))]
         missing = [pooling, *(name for name in others if self._store.get(self._key(sentences, name)) is None)]
-        # `state` has no embedding and no final layer, so it needs a pass of its own.
-        together = [STATE] if pooling == STATE else [name for name in missing if name != STATE]
+        # `state` and what lies inside of the blocks have no embedding and no final layer: passes of their own.
+        together = [name for name in missing if _pass_of(name) == _pass_of(pooling)]
         computed = self._forward(sentences, self.all_layers(pooling), together)
         for name, vectors_LSD in computed.items():
             about = {"model": self._encoder.loaded.name, "precision": self._precision.name, "pooling": name}
@@ -103,7 +103,7 @@ class VectorSource:
     def all_layers(self, pooling: str) -> list[int]:
         """Every layer that has a vector by this pooling; one pass that fills the store gives them all."""
         blocks = self._encoder.loaded.model.config.num_hidden_layers
-        return list(range(blocks)) if pooling == STATE else [EMBEDDING, *range(blocks + 1)]
+        return list(range(blocks)) if _pass_of(pooling) != RESIDUAL else [EMBEDDING, *range(blocks + 1)]
 
     def _too_large(self, pooling: str, sentences: int) -> bool:
         config = self._encoder.loaded.model.config
@@ -127,7 +127,7 @@ class VectorSource:
             # LLM.int8 chooses its outlier columns over a whole batch.
             batch_tokens=self._encoder.batch_tokens,
             pooling=pooling,
-            idf=self._idf_digest() if pooling == "idf" else None,
+            idf=self._idf_digest() if name_of(pooling) == IDF else None,
             sentences=_digest(sentences),
         )
 
@@ -135,6 +135,11 @@ class VectorSource:
         """The weights come from all splits of a run, so the sentences at hand do not tell them."""
         idf_V = self._encoder.idf_V
         return None if idf_V is None else hashlib.sha256(idf_V.cpu().numpy().tobytes()).hexdigest()
+
+
+def _pass_of(pooling: str) -> str:
+    """Equal for poolings whose vectors one forward gives for all their layers."""
+    return STATE if pooling == STATE else source_of(pooling)
 
 
 def _digest(sentences: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cuda_graphs import CapturedPairs
 from rwkv_sweep.embedding.hidden_states_baseline import encode_batch_naive, encode_tokens_naive
 from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder
-from rwkv_sweep.embedding.pooling import EOS, IDF, vector_size
+from rwkv_sweep.embedding.pooling import EOS, IDF, RESIDUAL, name_of, source_of, vector_size
 from rwkv_sweep.embedding.postprocessing import Postprocess
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.quantization import needs_host
@@ -114,6 +114,8 @@ class Embedder:
             return None
         if self.encoder.batch_tokens == 1:
             return "a graph runs both sentences at once, and batch_tokens=1 forbids that"
+        if source_of(self.pooling) != RESIDUAL:
+            return f"pooling.source={source_of(self.pooling)} runs the plain blocks"
         return model.capture_obstacle(device) or needs_host(model)
 
     @functools.cached_property
@@ -121,7 +123,8 @@ class Embedder:
         if self.encoder.device.type != "cuda" or self._why_eager is not None:
             return None
         # Of a copy: bound to this one, graphs would wait for the garbage collector and not go with their embedder.
-        return CapturedPairs(self.encoder, replace(self)._pair_vectors, self.pooling == IDF, self.pooling == EOS)
+        name = name_of(self.pooling)
+        return CapturedPairs(self.encoder, replace(self)._pair_vectors, name == IDF, name == EOS)
 
     def _pair_vectors(self, batch: Batch) -> Tensor:
         """[2, D'] of a pair and its padding, before post-processing."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder, batches
-from rwkv_sweep.embedding.pooling import STATE
+from rwkv_sweep.embedding.pooling import RESIDUAL, STATE, source_of
 from rwkv_sweep.embedding.prompts import Tokenized
 
 
@@ -22,10 +22,12 @@ def encode_tokens_naive(encoder: RwkvEncoder, tokenized: Tokenized, layers: Sequ
     """What `encoder.encode_tokens` gives for one pooling, [layers, sentences, D], by way of [layers, tokens, D].
 
     Raises:
-        ValueError: pooling is `state`, which reads no tokens.
+        ValueError: pooling is `state`, which reads no tokens, or of what lies inside of the blocks.
     """
     if pooling == STATE:
         raise ValueError("pooling=state reads no tokens, so there is nothing to keep of them")
+    if source_of(pooling) != RESIDUAL:
+        raise ValueError(f"pooling {pooling} reads no hidden states")
     size = encoder.loaded.model.config.hidden_size
     out_LSD = torch.empty(len(layers), len(tokenized.ids), size, device=encoder.device)
     for rows in batches([len(ids) for ids in tokenized.ids], encoder.batch_tokens, encoder.batch_size):

@@ -1,7 +1,7 @@
 """Sentences to pooled vectors per layer: tokenize, pack without padding, run, pool each layer as soon as it exists.
 
 Shapes: L layers, S sentences in all, B in a batch of T packed tokens, P of them pooled, E of them end-of-text tokens, D
-hidden size, H heads of K key and V value channels; in `idf_V`, V entries of the vocabulary.
+hidden size, H heads of K key and V value channels, A width of what is pooled; in `idf_V`, V entries of the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,12 +15,24 @@ from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import layer_name
 from rwkv_sweep.config.schema import PromptConfig
-from rwkv_sweep.embedding.pooling import EOS, STATE, PooledTokens, idf_weights, pool, read_state, vector_size
+from rwkv_sweep.embedding.pooling import (
+    EOS,
+    IDF,
+    RESIDUAL,
+    STATE,
+    PooledTokens,
+    idf_weights,
+    name_of,
+    pool,
+    read_state,
+    source_of,
+    vector_size,
+)
 from rwkv_sweep.embedding.prompts import Tokenized, tokenize
 from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.hardware.devices import current_device
 from rwkv_sweep.models.common.interface import LoadedModel
-from rwkv_sweep.ops.common.packing import Packed, to_device
+from rwkv_sweep.ops.common.packing import Packed, batches, places_of_spans, to_device
 
 __all__ = ["Batch", "Progress", "RwkvEncoder", "Tokenized", "batches"]
 
@@ -59,12 +71,13 @@ class Batch:
         """[B, D] of each pooling from one layer's output."""
         if not poolings:
             return {}
+        at_ends = [name for name in poolings if name_of(name) == EOS]
         ends = {}
-        if self.ends is not None and self.index_E is not None and EOS in poolings:
-            ends[EOS] = pool(EOS, h_TD.index_select(0, self.index_E), self.ends)
+        if self.ends is not None and self.index_E is not None and at_ends:
+            ends = {name: pool(name, h_TD.index_select(0, self.index_E), self.ends) for name in at_ends}
         if self.index_P is not None and len(poolings) > len(ends):
             h_TD = h_TD.index_select(0, self.index_P)
-        return ends | {name: pool(name, h_TD, self.pooled) for name in poolings if name != EOS}
+        return ends | {name: pool(name, h_TD, self.pooled) for name in poolings if name not in at_ends}
 
 
 @dataclass(frozen=True)
@@ -158,14 +171,14 @@ class RwkvEncoder:
         pooled, index_P = packed, None
         if any(end - start < len(tokens) for (start, end), tokens in zip(spans, ids, strict=True)):
             pooled = Packed.of([end - start for start, end in spans], self.device)
-            index_P = to_device(_places(packed.lengths, spans), self.device)
+            index_P = to_device(places_of_spans(packed.lengths, spans), self.device)
         weights_P = None
-        if "idf" in poolings:
+        if IDF in map(name_of, poolings):
             if self.idf_V is None:
                 raise ValueError("pooling by inverse document frequency needs the encoder's idf_V")
             weights_P = self.idf_V.to(self.device)[ids_T if index_P is None else ids_T[index_P]]
         batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), index_P)
-        return batch if EOS not in poolings else self._with_ends(batch, tokenized, rows)
+        return batch if EOS not in map(name_of, poolings) else self._with_ends(batch, tokenized, rows)
 
     def _with_ends(self, batch: Batch, tokenized: Tokenized, rows: Sequence[int]) -> Batch:
         if not tokenized.ends:
@@ -181,7 +194,27 @@ class RwkvEncoder:
     def encode_batch(
         self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]
     ) -> dict[str, dict[int, Tensor]]:
-        """Pooled vectors [B, D'] by pooling and layer, on the device, by work on the device alone."""
+        """Pooled vectors [B, D'] by pooling and layer, on the device, by work on the device alone. A forward is run for
+        each source of `poolings`."""
+        pooled: dict[str, dict[int, Tensor]] = {}
+        for source in dict.fromkeys(map(source_of, poolings)):
+            read = self._residual if source == RESIDUAL else self._inner
+            pooled |= read(batch, layers, [name for name in poolings if source_of(name) == source])
+        return pooled
+
+    def _inner(self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, dict[int, Tensor]]:
+        """As `encode_batch`, of poolings of one source that lies inside of the blocks."""
+        pooled: dict[str, dict[int, Tensor]] = {name: {} for name in poolings}
+
+        def keep(layer: int, inner_TA: Tensor) -> None:
+            for name, vectors_BA in batch.pool(inner_TA, poolings).items():
+                pooled[name][layer] = vectors_BA
+
+        self.loaded.model.inner_forward(batch.ids_T, batch.packed, layers, source_of(poolings[0]), keep)
+        return pooled
+
+    def _residual(self, batch: Batch, layers: Sequence[int], poolings: Sequence[str]) -> dict[str, dict[int, Tensor]]:
+        """As `encode_batch`, of poolings of the blocks' outputs and states."""
         # The means of all tokens come from the network itself, which reads them while it has them at hand.
         whole = "mean" in poolings and batch.index_P is None
         of_tokens = [name for name in poolings if name != STATE and not (whole and name == "mean")]
@@ -197,7 +230,7 @@ class RwkvEncoder:
 
         on_state = keep_state if STATE in poolings else None
         on_mean = pooled["mean"].__setitem__ if whole else None
-        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else _ignore, on_state, on_mean)
+        self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else lambda *_: None, on_state, on_mean)
         return pooled
 
     def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
@@ -214,30 +247,3 @@ class RwkvEncoder:
 def tokens_per_batch(asked: int | None, device: torch.device) -> int:
     """What `batch_tokens` of the config means on this device."""
     return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]) if asked is None else asked
-
-
-def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
-    """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    grouped: list[list[int]] = []
-    tokens_left = 0
-    for index in order:
-        if not grouped or lengths[index] > tokens_left or len(grouped[-1]) == batch_size:
-            grouped.append([])
-            tokens_left = batch_tokens
-        grouped[-1].append(index)
-        tokens_left -= lengths[index]
-    return grouped
-
-
-def _places(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:
-    """Packed positions of the tokens of every span, one after another."""
-    places, offset = [], 0
-    for length, (start, end) in zip(lengths, spans, strict=True):
-        places.append(torch.arange(offset + start, offset + end))
-        offset += length
-    return torch.cat(places)
-
-
-def _ignore(layer: int, h_TD: Tensor) -> None:
-    """For when no tokens are read."""

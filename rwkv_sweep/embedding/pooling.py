@@ -26,6 +26,8 @@ EOS = "eos"
 """The one pooling of tokens whose tokens are others: the end-of-text tokens, wherever the prompt's span is."""
 STATE = "state"
 """The one pooling that reads the network's state and not its outputs: see `read_state`."""
+RESIDUAL, VALUES = "residual", "values"
+"""Two of `POOLING_SOURCES`."""
 TOKEN_STATISTICS = "token_statistics"
 """No pooling for scores: three numbers on the tokens of each sentence, see `rwkv_sweep.embedding.token_statistics`."""
 
@@ -110,9 +112,34 @@ POOLS: dict[str, Pool] = {
 """All but `STATE`, by their names in the config."""
 
 
-def pool(name: str, h_TD: Tensor, tokens: PooledTokens) -> Tensor:
-    """One of `POOLS`, or `TOKEN_STATISTICS`: [T, D] to [B, D']."""
-    return token_statistics(h_TD, tokens.packed) if name == TOKEN_STATISTICS else POOLS[name](h_TD, tokens)
+def source_of(pooling: str) -> str:
+    """What `pooling` (`PoolingConfig.spec`) reads of a block: one of `POOLING_SOURCES`."""
+    source, colon, _ = pooling.partition(":")
+    return source if colon else RESIDUAL
+
+
+def name_of(pooling: str) -> str:
+    """What is done with it: one of `POOLINGS`."""
+    return pooling.rpartition(":")[2]
+
+
+def token_statistics_of(pooling: str) -> str:
+    """`TOKEN_STATISTICS` of the same tokens."""
+    source = source_of(pooling)
+    return TOKEN_STATISTICS if source == RESIDUAL else f"{source}:{TOKEN_STATISTICS}"
+
+
+def final_pooling(pooling: str) -> str:
+    """The pooling of final-layer inference beside a run with `pooling`: the final layer has an output alone, and the
+    mean is what it usually takes in place of a state."""
+    return "mean" if pooling == STATE else name_of(pooling)
+
+
+def pool(pooling: str, h_TD: Tensor, tokens: PooledTokens) -> Tensor:
+    """By one of `POOLS`, of any source, or `TOKEN_STATISTICS`: [T, D] to [B, D']."""
+    if name_of(pooling) == TOKEN_STATISTICS:
+        return token_statistics(h_TD, tokens.packed)
+    return POOLS[name_of(pooling)](h_TD, tokens)
 
 
 def read_state(wkv_BHKV: Tensor, shift_B2D: Tensor) -> Tensor:
@@ -139,7 +166,12 @@ def vector_size(name: str, shape: Shape) -> int:
     if name == STATE:
         assert shape.state_size is not None, "networks without states are refused before"
         return shape.state_size
-    return COUNT if name == TOKEN_STATISTICS else shape.hidden_size
+    if name_of(name) == TOKEN_STATISTICS:
+        return COUNT
+    if source_of(name) == VALUES:
+        assert shape.value_size is not None, "networks without a time mix are refused before"
+        return shape.value_size
+    return shape.hidden_size
 
 
 def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
@@ -162,13 +194,15 @@ def idf_weights(ids: Iterable[Sequence[int]], table_size: int) -> Tensor:
 
 
 def check_pooling(name: str, layers: Sequence[int], num_blocks: int) -> None:
-    """Raises UserError where the state of a layer that is no block is asked for."""
-    if name != STATE:
+    """Raises UserError where the state, or the inner vectors, of a layer that is no block are asked for."""
+    source = source_of(name)
+    if name != STATE and source == RESIDUAL:
         return
+    asked, what = ("pooling=state", "a state") if name == STATE else (f"pooling.source={source}", "a time mix")
     for layer in layers:
         if not 0 <= layer < num_blocks:
             raise UserError(
-                f"pooling=state with layer={layer_name(layer, num_blocks)}: only blocks have a state, valid are layers "
+                f"{asked} with layer={layer_name(layer, num_blocks)}: only blocks have {what}, valid are layers "
                 f"0 to {num_blocks - 1}"
             )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rwkv_sweep.config.schema import POSTPROCESSES, AggregationConfig, PostprocessConfig, require_one_of
-from rwkv_sweep.embedding.pooling import STATE
+from rwkv_sweep.embedding.pooling import STATE, VALUES, source_of
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.common.task_heads import TaskHead
@@ -94,9 +94,10 @@ def check_postprocess(
         )
     if config.fit is not None:
         raise UserError(f"postprocess.fit={config.fit} with postprocess=head, which was trained: valid is null")
-    if pooling == STATE:
+    if pooling == STATE or source_of(pooling) == VALUES:
+        asked = "pooling=state" if pooling == STATE else "pooling.source=values"
         raise UserError(
-            f"pooling=state with postprocess=head, which takes vectors of {shape.hidden_size} numbers: valid are "
+            f"{asked} with postprocess=head, which takes vectors of {shape.hidden_size} numbers: valid are "
             "poolings of tokens, such as eos"
         )
     if aggregation.name == "concat" and len(layers) > 1:

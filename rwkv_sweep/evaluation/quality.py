@@ -17,7 +17,7 @@ from rwkv_sweep.data.splits import PairSplit, load_fit_split
 from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.pooling import STATE
+from rwkv_sweep.embedding.pooling import final_pooling
 from rwkv_sweep.embedding.postprocessing import Postprocess, fit, needs_fit, unfitted
 from rwkv_sweep.errors import UndefinedError, UserError
 from rwkv_sweep.evaluation.baselines import pair_rows
@@ -222,5 +222,5 @@ def _final_scores(source: VectorSource, embedder: Embedder, split: PairSplit) ->
     final = embedder.encoder.loaded.model.config.num_hidden_layers
     if list(embedder.layers) == [final] and embedder.postprocess is None:
         return {}
-    pooling = "mean" if embedder.pooling == STATE else embedder.pooling
+    pooling = final_pooling(embedder.pooling)
     return {FINAL: pair_scores(source.of(split.sentences, pooling, [final])[0].numpy())}

@@ -15,7 +15,7 @@ from rwkv_sweep.data.splits import PairSplit
 from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.pooling import TOKEN_STATISTICS, vector_size
+from rwkv_sweep.embedding.pooling import token_statistics_of, vector_size
 from rwkv_sweep.embedding.token_statistics import ANGLE_SUM, ANGLES, ENTROPY
 from rwkv_sweep.errors import NoTokensError, UndefinedError
 from rwkv_sweep.evaluation.representation import geometry, views
@@ -43,7 +43,7 @@ def read_token_statistics(source: VectorSource, embedder: Embedder, split: PairS
     """
     if len(embedder.layers) != 1:
         return None
-    return source.of(split.sentences, TOKEN_STATISTICS, embedder.layers)[0].numpy()
+    return source.of(split.sentences, token_statistics_of(embedder.pooling), embedder.layers)[0].numpy()
 
 
 def measure_representation(

@@ -41,7 +41,7 @@ class RwkvSource(ModelSource):
                 "mean"
             )
         end = end_of_text(self.cfg, shape)
-        if pooling == "eos" and end is None:
+        if pooling.rpartition(":")[2] == "eos" and end is None:
             raise UserError(
                 f"pooling=eos with model={self.cfg.name}, whose texts are given no end-of-text token: valid are "
                 "model.eos_id=<token id, such as 0 of the World vocabulary>, an EmbeddingRWKV without "

@@ -13,7 +13,7 @@ from rwkv_sweep.config.schema import AggregationConfig, MeasureConfig
 from rwkv_sweep.data.splits import PairSplit
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import batches
-from rwkv_sweep.embedding.pooling import STATE
+from rwkv_sweep.embedding.pooling import RESIDUAL, STATE, final_pooling, source_of
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.profiling.energy import measure_energy
 from rwkv_sweep.profiling.latency import measure_latency
@@ -150,14 +150,13 @@ def _time_pairs(
 
 def _configurations(embedder: Embedder) -> dict[str, Embedder]:
     final = [embedder.encoder.loaded.model.config.num_hidden_layers]
-    # A WKV state has no final layer; the mean is what final-layer inference usually takes.
-    pooling = "mean" if embedder.pooling == STATE else embedder.pooling
+    pooling = final_pooling(embedder.pooling)
     plain = AggregationConfig(name="none")
     compared = {
         "final": replace(embedder, layers=final, pooling=pooling, aggregation=plain, postprocess=None),
         "this": embedder,
     }
-    if embedder.pooling != STATE:
+    if embedder.pooling != STATE and source_of(embedder.pooling) == RESIDUAL:
         compared["naive"] = replace(embedder, keep_layers=True)
     return compared
 

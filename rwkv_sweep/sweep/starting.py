@@ -88,7 +88,7 @@ def start(
         name=name,
         parent=None,
         swept=swept,
-        poolings=list(dict.fromkeys(run.pooling.name for run in runs or [first])),
+        poolings=list(dict.fromkeys(run.pooling.spec for run in runs or [first])),
         report=first.report,
         tracking=lasting(first.tracking),
         started=started,

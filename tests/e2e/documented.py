@@ -55,6 +55,11 @@ RULES = (
     Rule(r"python -m rwkv_sweep -m layer=0,5,final pooling=mean,last$", RUN, ""),
     Rule(r"python -m rwkv_sweep -m dataset=mrpc dataset\.path=FOLDER", RUN, ""),
     Rule(r"python -m rwkv_sweep model=local model\.path=FOLDER_OR_PTH", RUN, ""),
+    Rule(
+        r"python -m rwkv_sweep -m pooling\.source=",
+        COMPOSE,
+        "tests/unit/models/test_inner_vectors.py compares every source with hooks",
+    ),
     Rule(r"python -m rwkv_sweep --help$", RUN, ""),
     Rule(r"python -m rwkv_sweep model=finch_1b6", COMPOSE, "needs the hub; model=local takes the same path from disk"),
     Rule(

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, GatedChannelMix
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over, shift_states
+from rwkv_sweep.models.common.layer_handover import (
+    InnerReader,
+    OnLayer,
+    OnMean,
+    OnState,
+    OnValues,
+    hand_over,
+    shift_states,
+)
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add, add_norm_mix
 from rwkv_sweep.ops.numba.square import relu_square_
@@ -33,13 +41,13 @@ class TimeMixing:
 
     Attributes:
         mixes: of a time mix, the shares of the token before that its inputs take.
-        run: (time mix, its inputs, packed, whether states are wanted) to what it adds to the stream [T, D], and the
-            states [B, H, K, V] or None.
+        run: (time mix, its inputs, packed, whether states are wanted, receiver of the values or None) to what it adds
+            to the stream [T, D], and the states [B, H, K, V] or None.
         keep_norm: whether `run` needs the norm of the stream too.
     """
 
     mixes: Callable[[Any], Sequence[Tensor]]
-    run: Callable[[Any, Normed, Packed, bool], tuple[Tensor, Tensor | None]]
+    run: Callable[[Any, Normed, Packed, bool, OnValues | None], tuple[Tensor, Tensor | None]]
     keep_norm: bool
 
 
@@ -59,6 +67,26 @@ def run_gated_blocks(
     """
     with one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
         return _run_blocks(blocks, h_TD, packed, layers, *receivers, mixing)
+
+
+def run_gated_blocks_inner(
+    blocks: Sequence[Any], h_TD: Tensor, packed: Packed, reader: InnerReader, *, mixing: TimeMixing
+) -> None:
+    """As `run_gated_blocks`, for `RwkvModel.inner_forward`: it ends behind the time mix of the last block."""
+    with one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+        value_TD = gate_TD = None
+        for index, block in enumerate(blocks):
+            mix, wide = block.attention, block.feed_forward
+            normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm)
+            before_TD = normed.h_TD
+            added_TD, _ = mixing.run(mix, normed, packed, False, reader.on_values(index))
+            reader.time_mix(index, added_TD)
+            if index + 1 == len(blocks):
+                return
+            maa = [wide.time_maa_k, wide.time_maa_r]
+            normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
+            h_TD = normed.h_TD
+            value_TD, gate_TD = _channel_mix(wide, normed)
 
 
 def _multiplications(block: Any) -> int:
@@ -100,7 +128,7 @@ def _run_blocks(
         before_TD = normed.h_TD
         if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
             hand_over(index - 1, before_TD, packed, on_layer, on_mean)
-        added_TD, state_BHKV = mixing.run(mix, normed, packed, on_state is not None and index in layers)
+        added_TD, state_BHKV = mixing.run(mix, normed, packed, on_state is not None and index in layers, None)
         maa = [wide.time_maa_k, wide.time_maa_r]
         normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
         if on_state is not None and state_BHKV is not None:

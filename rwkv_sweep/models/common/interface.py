@@ -64,6 +64,22 @@ class Network(nn.Module, ABC):
             on_mean: called once for each of `layers`, just before its on_layer; where the fused path runs, nearly free.
         """
 
+    def inner_forward(
+        self, input_ids: Tensor, packed: Packed, layers: Collection[int], source: str, on_layer: OnLayer
+    ) -> None:
+        """Run up to the time mix of the deepest of `layers` and hand over what lies inside of these blocks.
+
+        Args:
+            input_ids, packed: as of `forward`.
+            layers: blocks.
+            source: `values` or `time_mix`, see `PoolingConfig`.
+            on_layer: called once for each of `layers`, with [T, `config.value_size`] or [T, D].
+
+        Raises:
+            NotImplementedError: the network has no time mix; `ModelSource.check_use` refuses that before.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no time mix")
+
     @abstractmethod
     def depth(self, layers: Sequence[int]) -> int:
         """Blocks that a forward for these layers runs."""
@@ -145,7 +161,7 @@ class ModelSource(ABC):
         """Refuse what a network of this kind cannot do, on any device.
 
         Args:
-            pooling: `pooling.name`.
+            pooling: `PoolingConfig.spec`.
             shape: as `check` gives it.
 
         Raises:

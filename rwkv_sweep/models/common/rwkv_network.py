@@ -6,15 +6,15 @@ Shapes: T packed tokens, B sentences, D hidden size, V vocabulary size.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
 from rwkv_sweep.models.common.interface import Network, Tags
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, RunInner, hand_over
 from rwkv_sweep.ops.common.packing import Packed
 
 RunBlocks = Callable[..., Tensor]
@@ -70,6 +70,14 @@ class RwkvModel(Network):
         if num_blocks in layers:
             hand_over(num_blocks, self.ln_out(h_TD), packed, on_layer, on_mean)
 
+    def inner_forward(
+        self, input_ids: Tensor, packed: Packed, layers: Collection[int], source: str, on_layer: OnLayer
+    ) -> None:
+        """See `Network.inner_forward`. A GPU runs the plain blocks: its kernels keep these vectors to themselves."""
+        blocks = self.blocks[: self.depth(layers)]
+        reader = InnerReader(source, layers, on_layer)
+        self.inner_runner(input_ids)(cast(Sequence[Any], blocks), self.embedded(input_ids), packed, reader)
+
     def embedded(self, input_ids: Tensor) -> Tensor:
         """The stream [T, D] before the first block, fp32."""
         stream_TD: Tensor = self.embeddings(input_ids).float()
@@ -99,6 +107,10 @@ class RwkvModel(Network):
     @abstractmethod
     def runner(self, read: Tensor) -> RunBlocks:
         """What runs the blocks on what lies where `read` does."""
+
+    @abstractmethod
+    def inner_runner(self, read: Tensor) -> RunInner:
+        """As `runner`, for `inner_forward`."""
 
     @abstractmethod
     def path_tags(self, device: torch.device) -> Tags:

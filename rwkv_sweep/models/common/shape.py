@@ -33,6 +33,11 @@ class Shape(Protocol):
         ...
 
     @property
+    def value_size(self) -> int | None:
+        """Width of the values of a time mix; None for a network without one."""
+        ...
+
+    @property
     def lacking_kinds(self) -> tuple[str, ...]:
         """Linear layers, by their names in `precision.modules`, that it does not have."""
         ...
@@ -73,6 +78,11 @@ class RwkvShape:
         return self.num_heads * self.head_size**2
 
     @property
+    def value_size(self) -> int | None:
+        """Width of the values of a time mix."""
+        return int(getattr(self, "attention_hidden_size", self.hidden_size))
+
+    @property
     def lacking_kinds(self) -> tuple[str, ...]:
         """Linear layers, by their names in `precision.modules`, that these blocks do not have."""
         return ()
@@ -105,6 +115,11 @@ class EncoderShape:
     @property
     def state_size(self) -> None:
         """It has no states."""
+        return
+
+    @property
+    def value_size(self) -> None:
+        """It has no time mix."""
         return
 
     @property

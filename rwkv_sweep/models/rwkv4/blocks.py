@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
+from rwkv_sweep.models.common.layer_handover import OnValues
 from rwkv_sweep.models.rwkv4.configuration import Rwkv4Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv4 import wkv4_scan
@@ -41,8 +42,11 @@ class TimeMix(nn.Module):
         self.value = nn.Linear(hidden, inner, bias=False)
         self.output = nn.Linear(inner, hidden, bias=False)
 
-    def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
-        """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32."""
+    def forward(self, x_TD: Tensor, packed: Packed, on_values: OnValues | None = None) -> Tensor:
+        """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32.
+
+        on_values, where given, receives the values [T, A].
+        """
         dtype = self.matmul_dtype
         delta_TD = packed.shift(x_TD) - x_TD
         xk, xv, xr = (
@@ -50,6 +54,8 @@ class TimeMix(nn.Module):
             for maa in (self.time_maa_k, self.time_maa_v, self.time_maa_r)
         )
         k_TA, v_TA = self.key(xk).float(), self.value(xv).float()
+        if on_values is not None:
+            on_values(v_TA)
         y_TA = wkv4_scan(k_TA, v_TA, -torch.exp(self.time_decay), self.time_first, packed)
         return self.output((torch.sigmoid(self.receptance(xr).float()) * y_TA).to(dtype)).float()
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
+from rwkv_sweep.models.common.layer_handover import OnValues
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv6 import wkv6_chunked
@@ -51,10 +52,17 @@ class TimeMix(nn.Module):
         self.output = nn.Linear(inner, hidden, bias=False)
         self.ln_x = nn.GroupNorm(heads, inner, eps=config.head_norm_epsilon)
 
-    def forward(self, x_TD: Tensor, packed: Packed, on_wkv: Callable[[Tensor], None] | None = None) -> Tensor:
+    def forward(
+        self,
+        x_TD: Tensor,
+        packed: Packed,
+        on_wkv: Callable[[Tensor], None] | None = None,
+        on_values: OnValues | None = None,
+    ) -> Tensor:
         """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32.
 
-        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V].
+        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V]; on_values the values
+        of all heads, [T, H * V].
         """
         dtype, heads = self.matmul_dtype, (self.num_heads, -1)
         delta_TD = packed.shift(x_TD) - x_TD
@@ -65,6 +73,8 @@ class TimeMix(nn.Module):
         r_THK = self.receptance(xr).float().unflatten(-1, heads)
         k_THK = self.key(xk).float().unflatten(-1, heads)
         v_THV = self.value(xv).float().unflatten(-1, heads)
+        if on_values is not None:
+            on_values(v_THV.flatten(1))
         gate_TA = F.silu(self.gate(xg).float())
         log_w_HK = -torch.exp(self.time_decay.flatten()).unflatten(-1, heads)
         y_THV, wkv_BHKV = wkv6_chunked(r_THK, k_THK, v_THV, log_w_HK.expand_as(k_THK), self.time_faaaa, packed)

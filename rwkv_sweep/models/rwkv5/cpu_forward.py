@@ -11,8 +11,13 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from rwkv_sweep.models.common.gated_cpu_forward import TimeMixing, run_gated_blocks, whole
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
+from rwkv_sweep.models.common.gated_cpu_forward import (
+    TimeMixing,
+    run_gated_blocks,
+    run_gated_blocks_inner,
+    whole,
+)
+from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
 from rwkv_sweep.models.rwkv5.blocks import Block, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed
@@ -33,17 +38,28 @@ def run_blocks(
     return run_gated_blocks(blocks, h_TD, packed, layers, (on_layer, on_state, on_mean), mixing)
 
 
+def run_inner(blocks: Sequence[Block], h_TD: Tensor, packed: Packed, reader: InnerReader) -> None:
+    """`RunInner`, see `models.common.layer_handover`."""
+    run_gated_blocks_inner(blocks, h_TD, packed, reader, mixing=TimeMixing(_mixes, _time_mix, keep_norm=False))
+
+
 def _mixes(mix: TimeMix) -> Sequence[Tensor]:
     return [mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g]
 
 
-def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
-    """What the half-block adds to the stream [T, D], and the states where asked for."""
+def _time_mix(
+    mix: TimeMix, normed: Normed, packed: Packed, states: bool, on_values: OnValues | None
+) -> tuple[Tensor, Tensor | None]:
+    """What the half-block adds to the stream [T, D], and the states where asked for; the values [T, A] go to
+    `on_values`."""
     xk, xv, xr, xg = normed.mixed_MTD.to(mix.matmul_dtype)
+    v_TA = whole(mix.value(xv))
+    if on_values is not None:
+        on_values(v_TA)
     y_TA, state_BHKV = time_mix(
         whole(mix.receptance(xr)),
         whole(mix.key(xk)),
-        whole(mix.value(xv)),
+        v_TA,
         whole(mix.gate(xg)),
         None,
         whole(mix.time_decay.flatten()),

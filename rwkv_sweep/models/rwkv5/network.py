@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, RunInner, hand_over, plain_step, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
 from rwkv_sweep.models.rwkv5.blocks import Block
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
@@ -32,6 +32,14 @@ class Rwkv5Model(RwkvModel):
     def runner(self, read: Tensor) -> RunBlocks:
         """See `RwkvModel.runner`."""
         return _compiled() if runs_compiled(cast(Sequence[Block], self.blocks), read.device) else run_blocks
+
+    def inner_runner(self, read: Tensor) -> RunInner:
+        """See `RwkvModel.inner_runner`."""
+        if not runs_compiled(cast(Sequence[Block], self.blocks), read.device):
+            return partial(run_plain, time_mix=plain_step)
+        from rwkv_sweep.models.rwkv5 import cpu_forward  # imports Numba, which training and GPUs do without
+
+        return cpu_forward.run_inner
 
     def path_tags(self, device: torch.device) -> dict[str, str]:
         """See `RwkvModel.path_tags`."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix, matmul
+from rwkv_sweep.models.common.layer_handover import OnValues
 from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv6 import wkv6_chunked
@@ -60,10 +61,17 @@ class TimeMix(nn.Module):
         self.output = nn.Linear(inner, hidden, bias=False)
         self.ln_x = nn.GroupNorm(heads, inner, eps=1e-5 * config.head_size_divisor**2)
 
-    def forward(self, x_TD: Tensor, packed: Packed, on_wkv: Callable[[Tensor], None] | None = None) -> Tensor:
+    def forward(
+        self,
+        x_TD: Tensor,
+        packed: Packed,
+        on_wkv: Callable[[Tensor], None] | None = None,
+        on_values: OnValues | None = None,
+    ) -> Tensor:
         """x [T, D] (after ln1) to what the block adds to the stream, [T, D], fp32.
 
-        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V].
+        on_wkv, where given, receives the states after each sentence's last token [B, H, K, V]; on_values the values
+        of all heads, [T, H * V].
         """
         delta_TD = packed.shift(x_TD) - x_TD
         xw, xk, xv, xr, xg = self._mixed(x_TD, delta_TD)
@@ -71,6 +79,8 @@ class TimeMix(nn.Module):
         r_THK = self.receptance(xr).float().unflatten(-1, heads)
         k_THK = self.key(xk).float().unflatten(-1, heads)
         v_THV = self.value(xv).float().unflatten(-1, heads)
+        if on_values is not None:
+            on_values(v_THV.flatten(1))
         gate_TD = F.silu(self.gate(xg).float())
         low_TR = torch.tanh(matmul(xw, self.time_decay_w1))
         decay_TD = self.time_decay.float().flatten() + matmul(low_TR, self.time_decay_w2).float()

@@ -2,8 +2,8 @@
 Numba kernels for everything between them. Same results as `blocks` to rounding: stream, norms, decays and states in
 fp32, products in the dtype of their weights.
 
-Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, R rank of the low-rank products, H
-heads of K key and V value channels.
+Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, R rank of the low-rank products, A
+width of the values, H heads of K key and V value channels.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.models.common.channel_mix import matmul
-from rwkv_sweep.models.common.gated_cpu_forward import TimeMixing, run_gated_blocks, whole
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
+from rwkv_sweep.models.common.gated_cpu_forward import (
+    TimeMixing,
+    run_gated_blocks,
+    run_gated_blocks_inner,
+    whole,
+)
+from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
 from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed
@@ -40,12 +45,20 @@ def run_blocks(
     return run_gated_blocks(blocks, h_TD, packed, layers, receivers, TimeMixing(_mixes, _time_mix, keep_norm=True))
 
 
+def run_inner(blocks: Sequence[Block], h_TD: Tensor, packed: Packed, reader: InnerReader) -> None:
+    """`RunInner`, see `models.common.layer_handover`."""
+    run_gated_blocks_inner(blocks, h_TD, packed, reader, mixing=TimeMixing(_mixes, _time_mix, keep_norm=True))
+
+
 def _mixes(mix: TimeMix) -> Sequence[Tensor]:
     return [mix.time_maa_x]
 
 
-def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tuple[Tensor, Tensor | None]:
-    """What the half-block adds to the stream [T, D], and the states where asked for."""
+def _time_mix(
+    mix: TimeMix, normed: Normed, packed: Packed, states: bool, on_values: OnValues | None
+) -> tuple[Tensor, Tensor | None]:
+    """What the half-block adds to the stream [T, D], and the states where asked for; the values [T, A] go to
+    `on_values`."""
     dtype = mix.time_maa_w1.dtype
     low_5TR = matmul(normed.mixed_MTD[0], mix.time_maa_w1).tanh_().unflatten(-1, (5, -1)).transpose(0, 1)
     moved_5TD = whole(matmul(low_5TR, mix.time_maa_w2))
@@ -53,10 +66,13 @@ def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, states: bool) -> tup
     fixed_5D = torch.stack([maa.flatten().float() for maa in fixed])
     xw, xk, xv, xr, xg = interpolate_token_shifts_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
     decay_TD = whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
+    v_TA = whole(mix.value(xv))
+    if on_values is not None:
+        on_values(v_TA)
     y_TD, state_BHKV = time_mix(
         whole(mix.receptance(xr)),
         whole(mix.key(xk)),
-        whole(mix.value(xv)),
+        v_TA,
         whole(mix.gate(xg)),
         decay_TD,
         whole(mix.time_decay.flatten()),

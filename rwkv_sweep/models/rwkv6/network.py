@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix, matmul
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, RunInner, hand_over, plain_step, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
 from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
 from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
@@ -46,6 +46,14 @@ class Rwkv6Model(RwkvModel):
     def runner(self, read: Tensor) -> RunBlocks:
         """See `RwkvModel.runner`."""
         return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
+
+    def inner_runner(self, read: Tensor) -> RunInner:
+        """See `RwkvModel.inner_runner`."""
+        if read.is_cuda or forward_choice.why_not(self._blocks, read):
+            return partial(run_plain, time_mix=plain_step)
+        from rwkv_sweep.models.rwkv6 import cpu_forward  # imports Numba, which training and GPUs do without
+
+        return cpu_forward.run_inner
 
     def path_tags(self, device: torch.device) -> dict[str, str]:
         """See `RwkvModel.path_tags`."""

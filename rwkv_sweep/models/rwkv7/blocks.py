@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
+from rwkv_sweep.models.common.layer_handover import OnValues
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.wkv7 import wkv7_chunked
@@ -85,12 +86,14 @@ class TimeMix(nn.Module):
         packed: Packed,
         first_value_TD: Tensor | None,
         on_wkv: Callable[[Tensor], None] | None = None,
+        on_values: OnValues | None = None,
     ) -> tuple[Tensor, Tensor]:
         """x [T, D] (after ln1) to what the block adds to the stream, and block 0's value; both [T, D], fp32.
 
         Args:
             first_value_TD: block 0's value, which the value residual of later blocks reads; None in block 0.
             on_wkv: receives the states after each sentence's last token [B, H, K, V].
+            on_values: receives the values [T, D], with the value residual.
         """
         dtype, heads = self.w1.dtype, (self.num_heads, -1)
         delta_TD = packed.shift(x_TD) - x_TD
@@ -100,6 +103,8 @@ class TimeMix(nn.Module):
         )
         r_TD, k_TD = self.receptance(xr).float(), self.key(xk).float()
         v_TD = self._value(xv, first_value_TD)
+        if on_values is not None:
+            on_values(v_TD)
         log_w_TD = -DECAY_SCALE * torch.sigmoid(self.w0 + self._low_rank("w", xw, torch.tanh))
         rate_TD = torch.sigmoid(self.a0 + self._low_rank("a", xa))
         removal_THK = F.normalize((k_TD * self.k_k).unflatten(-1, heads), dim=-1, eps=SHORTEST_KEY)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rwkv_sweep.models.common import gated_cpu_forward
 from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues, hand_over
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix
@@ -67,7 +67,7 @@ def _run_blocks(
         if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
             hand_over(index - 1, before_TD, packed, on_layer, on_mean)
         wanted = on_state is not None and index in layers
-        added_TD, own_TD, state_BHKV = _time_mix(mix, normed, first_TD, packed, wanted)
+        added_TD, own_TD, state_BHKV = _time_mix(mix, normed, first_TD, packed, wanted, None)
         first_TD = own_TD if first_TD is None else first_TD
         normed = add_norm_mix(before_TD, added_TD, None, block.ln2, [wide.x_k], packed, keep_norm=False)
         h_TD = normed.h_TD
@@ -83,10 +83,37 @@ def _run_blocks(
     return h_TD
 
 
+def run_inner(blocks: Sequence[Block], h_TD: Tensor, packed: Packed, reader: InnerReader) -> None:
+    """`RunInner`, see `models.common.layer_handover`."""
+    little = bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < gated_cpu_forward.LITTLE
+    with gated_cpu_forward.one_thread_where(little):
+        value_TD = first_TD = None
+        for index, block in enumerate(blocks):
+            mix, wide = block.attention, block.feed_forward
+            mixes = [mix.x_r, mix.x_w, mix.x_k, mix.x_v, mix.x_a, mix.x_g]
+            normed = add_norm_mix(h_TD, value_TD, None, block.ln1, mixes, packed, keep_norm=False)
+            before_TD = normed.h_TD
+            added_TD, own_TD, _ = _time_mix(mix, normed, first_TD, packed, False, reader.on_values(index))
+            first_TD = own_TD if first_TD is None else first_TD
+            reader.time_mix(index, added_TD)
+            if index + 1 == len(blocks):
+                return
+            normed = add_norm_mix(before_TD, added_TD, None, block.ln2, [wide.x_k], packed, keep_norm=False)
+            h_TD, value_TD = normed.h_TD, _channel_mix(wide, normed.mixed_MTD[0])
+
+
 def _time_mix(
-    mix: TimeMix, normed: Normed, first_TD: Tensor | None, packed: Packed, states: bool
+    mix: TimeMix,
+    normed: Normed,
+    first_TD: Tensor | None,
+    packed: Packed,
+    states: bool,
+    on_values: OnValues | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What the half-block adds to the stream, its own value (both [T, D]), and the states where asked for."""
+    """What the half-block adds to the stream, its own value (both [T, D]), and the states where asked for.
+
+    `on_values` receives the values as the operator reads them, with the value residual, [T, D].
+    """
     dtype = mix.w1.dtype
     xr, xw, xk, xv, xa, xg = normed.mixed_MTD.to(dtype)
     v_TD = _whole(mix.value(xv))
@@ -100,10 +127,19 @@ def _time_mix(
         first_TD=first_TD,
         share_TD=None if first_TD is None else _whole(matmul(matmul(xv, mix.v1), mix.v2)),
     )
+    if on_values is not None:
+        on_values(_with_residual(mix, rows))
     residual = mix.w0 if first_TD is None else mix.v0
     vectors_6D = torch.stack((mix.w0, mix.a0, residual, mix.k_k, mix.k_a, mix.r_k))
     y_TD, state_BHKV = time_mix7(rows, vectors_6D, mix.ln_x, packed, states)
     return _whole(mix.output(y_TD.to(dtype))), v_TD, state_BHKV
+
+
+def _with_residual(mix: TimeMix, rows: Rows) -> Tensor:
+    """Values [T, D], moved towards those of block 0 as the kernel does it."""
+    if rows.first_TD is None or rows.share_TD is None:
+        return rows.v_TD
+    return torch.lerp(rows.v_TD, rows.first_TD, torch.sigmoid(mix.v0 + rows.share_TD))
 
 
 def _channel_mix(mix: ChannelMix, mixed_TD: Tensor) -> Tensor:

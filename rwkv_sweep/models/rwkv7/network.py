@@ -12,10 +12,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, hand_over
+from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, OnValues, RunInner, hand_over, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
 from rwkv_sweep.models.rwkv7 import forward_choice, triton_forward
-from rwkv_sweep.models.rwkv7.blocks import Block
+from rwkv_sweep.models.rwkv7.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
 
@@ -32,6 +32,14 @@ class Rwkv7Model(RwkvModel):
     def runner(self, read: Tensor) -> RunBlocks:
         """See `RwkvModel.runner`."""
         return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
+
+    def inner_runner(self, read: Tensor) -> RunInner:
+        """See `RwkvModel.inner_runner`."""
+        if read.is_cuda or forward_choice.why_not(self._blocks, read):
+            return partial(run_plain, time_mix=_step)
+        from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
+
+        return cpu_forward.run_inner
 
     def path_tags(self, device: torch.device) -> dict[str, str]:
         """See `RwkvModel.path_tags`."""
@@ -58,6 +66,13 @@ def _fused(read: Tensor) -> RunBlocks:
     from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
 
     return cpu_forward.run_blocks
+
+
+def _step(
+    mix: TimeMix, x_TD: Tensor, packed: Packed, first_value_TD: Tensor | None, on_values: OnValues | None
+) -> tuple[Tensor, Tensor]:
+    """`TimeMixStep`: block 0's value is handed on."""
+    return mix(x_TD, packed, first_value_TD, on_values=on_values)
 
 
 def run_blocks(

@@ -86,10 +86,16 @@ class TransformersModel(ModelSource):
         """See `ModelSource.check_use`."""
         if pooling == "state":
             raise UserError(f"pooling=state with model.source={self.cfg.source}: only an RWKV hands out its states")
-        if pooling == "eos":
+        source, colon, name = pooling.rpartition(":")
+        if name == "eos":
             raise UserError(
                 f"pooling=eos with model.source={self.cfg.source}: only an RWKV is given end-of-text tokens; valid are "
                 "other poolings, such as last"
+            )
+        if colon:
+            raise UserError(
+                f"pooling.source={source} with model.source={self.cfg.source}: only an RWKV has a time mix, valid is "
+                "pooling.source=residual"
             )
         super().check_use(pooling, max_tokens, precision, shape)
         self._check_plain(precision)

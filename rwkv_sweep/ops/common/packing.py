@@ -200,3 +200,26 @@ def _plan(packed: Packed, size: int) -> ChunkPlan:
 def _steps(chunks_B: Tensor) -> tuple[int, ...]:
     longest = int(chunks_B.max()) if len(chunks_B) else 0
     return tuple(int((chunks_B > step).sum()) for step in range(longest))
+
+
+def places_of_spans(lengths: Sequence[int], spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Packed positions of the tokens of every span, one after another."""
+    places, offset = [], 0
+    for length, (start, end) in zip(lengths, spans, strict=True):
+        places.append(torch.arange(offset + start, offset + end))
+        offset += length
+    return torch.cat(places)
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """Sentence numbers of each batch: longest first, as many as fit and are allowed, at least one."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    grouped: list[list[int]] = []
+    tokens_left = 0
+    for index in order:
+        if not grouped or lengths[index] > tokens_left or len(grouped[-1]) == batch_size:
+            grouped.append([])
+            tokens_left = batch_tokens
+        grouped[-1].append(index)
+        tokens_left -= lengths[index]
+    return grouped

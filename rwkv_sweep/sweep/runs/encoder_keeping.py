@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.pooling import IDF
+from rwkv_sweep.embedding.pooling import IDF, name_of
 from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.records.encoder_record import EncoderRecord
 from rwkv_sweep.sweep.runs.job import Job
@@ -71,7 +71,7 @@ def encoder_config(job: Job, embedder: Embedder) -> dict[str, Any]:
 def fitted_arrays(embedder: Embedder) -> dict[str, np.ndarray]:
     """What was fitted on texts: post-processing, and the weights of `pooling=idf`."""
     arrays = {} if embedder.postprocess is None else embedder.postprocess.arrays()
-    if embedder.pooling == IDF and embedder.encoder.idf_V is not None:
+    if name_of(embedder.pooling) == IDF and embedder.encoder.idf_V is not None:
         arrays["idf_V"] = embedder.encoder.idf_V.cpu().numpy()
     return arrays
 

@@ -65,4 +65,4 @@ class Job:
     @property
     def poolings(self) -> list[str]:
         """The run's, and those that the sweep will want of the same forward passes."""
-        return list(dict.fromkeys([self.run.pooling.name, *self.place.record.poolings]))
+        return list(dict.fromkeys([self.run.pooling.spec, *self.place.record.poolings]))

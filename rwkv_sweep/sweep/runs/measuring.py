@@ -23,7 +23,7 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.fp32_reference import is_reference
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
-from rwkv_sweep.embedding.pooling import IDF
+from rwkv_sweep.embedding.pooling import IDF, RESIDUAL, name_of, source_of
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
@@ -46,6 +46,7 @@ from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
 from rwkv_sweep.sweep.runs.encoder_keeping import keep_encoder
 from rwkv_sweep.sweep.runs.job import Job, Measured
 from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
+from rwkv_sweep.utils.console import log_line_once
 
 
 def attempt(job: Job) -> Result:
@@ -86,12 +87,12 @@ def _measured(job: Job, device: torch.device) -> Result:
         calibration = calibration_corpus(run.precision, run.dataset, splits)
         loaded = job.process.model.load(run.model, run.precision, device, calibration)
     shape = loaded.model.config
-    layers = check_layers(run.layer, run.pooling.name, run.aggregation, run.postprocess, shape)
-    check_use(run.model, run.precision, run.pooling.name, run.max_tokens, shape)
+    layers = check_layers(run.layer, run.pooling.spec, run.aggregation, run.postprocess, shape)
+    check_use(run.model, run.precision, run.pooling.spec, run.max_tokens, shape)
     check_device(run.precision, run.device)
     measured = _described(job, loaded, splits, layers, device)
     encoder = _encoder(job, loaded, splits, measured, device)
-    embedder = Embedder(encoder, layers, run.pooling.name, run.aggregation)
+    embedder = Embedder(encoder, layers, run.pooling.spec, run.aggregation)
     embedder = _score(job, embedder, splits, measured)
     with job.clock.stage("scoring"):
         measured.tags |= keep_encoder(job, embedder)
@@ -127,6 +128,10 @@ def _described(
         "tokenizer": loaded.tokenizer.name,
         "data_fingerprint": splits[0].fingerprint,
     }
+    source = source_of(job.run.pooling.spec)
+    if source != RESIDUAL and device.type == "cuda":
+        tags["blocks"] = f"PyTorch (pooling.source={source})"
+        log_line_once(f"pooling.source={source}: the plain blocks run, as the fused ones keep their inner vectors")
     layer = layers_name(layers, loaded.model.config.num_hidden_layers)
     return Measured({"layer": layer, "depth": loaded.depth(layers)}, {}, tags)
 
@@ -137,7 +142,7 @@ def _encoder(
     """With the weights of `pooling=idf`, where the sweep will want them."""
     run = job.run
     encoder = RwkvEncoder(loaded, run.prompt, device, run.max_tokens, tokens_per_batch(run.batch_tokens, device))
-    if IDF not in job.poolings:
+    if IDF not in map(name_of, job.poolings):
         return encoder
     corpus = load_corpus(run.pooling, run.dataset) or scored_corpus(splits)
     if run.pooling.name == IDF:

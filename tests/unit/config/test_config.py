@@ -71,7 +71,7 @@ def test_defaults() -> None:
     study = {"eos_chunk": 512, "full_depth": False, "rescale_every": 0}
     assert plain(composed()) == {
         "model": {"name": "tiny", "source": "assets", **nothing, **study},
-        "pooling": {"name": "mean", "fit": None, "corpus": None},
+        "pooling": {"name": "mean", "source": "residual", "fit": None, "corpus": None},
         "precision": {
             "name": "fp32",
             "base": "float32",
@@ -226,6 +226,7 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "value with brackets, commas, colons or spaces needs double quotes within the shell's single ones, such as "
             "'postprocess.fit=\"train[:1000]\"'",
         ),
+        ("pooling.source=keys", "pooling.source=keys is not known: valid are residual, values, time_mix"),
         ("pooling.name=men", f"pooling.name=men is not known: valid are {', '.join(POOLINGS)}"),
         (
             "aggregation.name=sum",
@@ -289,6 +290,26 @@ def test_what_is_out_of_range_is_one_line(key: str, value: str) -> None:
 def test_a_flaw_of_the_program_is_no_bad_input() -> None:
     assert not is_bad_input(ValueError("shapes do not match"))
     assert not is_bad_input(KeyError("layer"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("pooling=state", "pooling.source=values"),
+            "pooling=state pooling.source=values: the state is of no tokens, valid with it is pooling.source=residual",
+        ),
+        (
+            ("pooling.source=time_mix", "model.rescale_every=6"),
+            "pooling.source=time_mix model.rescale_every=6: only a block's output is scaled, valid with it is "
+            "pooling.source=residual",
+        ),
+    ],
+)
+def test_inner_vectors_are_refused_where_there_are_none(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(Exception) as caught:
+        run_config(composed(*overrides))
+    assert is_bad_input(caught.value) and one_line(caught.value) == message
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,23 @@ def test_vectors_are_the_same_whatever_is_wrong_with_the_store(
     assert (store.failure is None) == (trouble == "none")
 
 
+def test_inner_vectors_have_entries_of_their_own(tmp_path: Path) -> None:
+    poolings = ["mean", "values:mean", "time_mix:mean", "values:last"]
+    source = VectorSource(encoder_of(random_config()), FP32, poolings, EmbeddingStore(tmp_path, 1.0))
+    texts = ["A cat sleeps.", "No."]
+    read = {pooling: source.of(texts, pooling, [0, 2]) for pooling in poolings}
+    assert source.forwards == 3, "one for the outputs, one for each source inside; values:last comes with values:mean"
+    encoder = encoder_of(random_config())
+    for pooling, vectors_LSD in read.items():
+        torch.testing.assert_close(vectors_LSD, encoder.encode(texts, [0, 2], [pooling])[pooling])
+    assert not torch.allclose(read["values:mean"], read["time_mix:mean"])
+    again = VectorSource(encoder, FP32, poolings, EmbeddingStore(tmp_path, 1.0))
+    for pooling, vectors_LSD in read.items():
+        assert torch.equal(again.of(texts, pooling, [0, 2]), vectors_LSD)
+    assert again.forwards == 0
+    assert again.all_layers("values:mean") == [0, 1, 2]
+
+
 def test_no_more_is_computed_than_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[int], list[str]]] = []
     source = sources(tmp_path, EmbeddingStore(a_file(tmp_path / "store"), 1.0))

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
-from rwkv_sweep.config.schema import POOLINGS
+from rwkv_sweep.config.schema import POOLINGS, PoolingConfig
 from rwkv_sweep.embedding.pooling import (
     POOLS,
     STATE,
     PooledTokens,
     check_pooling,
+    final_pooling,
     idf_weights,
+    name_of,
     read_state,
+    source_of,
     vector_size,
 )
 from rwkv_sweep.errors import UserError
@@ -97,3 +100,28 @@ def test_only_blocks_have_a_state(layers: tuple[int, ...], named: str) -> None:
     assert str(caught.value) == (f"pooling=state with layer={named}: only blocks have a state, valid are layers 0 to 2")
     check_pooling("mean", layers, 3)
     check_pooling(STATE, (0, 2), 3)
+
+
+@pytest.mark.parametrize("source", ["values", "time_mix"])
+@pytest.mark.parametrize(("layers", "told"), [((1, 3), "final"), ((EMBEDDING,), "embedding")])
+def test_only_blocks_have_a_time_mix(layers: tuple[int, ...], told: str, source: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_pooling(f"{source}:mean", layers, 3)
+    assert str(caught.value) == (
+        f"pooling.source={source} with layer={told}: only blocks have a time mix, valid are layers 0 to 2"
+    )
+    check_pooling(f"{source}:mean", (0, 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "spec", "final"),
+    [
+        (PoolingConfig("last"), "last", "last"),
+        (PoolingConfig("last", source="values"), "values:last", "last"),
+        (PoolingConfig("idf", source="time_mix"), "time_mix:idf", "idf"),
+        (PoolingConfig("state"), "state", "mean"),
+    ],
+)
+def test_name_and_source_are_one_word(config: PoolingConfig, spec: str, final: str) -> None:
+    assert (config.spec, final_pooling(spec)) == (spec, final)
+    assert (source_of(spec), name_of(spec)) == (config.source, config.name)
