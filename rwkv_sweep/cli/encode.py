@@ -6,6 +6,9 @@ TEXTS is .txt with one text a line, or .csv, .tsv, .jsonl, .json or .parquet, of
 folder of a finished run, one that rwkv-sweep export wrote, or runs:/ID of MLflow. The output is .npy, .safetensors, or
 .parquet with the columns row and embedding; vectors are in the order of the texts. Memory does not grow with the texts.
 What is interrupted or killed goes on where it was: the same command again.
+
+Of a folder TEXTS each file is encoded to one of the folder --out, files that are there already are left, and several
+processes, also of several machines that share the folder, may run the same command at the same time.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import BAD_INPUT, UserError
+
+if TYPE_CHECKING:
+    from rwkv_sweep.api.encoder import Encoder
+    from rwkv_sweep.export.encoding import Encoded
 
 OUTPUTS = ("float32", "float16", "int8", "binary")
 
@@ -45,16 +52,19 @@ def run(args: argparse.Namespace) -> int:
     from rwkv_sweep.export.texts import TextFile
     from rwkv_sweep.export.vector_files import check_format
 
-    check_format(args.out)
-    source = TextFile(args.texts, args.column)
-    from rwkv_sweep.api.encoder import Encoder
-    from rwkv_sweep.api.loading import run_folder
+    whole_folder = args.texts.is_dir()
+    if not whole_folder:
+        check_format(args.out)
+        TextFile(args.texts, args.column)
+    elif args.output == "int8":
+        raise UserError(
+            "--output=int8 with a folder: each file's ranges would be its own; valid are float32, float16 and binary"
+        )
     from rwkv_sweep.export.encoding import Wanted, encode_file
-    from rwkv_sweep.records.encoder_record import ENCODER_FILE
+    from rwkv_sweep.export.shards import Shard, encode_shards, list_shards
 
-    with run_folder(args.run, args.uri) as folder:
-        encoder = Encoder.from_run(folder, device=args.device)
-        identity = hashlib.sha256((folder / ENCODER_FILE).read_bytes()).hexdigest()
+    shards = list_shards(args.texts, args.out) if whole_folder else [Shard(args.texts, args.out)]
+    encoder, identity = _encoder(args)
     wanted = Wanted(
         layers=_layers(args.layer),
         output=args.output,
@@ -63,12 +73,35 @@ def run(args: argparse.Namespace) -> int:
         prompt=args.prompt,
         on_empty=args.on_empty,
     )
-    encoded = encode_file(encoder, identity, source, args.out, wanted)
-    rate = (encoded.texts - encoded.before) / max(encoded.seconds, 1e-9)
-    there = f", {encoded.before} of them before" if encoded.before else ""
-    print(f"{encoded.texts} texts{there}, {encoded.dimension} numbers each, {rate:,.0f} texts/s")
+
+    def encode(shard: Shard) -> Encoded:
+        return encode_file(encoder, identity, TextFile(shard.source, args.column), shard.target, wanted)
+
+    if whole_folder:
+        done = encode_shards(shards, encode)
+        print(done)
+        print(args.out)
+        return BAD_INPUT if done.failed else 0
+    print(_summary(encode(shards[0])))
     print(args.out)
     return 0
+
+
+def _encoder(args: argparse.Namespace) -> tuple[Encoder, str]:
+    """The run's encoder, and a digest of its record."""
+    from rwkv_sweep.api.encoder import Encoder
+    from rwkv_sweep.api.loading import run_folder
+    from rwkv_sweep.records.encoder_record import ENCODER_FILE
+
+    with run_folder(args.run, args.uri) as folder:
+        encoder = Encoder.from_run(folder, device=args.device)
+        return encoder, hashlib.sha256((folder / ENCODER_FILE).read_bytes()).hexdigest()
+
+
+def _summary(encoded: Encoded) -> str:
+    rate = (encoded.texts - encoded.before) / max(encoded.seconds, 1e-9)
+    there = f", {encoded.before} of them before" if encoded.before else ""
+    return f"{encoded.texts} texts{there}, {encoded.dimension} numbers each, {rate:,.0f} texts/s"
 
 
 def _layers(text: str | None) -> Any:

@@ -36,6 +36,10 @@ QUIET_SECONDS = 30.0
 """Between two reports where stderr is no terminal."""
 
 
+class BusyError(UserError):
+    """Another process writes the file."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What the vectors are to be.
@@ -102,7 +106,7 @@ def encode_file(encoder: Encoder, identity: str, source: TextFile, target: Path,
                 shutil.copyfile(folder / RANGES_FILE, target.with_suffix(".ranges.npy"))
             shutil.rmtree(folder)
     except Timeout as error:
-        raise UserError(f"--out={target} is being written by another process: wait for it, or take another") from error
+        raise BusyError(f"--out={target} is being written by another process: wait for it, or take another") from error
     return encoded
 
 

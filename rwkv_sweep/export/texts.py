@@ -26,6 +26,12 @@ class Scan:
     digest: str
 
 
+def is_text_file(path: Path) -> bool:
+    """Whether a file's name says that it holds texts."""
+    name = path.name.lower().removesuffix(GZIP)
+    return path.is_file() and (name.endswith(LINES) or bool(split_suffix(path)[1]))
+
+
 class TextFile:
     """The texts of a file, which may be larger than the memory (but for a list in `.json`)."""
 

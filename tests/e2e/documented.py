@@ -40,6 +40,7 @@ class Rule:
 
 
 SAME = "its path is that of the runs here, of more layers or longer"
+_IN_USE = "run by test_from_a_sweep_to_vectors"
 RULES = (
     # A sweep of one's own pairs, with README alone: test_the_journey.
     Rule(r"source \.venv/bin/activate$", NOT, "sets a shell up; commands here are run by that interpreter"),
@@ -72,6 +73,10 @@ RULES = (
         COMPOSE,
         "needs the hub or its file; test_embedding_rwkv.py runs a small one",
     ),
+    # From a sweep to vectors, with docs/use.md alone.
+    Rule(r"python -m rwkv_sweep -m dataset=pairs dataset\.path=mine\.csv layer=3,5,final", NOT, _IN_USE),
+    Rule(r"rwkv-sweep encode SHARDS ", NOT, "test_encoding.py encodes a folder"),
+    Rule(r"rwkv-sweep (export|encode|register) ", NOT, _IN_USE),
     # Presets.
     Rule(
         r"python -m rwkv_sweep \+experiment=aggregation_overhead$",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def test_the_journey(python: Python, tmp_path: Path) -> None:
     """The file of pairs as README shows it, its command on two layers, its search: two runs with their Spearman."""
     (pairs,) = [block for _, _, block in blocks(ROOT) if block[0] == "sentence1,sentence2,label"]
     (tmp_path / "mine.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
-    (command,) = [command for command in COMMANDS if "mine.csv" in command.text]
+    (command,) = [command for command in COMMANDS if "mine.csv layer=3,final" in command.text]
     said = python([*command.words[1:]], tmp_path)
     assert re.search(r"^.*\bfinal\b.*$", said, re.MULTILINE) and "report.html" in said
 
@@ -181,6 +182,38 @@ def test_the_journey(python: Python, tmp_path: Path) -> None:
     assert list(actual.values()) == sorted(actual.values(), reverse=True), "best first"
 
 
+def test_from_a_sweep_to_vectors(python: Python, tmp_path: Path) -> None:
+    """All of docs/use.md in its order, on few texts; the encoder of a run gives the run's scores."""
+    (pairs,) = [block for _, _, block in blocks(ROOT) if block[0] == "sentence1,sentence2,label"]
+    (tmp_path / "mine.csv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
+    texts = [f"{start} number {number}." for number in range(20) for start in ("The cat slept,", "Rain fell,")]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    said = []
+    for block in [block for path, _, block in blocks(ROOT) if path == "docs/use.md"]:
+        if block[0].startswith("rwkv-sweep "):
+            said.append(python(["-m", "rwkv_sweep", *shlex.split(block[0])[1:]], tmp_path))
+        elif block[0].startswith("python "):
+            said.append(python([*shlex.split(block[0])[1:], *SMALL], tmp_path))
+        else:
+            said.append(python(["-c", "\n".join(block)], tmp_path))
+    assert len(said) == 7
+    assert "layer=5" in said[1] and "(2, 256)" in said[1]
+    assert said[3].startswith("40 texts, 256 numbers each") and said[4].startswith("1.000  The cat slept, number 0.")
+    assert said[5].splitlines()[-1] == "models:/my-encoder/1" and "(1, 256)" in said[6]
+    assert (tmp_path / "encoder" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name")
+    check = """
+from rwkv_sweep import Encoder
+from rwkv_sweep.data.splits import load_splits
+encoder = Encoder.from_run("choice/2")
+(split,) = load_splits(encoder.config.dataset)
+first, second = (encoder.encode(list(texts)) for texts in (split.sentences1, split.sentences2))
+print(*encoder.similarity_pairwise(first, second).tolist())
+"""
+    cosines = [float(number) for number in python(["-c", check], tmp_path).splitlines()[-1].split()]
+    scores = (tmp_path / "choice" / "2" / "pairs.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert cosines == pytest.approx([float(row.split(",")[-1]) for row in scores], abs=1e-6)
+
+
 def is_model(record: dict[str, Any]) -> bool:
     return record["kind"] == "model"
 
@@ -190,7 +223,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_class_in_readme(python: Python, tmp_path: Path) -> None:
-    (snippet,) = [snippet for snippet in SNIPPETS if "import Encoder" in snippet.text]
+    (snippet,) = [snippet for snippet in SNIPPETS if "Encoder.from_config" in snippet.text]
     check = 'every = encoder.encode_layers(["A cat."], "all")\nprint(vectors.shape, vectors.dtype, every.shape)'
     assert python(["-c", f"{snippet.text}\n{check}"], tmp_path).split("\n")[-2] == "(2, 256) float32 (12, 1, 256)"
 

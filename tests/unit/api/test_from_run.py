@@ -37,6 +37,7 @@ KINDS = {
     "idf_transductive": ["layer=final", "pooling=idf"],
     "idf_of_a_split": ["layer=embedding", "pooling=idf", "pooling.fit=train"],
     "weighted": ["layer=all", "aggregation=weighted", "aggregation.weights=[0.2,-1.5,3]"],
+    "learned": ["layer=all", "aggregation=learned", "aggregation.fit=train", "postprocess=center"],
     "concatenated": ["layer=[2,0]", "aggregation=concat", "aggregation.normalize=none", "postprocess=center"],
     "whitened": ["layer=2", "postprocess=whiten"],
     "whitened_by_a_split": ["layer=[0,2]", "aggregation=mean", "postprocess=whiten", "postprocess.fit=train"],

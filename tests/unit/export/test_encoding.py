@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -255,3 +256,56 @@ def test_what_the_command_refuses(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]
     assert not list(tmp_path.rglob("*v.npy*")) and (tmp_path / "there.npy").read_text() == "mine"
+
+
+def shards_in(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"part-{number}.txt").write_text("\n".join(TEXTS[number * 7 : number * 7 + 7]) + "\n")
+    (folder / "README").write_text("no texts")
+    (folder / ".hidden.txt").write_text("x")
+    return folder
+
+
+def test_a_folder_of_texts(run: Path, encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts, out = shards_in(tmp_path / "texts"), tmp_path / "vectors"
+    arguments = [str(texts), "--run", str(run), "--out", str(out)]
+    (texts / "part-1.txt").write_text("A cat.\n\n")
+    assert run_verb("encode", arguments) == BAD_INPUT
+    output = capsys.readouterr()
+    assert output.out.startswith("2 files encoded (14 texts), 0 there before, 1 failed")
+    assert "part-1.txt, line 2: the text is empty" in output.err
+    before = (out / "part-0.parquet").stat()
+    (texts / "part-1.txt").write_text("A cat.\n")
+    with FileLock(prepared_lock(out / "part-1.parquet")):
+        assert run_verb("encode", arguments) == 0
+        busy = "0 files encoded (0 texts), 2 there before, 1 being written by others"
+        assert capsys.readouterr().out.startswith(busy)
+    assert run_verb("encode", arguments) == 0
+    assert capsys.readouterr().out.startswith("1 files encoded (1 texts), 2 there before\n")
+    assert (out / "part-0.parquet").stat().st_mtime_ns == before.st_mtime_ns
+    assert sorted(path.name for path in out.iterdir()) == [f"part-{number}.parquet" for number in range(3)]
+    table = pq.read_table(out / "part-2.parquet")
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), encoder.encode(TEXTS[14:21]), atol=1e-5)
+
+
+def prepared_lock(target: Path) -> Path:
+    """The lock that a process at work on `target` holds."""
+    folder = target.with_name(f".{target.name}.parts")
+    folder.mkdir()
+    return folder / "lock"
+
+
+def test_folders_that_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = shards_in(tmp_path / "texts")
+    (texts / "part-0.csv").write_text("text\nA cat.\n")
+    (tmp_path / "empty").mkdir()
+    out = ["--run", str(run), "--out", str(tmp_path / "vectors")]
+    for arguments, message in (
+        ([str(texts), *out], "holds two files whose vectors would be in part-0.parquet"),
+        ([str(texts), *out, "--output", "int8"], "--output=int8 with a folder: each file's ranges"),
+        ([str(tmp_path / "empty"), *out], "holds no file of texts"),
+        ([str(texts), "--run", str(run), "--out", str(texts / "README")], "README is a file: valid"),
+    ):
+        assert run_verb("encode", arguments) == BAD_INPUT
+        assert message in capsys.readouterr().err and not (tmp_path / "vectors").exists()
