@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from rwkv_sweep.config.groups import AggregationConfig, DatasetConfig, PrecisionConfig
+from rwkv_sweep.config.groups import AggregationConfig, DatasetConfig, PrecisionConfig, SelectConfig
 from rwkv_sweep.errors import UserError
 
 LEARNED = "learned"
 """The aggregation whose weights are fitted."""
+NOTHING_CHOSEN = "none"
+"""`select.split` where nothing is to be chosen, though the data set has a split for it."""
 
 
 def aggregation_split(aggregation: AggregationConfig, dataset: DatasetConfig) -> str | None:
@@ -58,3 +60,12 @@ def output_split(output: str, fit: str | None, dataset: DatasetConfig) -> str | 
             "than the one scored, such as output_fit=train[:200]"
         )
     return split
+
+
+def selection_split(select: SelectConfig, dataset: DatasetConfig) -> str | None:
+    """The split that configurations are chosen on: the one that is named, else that of the data set unless it is
+    scored; None for none."""
+    if select.split is not None:
+        return None if select.split == NOTHING_CHOSEN else select.split
+    scored = {part.partition("[")[0] for spec in dataset.splits for part in spec.split("+")}
+    return None if dataset.fit is None or dataset.fit.partition("[")[0] in scored else dataset.fit

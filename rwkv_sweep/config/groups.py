@@ -104,6 +104,23 @@ class AggregationConfig:
 
 
 @dataclass
+class SelectConfig:
+    """Which configuration of a sweep is chosen, on another split than the one that is scored.
+
+    split: split of the dataset on which every run is scored too, to choose by; null takes `dataset.fit`, unless that is
+    scored; `none` chooses nothing.
+    by: what chooses: the highest value on that split.
+    max_latency_ms: a chosen run takes no longer for a pair, on average; null for no limit.
+    max_weights_mib: a chosen run's weights are no larger; null for no limit.
+    """
+
+    split: str | None = None
+    by: str = "quality/spearman"
+    max_latency_ms: float | None = None
+    max_weights_mib: float | None = None
+
+
+@dataclass
 class PostprocessConfig:
     """What is done to the sentence vectors after aggregation.
 

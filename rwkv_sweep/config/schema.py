@@ -19,6 +19,7 @@ from rwkv_sweep.config.groups import (
     PostprocessConfig,
     PrecisionConfig,
     PromptConfig,
+    SelectConfig,
 )
 from rwkv_sweep.errors import UserError
 
@@ -35,6 +36,7 @@ __all__ = [
     "POSTPROCESSES",
     "QUANTIZATIONS",
     "REPORTS",
+    "SELECT_BY",
     "SPANS",
     "WORD_SPLITS",
     "AggregationConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "PrecisionConfig",
     "PromptConfig",
     "RunConfig",
+    "SelectConfig",
     "StoreConfig",
     "TrackingConfig",
     "WordVectorsConfig",
@@ -61,6 +64,7 @@ POSTPROCESSES = ("none", "center", "abtt", "whiten", "head")
 SPANS = ("all", "second")
 REPORTS = ("aggregation_overhead", "quantization", "paper", "generations")
 BASELINES = ("word_vectors", "word_overlap")
+SELECT_BY = ("quality/spearman", "quality/pearson", "quality/average_precision", "quality/auc", "probe/fit_score")
 WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
 BASES = ("float32", "tfloat32", "bfloat16", "float16")
@@ -188,6 +192,7 @@ class RunConfig:
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
     word_vectors: WordVectorsConfig = field(default_factory=WordVectorsConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     report: str | None = None

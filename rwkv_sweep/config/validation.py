@@ -23,6 +23,7 @@ from rwkv_sweep.config.schema import (
     POSTPROCESSES,
     QUANTIZATIONS,
     REPORTS,
+    SELECT_BY,
     SPANS,
     WORD_SPLITS,
     RunConfig,
@@ -46,6 +47,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.word_split": WORD_SPLITS,
     "baselines": BASELINES,
     "report": REPORTS,
+    "select.by": SELECT_BY,
     "on_error": ON_ERROR,
 }
 """Keys that take one of these words; of a list, each of its items."""
@@ -76,6 +78,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "measure.energy_seconds": (0, 86_400),
     "measure.overhead_pairs": (1, MOST_INT),
     "measure.overhead_batches": (1, MOST_INT),
+    "select.max_latency_ms": (0, 86_400_000),
+    "select.max_weights_mib": (0, 2**30),
     "store.max_gib": (0, 2**20),
     "bootstrap": (1, 10_000_000),
     "seed": (0, MOST_INT),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _FIELDS: dict[str, checks.Check] = {
     "jobs": checks.optional(checks.count),
     "cwd": checks.text,
     "folders": checks.optional(checks.list_of(checks.text)),
+    "select": checks.dict_of(checks.scalar),
 }
 _REQUIRED = ("name", "parent", "swept", "poolings", "report", "tracking")
 
@@ -42,6 +43,7 @@ class SweepRecord:
     id: stands for the sweep wherever it is imported. multirun: whether it has a parent run at all.
     jobs: how many there are to be, None where the sweeper chooses them as it goes. cwd: what relative paths start from.
     folders: of the jobs by number, relative to the sweep's; None where they are not known beforehand.
+    select: by what a run is chosen, and within which limits.
     """
 
     name: str
@@ -56,6 +58,7 @@ class SweepRecord:
     jobs: int | None = None
     cwd: str = ""
     folders: list[str] | None = None
+    select: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, root: Path) -> SweepRecord:

@@ -20,7 +20,7 @@ def find(record: SweepRecord, results: Sequence[Result], folders: Sequence[Path]
     Args:
         record: of the sweep. results: of all its runs and baselines. folders: of each, in the same order.
     """
-    records = Records(results, folders)
+    records = Records(results, folders, record.select)
     keys = varied_keys(results, record.swept)
     labels = run_labels(results, keys)
     ranked = rankings(records)

@@ -40,8 +40,17 @@ class RunningSweep:
     servers: Servers
     lock: BaseFileLock
 
-    def close(self, status: str, artifacts: list[Path]) -> None:
-        """Import what the server did not take when it happened, then give the parent run its last state."""
+    def close(
+        self,
+        status: str,
+        artifacts: list[Path],
+        metrics: dict[str, float] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Import what the server did not take when it happened, then give the parent run its last state.
+
+        metrics, tags: of the parent run.
+        """
         if not self.tracking.enabled:
             return
         from rwkv_sweep.tracking import Tracker, end_parent, hurry, import_folder, parent_run
@@ -57,7 +66,7 @@ class RunningSweep:
             if parent is None and is_there:
                 parent = parent_run(tracker, self.record, self.root)
             if parent is not None:
-                end_parent(tracker, parent, status, self.root, artifacts)
+                end_parent(tracker, parent, status, self.root, artifacts, metrics or {}, tags or {})
             return True
 
         if self.servers.tracked(self.tracking, close, retry=True) is None and is_there:

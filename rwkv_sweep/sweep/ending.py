@@ -24,6 +24,7 @@ def finish(current: CurrentSweep, root: Path) -> None:
     from rwkv_sweep.records.results import FAILED, FINDINGS, FINISHED
     from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
     from rwkv_sweep.report.answers import find
+    from rwkv_sweep.report.plain_sweep.selection import chosen_run
     from rwkv_sweep.report.summary import print_summary, write_summary
     from rwkv_sweep.report.tables import write_summary_table
 
@@ -43,7 +44,9 @@ def finish(current: CurrentSweep, root: Path) -> None:
         artifacts += write_report(record.report, results, root)
     artifacts += _page(root, findings)
     sweep = replace(current.sweep, record=record)
-    sweep.close(FAILED if failed else FINISHED, artifacts)
+    choice = chosen_run(findings.answer)
+    about = (choice.metrics(), choice.tags()) if choice is not None else ({}, {})
+    sweep.close(FAILED if failed else FINISHED, artifacts, *about)
     print_summary(results, replace(record, tracking=asdict(sweep.tracking)), root, findings.answer)
     if missing:
         stopped = " after a failure (on_error=stop)" if (root / STOP_FILE).exists() else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rwkv_sweep.config.fitting_splits import aggregation_split, output_split
+from rwkv_sweep.config.fitting_splits import aggregation_split, output_split, selection_split
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.config.path_values import refusals_of
 from rwkv_sweep.config.schema import RunConfig
@@ -129,7 +129,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
         fit += repr((run.aggregation, run.precision.calibration, run.precision.calibration_fit))
-        fit += repr((run.output, run.output_fit))
+        fit += repr((run.select, run.output, run.output_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)
             fits.add(fit)
@@ -161,3 +161,5 @@ def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
         fitting_pairs(run.dataset, "measure.probe_fit", run.measure.probe_fit, splits[:1])
     if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
         fitting_pairs(run.dataset, "aggregation.fit", spec, splits)
+    if (spec := selection_split(run.select, run.dataset)) is not None:
+        fitting_pairs(run.dataset, "select.split", spec, splits)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hydra.types import RunMode
@@ -95,6 +95,7 @@ def start(
         multirun=multirun,
         jobs=len(runs) or None,
         cwd=str(Path.cwd()),
+        select={key: value for key, value in asdict(first.select).items() if key != "split"},
         folders=None if folders is None else [relative(root, folder) for folder in folders],
     )
     record = _continued(record, before)

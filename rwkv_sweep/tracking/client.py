@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -147,6 +148,12 @@ class Tracker:
         if description:
             self.tag_run(run_id, {entities.DESCRIPTION: entities.shortened(description)})
         self.close_run(run_id, status)
+
+    def log_metrics(self, run_id: str, metrics: dict[str, float]) -> None:
+        """Add metrics to a run."""
+        stamp = int(time.time() * 1000)
+        with self._writing():
+            self._client.log_batch(run_id, metrics=[Metric(key, value, stamp, 0) for key, value in metrics.items()])
 
     def close_run(self, run_id: str, status: str, ended: float = 0.0) -> None:
         """Set a run's last state. ended: seconds since the epoch; 0 for now."""

@@ -4,9 +4,10 @@ from it; what it has already stays as it is. A second import changes nothing."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock, Timeout
 
@@ -130,8 +131,19 @@ def close_imported(tracker: Tracker, root: Path) -> None:
         end_parent(tracker, parent, status, root, there)
 
 
-def end_parent(tracker: Tracker, parent: str, status: str, root: Path, artifacts: Iterable[Path]) -> None:
-    """Close a sweep's run, with its table as the description."""
+def end_parent(
+    tracker: Tracker,
+    parent: str,
+    status: str,
+    root: Path,
+    artifacts: Iterable[Path],
+    metrics: Mapping[str, float] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Close a sweep's run, with its table as the description. metrics, tags: of the run that was chosen."""
+    if metrics:
+        tracker.log_metrics(parent, dict(metrics))
+        tracker.tag_run(parent, dict(tags))
     table = root / SUMMARY_TABLE
     tracker.end_run(parent, status, artifacts, table.read_text(encoding="utf-8") if table.exists() else "")
 

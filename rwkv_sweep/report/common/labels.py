@@ -10,7 +10,7 @@ from rwkv_sweep.config.params import GROUPS
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.run_groups import TRANSDUCTIVE, differing, is_transductive, layer, short_layers
 
-DERIVED = ("depth", "postprocess.fit", "pooling.fit", "aggregation.fit", "aggregation.learned")
+DERIVED = ("depth", "postprocess.fit", "pooling.fit", "aggregation.fit", "aggregation.learned", "select.split")
 """Follow from other keys, and would repeat them."""
 PLAIN = ("precision", "model", "dataset", "aggregation", "pooling")
 """Keys whose values need no name beside them, unless another key has the same value."""

@@ -15,7 +15,7 @@ from rwkv_sweep.stats.intervals import Interval
 
 CONFIGURATION_KEYS = (
     *("layer", "depth", "aggregation", "aggregation.normalize", "aggregation.weights"),
-    *("aggregation.fit", "aggregation.learned"),
+    *("aggregation.fit", "aggregation.learned", "select.split"),
 )
 TRANSDUCTIVE = "transductive"
 NOT_NAMED = (None, "", "None", TRANSDUCTIVE)

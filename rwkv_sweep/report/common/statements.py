@@ -6,8 +6,8 @@ cannot claim what the numbers do not show.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -46,10 +46,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a sweep and where they are. folders: of each result, in the same order."""
+    """The records of a sweep and where they are. folders: of each result, in the same order. select: by what a run is
+    chosen, and within which limits, as in the config."""
 
     results: Sequence[Result]
     folders: Sequence[Path]
+    select: Mapping[str, object] = field(default_factory=dict)
 
     def folder(self, result: Result) -> Path | None:
         """The folder of one of these results; None where it is not known."""

@@ -15,6 +15,7 @@ from rwkv_sweep.report.common.run_groups import depth, interval, is_transductive
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Records, Section, Statement
 from rwkv_sweep.report.plain_sweep.representation import without_labels
+from rwkv_sweep.report.plain_sweep.selection import chosen
 from rwkv_sweep.report.plain_sweep.statements import Against, Baselines, Best, Caution, Cheapest, Cost, OtherSplit
 from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
@@ -59,8 +60,11 @@ def _statements(
     statements += _costs(compared.within_noise, best, labels)
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
     statements += [other for other in others if other is not None]
+    choice = chosen(compared, records, labels)
+    statements[1:1] = choice
     statements += without_labels(compared, records, labels)
-    caution = Caution(compared.pairs, len(compared.runs), _no_signal(compared), len(splits) > 1, _more(family))
+    held_out = len(splits) > 1 or bool(choice)
+    caution = Caution(compared.pairs, len(compared.runs), _no_signal(compared), held_out, _more(family))
     return [*statements, caution] if caution.text else statements
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rwkv_sweep.config.fitting_splits import output_split
+from rwkv_sweep.config.fitting_splits import aggregation_split, output_split, selection_split
 from rwkv_sweep.config.layer_spec import layers_name
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.data.corpus import calibration_corpus, load_corpus, scored_corpus
@@ -33,6 +33,7 @@ from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
+from rwkv_sweep.evaluation.selection_pass import measure_selection
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -183,6 +184,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
         with job.clock.stage("scoring"):
             _describe(job, embedder, source, splits[0], tokens_S3, measured)
+            _score_to_choose(job, embedder, source, splits, fitted.metrics, measured)
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
     measured.metrics["memory/vector_bytes"] = float(vector_bytes(run.output, embedder.dimension))
@@ -209,6 +211,25 @@ def _describe(
     if run.measure.probe and run.measure.probe_fit is not None:
         vectors = partial(scored_vectors, source, embedder)
         measured.add(*measure_probe(vectors, run.dataset, run.measure.probe_fit, split, run.bootstrap, run.seed))
+
+
+def _score_to_choose(
+    job: Job,
+    embedder: Embedder,
+    source: VectorSource,
+    splits: list[PairSplit],
+    learned: dict[str, float],
+    measured: Measured,
+) -> None:
+    """Figures on the split that configurations are chosen on, where there is one."""
+    run = job.run
+    measured.params["select.split"] = spec = selection_split(run.select, run.dataset)
+    if spec is None:
+        return
+    same = spec == aggregation_split(run.aggregation, run.dataset)
+    vectors = partial(scored_vectors, source, embedder)
+    weights = learned if same else {}
+    measured.add(*measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights))
 
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:

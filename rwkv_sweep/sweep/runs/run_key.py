@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.config.fitting_splits import aggregation_split, calibration_split, output_split
+from rwkv_sweep.config.fitting_splits import aggregation_split, calibration_split, output_split, selection_split
 from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.config.schema import DatasetConfig, RunConfig
 from rwkv_sweep.data.splits import load_splits
@@ -71,6 +71,7 @@ def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
     for group in ("model", "dataset", "word_vectors"):
         asked[group].pop("path")
     asked["pooling"].pop("corpus")
+    asked["select"] = run.select.split  # the rest chooses among runs that have finished
     for tokenizer in ("tokenizer", "foreign_tokenizer"):
         asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
@@ -110,6 +111,8 @@ def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.postprocess.fit]))
     if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
+        fingerprints += known.of(replace(run.dataset, splits=[spec]))
+    if (spec := selection_split(run.select, run.dataset)) is not None:
         fingerprints += known.of(replace(run.dataset, splits=[spec]))
     if run.measure.probe and run.measure.probe_fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.measure.probe_fit]))

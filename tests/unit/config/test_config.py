@@ -122,6 +122,7 @@ def test_defaults() -> None:
             "overhead_pairs": 200,
             "overhead_batches": 20,
         },
+        "select": {"split": None, "by": "quality/spearman", "max_latency_ms": None, "max_weights_mib": None},
         "tracking": {
             "enabled": True,
             "uri": "sqlite:///mlruns/mlflow.db",

@@ -47,7 +47,9 @@ KNOWN_BY_CONTENT = {
     *("dataset.path", "word_vectors.path", "pooling.corpus"),
 }
 """What counts is what is there: see the tests of contents below, and test_corpus.py."""
-NOT_DECIDING_A_RUN = HOW_IT_IS_RUN | KNOWN_BY_CONTENT | {"tracking", "store", "device.name", "device.index"}
+CHOOSING = {"select.by", "select.max_latency_ms", "select.max_weights_mib"}
+"""What chooses among runs that have finished."""
+NOT_DECIDING_A_RUN = HOW_IT_IS_RUN | KNOWN_BY_CONTENT | CHOOSING | {"tracking", "store", "device.name", "device.index"}
 DECIDING_A_BASELINE = {"dataset", "bootstrap", "seed", "measure"}
 DECIDING_VECTORS = {"precision", "prompt", "max_tokens", "batch_tokens"}
 """Beside the model, its tokenizer, the kind of device, the pooling and the sentences, which are known by content."""
