@@ -17,6 +17,7 @@ import pytest
 from scipy.stats import norm, spearmanr
 
 from rwkv_sweep.report.findings.findings import Findings
+from rwkv_sweep.report.plain_sweep.selection import Chosen
 from rwkv_sweep.report.plain_sweep.statements import Baselines, Best, Caution, Cost, OtherSplit
 
 Raw = dict[str, Any]
@@ -169,10 +170,25 @@ class Checked:
         assert ("optimistic" in statement.text) == (len(models(self.records)) > 1 and not statement.held_out)
 
 
+def check_chosen(checked: Checked, statement: Chosen) -> None:
+    """The highest on the split to choose on, and its figure on the one that is scored."""
+    candidates = [run for run in models(checked.records) if "select/spearman" in run["metrics"]]
+    best = max(candidates, key=lambda run: run["metrics"]["select/spearman"])
+    assert checked.record(statement.label) is best and statement.among == len(candidates)
+    assert statement.value == best["metrics"]["select/spearman"]
+    assert statement.spearman.value == best["metrics"]["quality/spearman"]
+    assert statement.most.value == checked.best["metrics"]["quality/spearman"]
+    if statement.loss is not None:
+        labels = column(best, checked.split, "label")
+        own, top = (spearmanr(column(run, checked.split, "score"), labels).statistic for run in (best, checked.best))
+        assert statement.loss.value == pytest.approx(top - own)
+
+
 CHECKS: dict[type, Callable[[Checked, Any], None]] = {
     Best: Checked.check_best,
     Baselines: Checked.check_baselines,
     Cost: Checked.check_cost,
     OtherSplit: Checked.check_other_split,
     Caution: Checked.check_caution,
+    Chosen: check_chosen,
 }

@@ -54,6 +54,7 @@ class QualityPass:
     Attributes:
         metrics: quality, and differences to baselines and final-layer inference.
         embedder: with its post-processing fitted.
+        form: that vectors are compared in.
         fitted_on: the split that was, or `transductive`; None where nothing is fitted.
         source: `store`, or `forward` where this run had to compute.
         notes: tags that say why a difference is missing, or that the store was not used as it should be.
@@ -61,6 +62,7 @@ class QualityPass:
 
     metrics: dict[str, float]
     embedder: Embedder
+    form: OutputFormat
     fitted_on: str | None
     source: str
     notes: dict[str, str]
@@ -111,7 +113,7 @@ def measure_quality(
         metrics |= differences[0].metrics("output/spearman_delta")
     if source.failure is not None:
         notes["note.store"] = source.failure
-    return QualityPass(metrics, embedder, fitted_on, "forward" if source.forwards else "store", notes)
+    return QualityPass(metrics, embedder, form, fitted_on, "forward" if source.forwards else "store", notes)
 
 
 def _output_format(

@@ -6,6 +6,7 @@ Shapes: S sentences.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_a
 from rwkv_sweep.evaluation.output_formats import vector_bytes
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
-from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
+from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, QualityPass, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.evaluation.selection_pass import measure_selection
@@ -184,7 +185,9 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
         with job.clock.stage("scoring"):
             _describe(job, embedder, source, splits[0], tokens_S3, measured)
-            _score_to_choose(job, embedder, source, splits, fitted.metrics, measured)
+            choosing = _score_to_choose(job, quality, source, splits, fitted.metrics)
+        measured.params |= choosing.params
+        measured.add(choosing.metrics, choosing.tags)
     else:
         measured.tags["note.quality"] = "absent: the weights are random"
     measured.metrics["memory/vector_bytes"] = float(vector_bytes(run.output, embedder.dimension))
@@ -214,22 +217,20 @@ def _describe(
 
 
 def _score_to_choose(
-    job: Job,
-    embedder: Embedder,
-    source: VectorSource,
-    splits: list[PairSplit],
-    learned: dict[str, float],
-    measured: Measured,
-) -> None:
-    """Figures on the split that configurations are chosen on, where there is one."""
+    job: Job, quality: QualityPass, source: VectorSource, splits: list[PairSplit], learned: Mapping[str, float]
+) -> Measured:
+    """Figures on the split that configurations are chosen on, if there is one. learned: metrics of fitted weights."""
     run = job.run
-    measured.params["select.split"] = spec = selection_split(run.select, run.dataset)
+    spec = selection_split(run.select, run.dataset)
     if spec is None:
-        return
-    same = spec == aggregation_split(run.aggregation, run.dataset)
-    vectors = partial(scored_vectors, source, embedder)
-    weights = learned if same else {}
-    measured.add(*measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights))
+        return Measured({"select.split": None})
+
+    def vectors(sentences: Sequence[str]) -> np.ndarray:
+        return quality.form.restored(scored_vectors(source, quality.embedder, sentences))
+
+    weights = learned if spec == aggregation_split(run.aggregation, run.dataset) else {}
+    figures = measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights)
+    return Measured({"select.split": spec}, *figures)
 
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:

@@ -22,8 +22,8 @@ from rwkv_sweep.config.validation import RANGES, run_config
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
     "aggregation, baselines, batch_tokens, bootstrap, dataset, device, isolate, layer, max_tokens, measure, model, "
-    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, seed, store, timeout_s, "
-    "tracking, word_vectors"
+    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, seed, select, store, "
+    "timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
     "eos_chunk, eos_count, eos_id, file, "
