@@ -17,6 +17,7 @@ from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
 from rwkv_sweep.embedding.postprocessing import Postprocess
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from tests.gpu.device import GPU
 from tests.small_models import encoder_of, random_config
 
@@ -35,7 +36,8 @@ NONE, MEAN = AggregationConfig(name="none"), AggregationConfig(name="mean")
 def encoder_on_gpu(base: str = "float32", **prompt: str) -> RwkvEncoder:
     config, precision = random_config(128, 3, 32, 448), PrecisionConfig(base, base)
     idf_V = idf_weights([list(text.encode()) for pair in PAIRS for text in pair], 256)
-    return encoder_of(config, precision, DEVICE, PromptConfig(name="test", **prompt), 4096, 16384, idf_V)
+    encoder = encoder_of(config, precision, DEVICE, PromptConfig(name="test", **prompt), 4096, 16384, idf_V)
+    return replace(encoder, loaded=replace(encoder.loaded, end_of_text=EndOfText(0)))
 
 
 def eager(embedder: Embedder, pair: tuple[str, str]) -> float:
@@ -55,6 +57,12 @@ def test_every_pooling_equals_eager(pooling: str) -> None:
     assert_same(Embedder(encoder_on_gpu(), [1], pooling, NONE))
 
 
+def test_several_end_of_text_tokens_equal_eager() -> None:
+    encoder = encoder_on_gpu()
+    several = replace(encoder, loaded=replace(encoder.loaded, end_of_text=EndOfText(0, 3, 16)))
+    assert_same(Embedder(several, [1], "eos", NONE))
+
+
 @pytest.mark.parametrize("base", ["bfloat16", "float16"])
 def test_16_bit_precisions_equal_eager(base: str) -> None:
     assert_same(Embedder(encoder_on_gpu(base), [3], "mean", NONE), tolerance=2e-3)
@@ -67,7 +75,7 @@ def test_aggregations_equal_eager(name: str, keep_layers: bool) -> None:
     assert_same(Embedder(encoder_on_gpu(), [-1, 0, 1, 2, 3], "mean", aggregation, keep_layers=keep_layers))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "idf", "first_last", "position"])
+@pytest.mark.parametrize("pooling", ["mean", "idf", "first_last", "position", "eos"])
 def test_a_prompt_of_which_a_part_is_pooled_equals_eager(pooling: str) -> None:
     encoder = encoder_on_gpu(template="{sentence} once more: {sentence}", span="second")
     assert_same(Embedder(encoder, [2], pooling, NONE))

@@ -14,6 +14,7 @@ from rwkv_sweep.config.schema import AggregationConfig, ModelConfig, PrecisionCo
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.quantization.dtypes import is_matrix
 from rwkv_sweep.models.rwkv7 import forward_choice, triton_forward
 from rwkv_sweep.models.rwkv7.checkpoint import fitted
@@ -156,7 +157,8 @@ def encoder_on_gpu(base: str = "float32", quantization: str = "none") -> RwkvEnc
     config = replace(random_config(128, 3, 32, 448), generation=7)
     idf_V = idf_weights([list(text.encode()) for pair in PAIRS for text in pair], 256)
     precision = PrecisionConfig(base, base, quantization=quantization)
-    return encoder_of(config, precision, GPU, max_tokens=4096, batch_tokens=16384, idf_V=idf_V)
+    encoder = encoder_of(config, precision, GPU, max_tokens=4096, batch_tokens=16384, idf_V=idf_V)
+    return replace(encoder, loaded=replace(encoder.loaded, end_of_text=EndOfText(0)))
 
 
 def assert_graphs_equal_eager(embedder: Embedder, tolerance: float) -> None:

@@ -22,12 +22,13 @@ from rwkv_sweep.config.schema import AggregationConfig, ModelConfig, Postprocess
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.cuda_graphs import _read_places
-from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
-from rwkv_sweep.embedding.pooling import EOS
+from rwkv_sweep.embedding.layer_encoder import Batch, RwkvEncoder
+from rwkv_sweep.embedding.pooling import EOS, PooledTokens
 from rwkv_sweep.embedding.postprocessing import check_postprocess
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.loading import load_model, model_source
+from rwkv_sweep.ops.common.packing import Packed
 from tests.embedding_rwkv_checkpoints import REFERENCE, TASKS, digest, embedding_checkpoint
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint
 from tests.small_models import CPU, FP32, encoder_of, random_config
@@ -352,6 +353,57 @@ def test_places_of_a_pair_on_a_gpu() -> None:
     flat = _read_places([(2, 5), (1, 3, 4)], ends=(6, 11, 14))
     assert flat[:5] == [2, 5, 7, 9, 10] and len(flat) == 14 + 4 and flat[14:] == [0, 2, 5, 14]
     assert _read_places([range(1, 3), range(0, 2)], ends=(4, 8, 10))[:4] == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_cuda_graph_reads_of_a_pair_gives_the_same_vectors(path: Path, count: int) -> None:
+    """The batch as a graph lays it out, with its padding, here run without one."""
+    encoder = encoder_of(local(path, eos_count=count, eos_chunk=12))
+    tokenized = encoder.tokenize(SENTENCES[:2])
+    first, second = tokenized.ids
+    ends = (len(first), len(first) + len(second), 128)
+    ids_T = torch.tensor(first + second + [0] * (128 - ends[1]))
+    flat = torch.tensor(_read_places(tokenized.ends, ends))
+    packed = Packed.of([ends[0], len(second), 128 - ends[1]])
+    batch = Batch(ids_T, packed, PooledTokens(packed), None, PooledTokens(Packed((1, 1, 126), flat[128:])), flat[:128])
+    with torch.inference_mode():
+        vectors_BD = encoder.encode_batch(batch, [1], [EOS])[EOS][1]
+    expected_SD = encoder.encode(SENTENCES[:2], [1], [EOS])[EOS][0]
+    torch.testing.assert_close(vectors_BD[:2], expected_SD, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_of_the_hub_comes_from_its_cache_else_from_the_hub(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def download(repository: str, file: str, revision: str | None, local_files_only: bool) -> str:
+        calls.append((repository, file, revision, local_files_only))
+        if local_files_only:
+            raise FileNotFoundError("not in the cache")
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    keys: dict[str, Any] = {"tokenizer": "bytes", "eos_id": 256, "id": "a/b", "revision": "c", "file": "d.pth"}
+    for source in ("embedding_rwkv", "hub"):
+        calls.clear()
+        assert model_source(ModelConfig("m", source, **keys)).shape().task_heads
+        assert calls == [("a/b", "d.pth", "c", True), ("a/b", "d.pth", "c", False)]
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    for source, advice in (("embedding_rwkv", "set model.path="), ("hub", "set model=local model.path=")):
+        message = rf"model\.file=d\.pth of model\.id=a/b at revision c .*Name or service.*copy that file .* {advice}"
+        with pytest.raises(UserError, match=message) as raised:
+            model_source(ModelConfig("m", source, **keys)).shape()
+        assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match=r"model\.id=a/b model\.file=None with model=m: valid is"):
+        model_source(ModelConfig("m", "embedding_rwkv", **{**keys, "file": None})).shape()
+
+
+def test_its_file_given_to_transformers_is_refused_with_what_reads_it(path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a file: .*RWKV or EmbeddingRWKV is read by model=local$"):
+        model_source(ModelConfig("hf", "hf", str(path))).check()
 
 
 def test_plain_checkpoints_have_neither(tmp_path: Path) -> None:
