@@ -197,6 +197,20 @@ class DeviceConfig:
     threads: int | None = None
 
 
+STS_TASKS: dict[str, tuple[str, str, str | None]] = {
+    "STS12": ("mteb/sts12-sts", "a0d554a64d88156834ff5ae9920b964011b16384", None),
+    "STS13": ("mteb/sts13-sts", "7e90230a92c190f1bf69ae9002b8cea547a64cca", None),
+    "STS14": ("mteb/sts14-sts", "6031580fec1f6af667f0bd2da0a551cf4f0b2375", None),
+    "STS15": ("mteb/sts15-sts", "ae752c7c21bf194d8b67fd573edf7ae58183cbe3", None),
+    "STS16": ("mteb/sts16-sts", "4d8694f8f0e0100860b497b999b3dbed754a0513", None),
+    "STS17": ("mteb/sts17-crosslingual-sts", "faeb762787bd10488a50c8b5be4a3b82e411949c", "en-en"),
+    "STS-B": ("mteb/stsbenchmark-sts", "b0fddb56ed78048fa8b90373c8a3cfc37b684831", None),
+    "SICK-R": ("mteb/sickr-sts", "20a6d6f312dd54037fe07a32d58e5e168867909d", None),
+    "BIOSSES": ("mteb/biosses-sts", "d3fb88f8f02e40887cd149695127462bbcf29b4a", None),
+}
+"""Of each `dataset.task` the hub's dataset, the commit that MTEB reads, and its part."""
+
+
 @dataclass
 class DatasetConfig:
     """Which sentence pairs.
@@ -205,6 +219,7 @@ class DatasetConfig:
     source: `assets` (shipped with the package, no path), `hub` or `file`; a path, where given, wins over the hub.
     path: a folder with one file per split or its shards as the hub names them, or one file, whose split is called
     `all`; TSV, CSV, JSONL, JSON (each also `.gz`) or Parquet.
+    task: a task of MTEB that scores pairs, in place of `id` and `revision`: see `dataset=mteb`.
     id: the hub's dataset; of `assets`, `embedded` or `embedded_hard`.
     subset: its part, where it has several.
     revision: commit that the dataset is pinned to.
@@ -221,6 +236,7 @@ class DatasetConfig:
     name: str = MISSING
     source: str = MISSING
     path: str | None = None
+    task: str | None = None
     id: str | None = None
     subset: str | None = None
     revision: str | None = None

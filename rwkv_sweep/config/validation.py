@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rwkv_sweep.config.groups import STS_TASKS, DatasetConfig
 from rwkv_sweep.config.renamed import refuse_renamed
 from rwkv_sweep.config.schema import (
     AGGREGATIONS,
@@ -104,7 +106,19 @@ def run_config(cfg: DictConfig) -> RunConfig:
         raise UserError(str(error).splitlines()[0]) from error
     assert isinstance(run, RunConfig)
     _check(run)
-    return run
+    return run if run.dataset.task is None else replace(run, dataset=_of_task(run.dataset, run.dataset.task))
+
+
+def _of_task(dataset: DatasetConfig, task: str) -> DatasetConfig:
+    """With the hub's dataset of `dataset.task`; what is set already wins, but for another dataset."""
+    require_one_of("dataset.task", task, tuple(STS_TASKS))
+    name, revision, subset = STS_TASKS[task]
+    if dataset.source != "hub" or dataset.id not in (None, name):
+        raise UserError(
+            f"dataset.task={task} with dataset={dataset.name}, which has pairs of its own: valid is dataset=mteb "
+            f"dataset.task={task}"
+        )
+    return replace(dataset, id=name, revision=dataset.revision or revision, subset=dataset.subset or subset)
 
 
 def _check(run: RunConfig) -> None:

@@ -112,10 +112,13 @@ def hub_records(cfg: DatasetConfig, spec: str) -> Records:
         data = datasets.load_dataset(cfg.id, cfg.subset, revision=cfg.revision, split=spec)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        named = f"dataset.task={cfg.task} " if cfg.task is not None else ""
+        split = spec.partition("[")[0]
         raise UserError(
-            f"dataset.id={cfg.id} dataset.subset={cfg.subset} dataset.splits={spec} cannot be had from the hub "
-            f"({reason}): offline, set dataset.path to a folder with one file per split, such as "
-            "validation.tsv, or take dataset=embedded"
+            f"{named}dataset.id={cfg.id} dataset.subset={cfg.subset} dataset.splits={spec} cannot be had from the hub "
+            f"({reason}): offline, set dataset.path to a folder with one file per split, such as {split}.tsv with the "
+            f"columns {cfg.sentence1}, {cfg.sentence2} and {cfg.label}, or the hub's own {split}.jsonl.gz or "
+            f"{split}-00000-of-00001.parquet of datasets/{cfg.id}, or take dataset=embedded"
         ) from error
     if columns <= set(data.column_names):  # what nobody asked for may not even be readable
         data = data.select_columns(sorted(columns))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rwkv_sweep.config.groups import STS_TASKS
 from rwkv_sweep.config.path_values import existing, shown_path
 from rwkv_sweep.config.schema import DatasetConfig, require_one_of
 from rwkv_sweep.data.pairs import Pairs, checked_pairs, hub_records, require_columns
@@ -139,7 +140,10 @@ def _root(cfg: DatasetConfig) -> Path | None:
         return root
     if cfg.source == "hub":
         if cfg.id is None:
-            raise UserError("dataset.id is not set: dataset.source=hub needs the dataset's id, such as nyu-mll/glue")
+            tasks = f", or with dataset=mteb a task, dataset.task={' '.join(STS_TASKS)}" if cfg.name == "mteb" else ""
+            raise UserError(
+                f"dataset.id is not set: dataset.source=hub needs the dataset's id, such as nyu-mll/glue{tasks}"
+            )
         return None
     if cfg.source == "file":
         raise UserError(

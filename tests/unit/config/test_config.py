@@ -90,6 +90,7 @@ def test_defaults() -> None:
             "name": "embedded",
             "source": "assets",
             "path": None,
+            "task": None,
             "id": "embedded",
             "subset": None,
             "revision": None,
