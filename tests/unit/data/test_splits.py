@@ -122,6 +122,8 @@ def test_bad_choice_of_splits(tmp_path: Path) -> None:
     tsv(tmp_path / "train.tsv")
     assert message(tmp_path, "train[50:]") == "dataset.splits=train[50:] has no rows"
     assert message(tmp_path, "train", "train") == "dataset.splits names train more than once"
+    several = ("train[:2]", "train", "train[:2]", "train")
+    assert message(tmp_path, *several) == "dataset.splits names train[:2] more than once"
     assert "cannot be cut" in message(tmp_path, "train[:50%](pct1_dropremainder)")
     assert message(tmp_path, "train[:1]").startswith("dataset.splits=train[:1]: all 1 labels are 0")
 

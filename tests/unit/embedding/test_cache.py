@@ -17,6 +17,7 @@ import torch
 
 from rwkv_sweep.cli.verbs import run_verb
 from rwkv_sweep.embedding import cache as store_module
+from rwkv_sweep.embedding import cached_encoder
 from rwkv_sweep.embedding.cache import EmbeddingStore
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.utils.console import log_line_once
@@ -365,3 +366,21 @@ def test_no_more_is_computed_than_can_be_kept(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(type(source._encoder), "encode", lambda self, *arguments: watched(*arguments))
     source.of(["a b"], "mean", [1])
     assert asked == [([1], ["mean"])]
+
+
+def test_vectors_too_large_to_keep_are_computed_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """4 bytes x width x sentences x layers, beside the limit on either side."""
+    source = VectorSource(encoder_of(random_config()), FP32, ["mean"], EmbeddingStore(tmp_path, 1.0))
+    texts = ["A cat sleeps.", "No."]
+    config = source._encoder.loaded.model.config
+    size = 4 * config.hidden_size * len(texts) * (config.num_hidden_layers + 2)
+    for limit, forwards in ((size - 1, 2), (size, 1)):
+        monkeypatch.setattr(cached_encoder, "LARGEST_ENTRY_GIB", limit / 2**30)
+        source.forwards = 0
+        for _ in range(2):
+            source.of(texts, "mean", [1])
+        assert source.forwards == forwards
+        line = "pooling=mean of all layers of 2 sentences is too large for the store: not kept\n"
+        assert (line in capsys.readouterr().err) is (forwards == 2)

@@ -97,6 +97,14 @@ def test_a_choice_without_quantization_is_refused() -> None:
         check_selection(PrecisionConfig("fp16", "float16", modules=["key", "gate"]), 12)
 
 
+def test_modules_that_the_model_lacks_are_refused() -> None:
+    gate = PrecisionConfig("nf4", "float32", "nf4", modules=["gate"])
+    check_selection(gate, 12)
+    check_selection(gate, 12, lacking=("time_mix.key",))
+    with pytest.raises(UserError, match=r"modules=\[gate\] names no linear layer of this model"):
+        check_selection(gate, 12, lacking=("time_mix.gate",))
+
+
 def test_reasons() -> None:
     precision = PrecisionConfig("nf4", "float32", "nf4", blocks=[1], modules="time_mix")
     assert left_alone("blocks.1.attention.key", precision, 3) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -169,3 +171,35 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     lock = claim(root, True, "hydra.sweep.dir")
     assert lock.is_locked
     lock.release()
+
+
+class TrackedRuns:
+    """A tracker with finished runs, whose files are in folders of their own, but for those that cannot be had."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self._folders = folders
+
+    def finished(self, key: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(info=SimpleNamespace(run_id=run_id)) for run_id in ("gone", *self._folders)]
+
+    def fetch(self, run_id: str, folder: Path) -> None:
+        if run_id == "gone":
+            raise OSError("no such bucket")
+        shutil.copytree(self._folders[run_id], folder, dirs_exist_ok=True)
+
+
+def test_a_run_that_mlflow_has_is_copied_from_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of runs found by their key the first that can be had and is what its record says."""
+    kept = {name: tmp_path / "artifacts" / name for name in ("other", "right", "later")}
+    for name, of in (("other", "b"), ("right", "a"), ("later", "a")):
+        finished(kept[name], of)
+    servers = Servers()
+    tracker = TrackedRuns(kept)
+    servers.tracked = lambda tracking, work, **kwargs: work(tracker)  # type: ignore[method-assign,assignment]
+    (tmp_path / "job").mkdir()
+    tracking = TrackingConfig(True, "sqlite:///x.db", "x", "x")
+    result = reuse_finished(tmp_path / "job", tmp_path, "key-a", "a", tracking, servers)
+    assert result is not None and result.tags["taken_over_from"] == "right"
+    assert (tmp_path / "job" / "pairs.csv").read_text() == "a"
+    assert sorted(path.name for path in (tmp_path / "job").iterdir()) == ["pairs.csv", "result.json"]
+    assert "the artifacts of run gone cannot be had (OSError)" in capsys.readouterr().err
