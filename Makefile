@@ -110,7 +110,7 @@ OWN_st6 := --no-deps 'sentence-transformers>=6,<7'
 OWN_mutants := -c $(LOCK) mutmut==3.8.1
 
 test-ray: setup .venv-ray ## Run a sweep on a simulated Ray cluster that loses a machine
-	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py $(ARGS)
+	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py tests/faults/test_ray_encoding.py $(ARGS)
 
 test-mteb: setup .venv-mteb ## Score a task of mteb with the encoder, as mteb does it
 	.venv-mteb/bin/python -m pytest -q tests/unit/api/test_mteb.py tests/unit/data/test_sts_tasks.py $(ARGS)

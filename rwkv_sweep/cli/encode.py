@@ -8,21 +8,21 @@ folder of a finished run, one that rwkv-sweep export wrote, or runs:/ID of MLflo
 What is interrupted or killed goes on where it was: the same command again.
 
 Of a folder TEXTS each file is encoded to one of the folder --out, files that are there already are left, and several
-processes, also of several machines that share the folder, may run the same command at the same time.
+processes, also of several machines that share the folder, may run the same command at the same time. --ray encodes them
+on a Ray cluster, one encoder for each GPU or for each two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rwkv_sweep.errors import BAD_INPUT, UserError
 
 if TYPE_CHECKING:
-    from rwkv_sweep.api.encoder import Encoder
-    from rwkv_sweep.export.encoding import Encoded
+    from rwkv_sweep.export.encoding import Encoded, Wanted
+    from rwkv_sweep.export.shards import Shards
 
 OUTPUTS = ("float32", "float16", "int8", "binary")
 
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="text to put before each text")
     parser.add_argument("--on-empty", choices=("error", "zero"), default="error", help="zero: a vector of zeros")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the kind that the run had")
+    parser.add_argument(
+        "--ray", nargs="?", const="auto", metavar="ADDRESS", help="on a Ray cluster; local starts one here"
+    )
     parser.add_argument("--uri", help="MLflow's tracking URI, for runs:/ID")
 
 
@@ -60,11 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             "--output=int8 with a folder: each file's ranges would be its own; valid are float32, float16 and binary"
         )
-    from rwkv_sweep.export.encoding import Wanted, encode_file
-    from rwkv_sweep.export.shards import Shard, encode_shards, list_shards
+    from rwkv_sweep.export.encoding import Wanted
 
-    shards = list_shards(args.texts, args.out) if whole_folder else [Shard(args.texts, args.out)]
-    encoder, identity = _encoder(args)
     wanted = Wanted(
         layers=_layers(args.layer),
         output=args.output,
@@ -73,29 +73,46 @@ def run(args: argparse.Namespace) -> int:
         prompt=args.prompt,
         on_empty=args.on_empty,
     )
+    if not whole_folder:
+        return _encode_file(args, wanted)
+    done = _encode_folder(args, wanted)
+    print(done)
+    print(args.out)
+    return BAD_INPUT if done.failed else 0
 
-    def encode(shard: Shard) -> Encoded:
-        return encode_file(encoder, identity, TextFile(shard.source, args.column), shard.target, wanted)
 
-    if whole_folder:
-        done = encode_shards(shards, encode)
-        print(done)
-        print(args.out)
-        return BAD_INPUT if done.failed else 0
-    print(_summary(encode(shards[0])))
+def _encode_file(args: argparse.Namespace, wanted: Wanted) -> int:
+    from rwkv_sweep.export.encoding import encode_file, open_encoder
+    from rwkv_sweep.export.texts import TextFile
+
+    if args.ray is not None:
+        raise UserError(f"--ray={args.ray} with the file {args.texts}: valid is a folder of files")
+    encoder, identity = open_encoder(args.run, args.device, args.uri)
+    print(_summary(encode_file(encoder, identity, TextFile(args.texts, args.column), args.out, wanted)))
     print(args.out)
     return 0
 
 
-def _encoder(args: argparse.Namespace) -> tuple[Encoder, str]:
-    """The run's encoder, and a digest of its record."""
-    from rwkv_sweep.api.encoder import Encoder
-    from rwkv_sweep.api.loading import run_folder
-    from rwkv_sweep.records.encoder_record import ENCODER_FILE
+def _encode_folder(args: argparse.Namespace, wanted: Wanted) -> Shards:
+    """Here, or on a Ray cluster."""
+    from rwkv_sweep.api.loading import REMOTE, load_record, run_folder
+    from rwkv_sweep.export.encoding import encode_file, open_encoder
+    from rwkv_sweep.export.shards import encode_shards, list_shards
+    from rwkv_sweep.export.texts import TextFile
 
-    with run_folder(args.run, args.uri) as folder:
-        encoder = Encoder.from_run(folder, device=args.device)
-        return encoder, hashlib.sha256((folder / ENCODER_FILE).read_bytes()).hexdigest()
+    shards = list_shards(args.texts.absolute(), args.out.absolute())
+    if args.ray is not None:
+        from rwkv_sweep.export.ray_actors import Request, encode_on_ray
+
+        with run_folder(args.run, args.uri) as folder:
+            device = args.device or load_record(folder, args.run).device
+        run = args.run if args.run.startswith(REMOTE) else str(Path(args.run).absolute())
+        return encode_on_ray(shards, Request(run, device, args.uri, args.column, wanted), args.ray)
+    encoder, identity = open_encoder(args.run, args.device, args.uri)
+    return encode_shards(
+        shards,
+        lambda shard: encode_file(encoder, identity, TextFile(shard.source, args.column), shard.target, wanted),
+    )
 
 
 def _summary(encoded: Encoded) -> str:

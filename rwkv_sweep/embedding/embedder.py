@@ -24,12 +24,11 @@ from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.quantization import needs_host
 
 REFERENCE_TEXTS = (
-    "A cat sleeps on the mat.",
-    "In May prices went up by 3 percent, the bank said.",
-    "Tomorrow the north will see rain!",
+    "A cat sleeps.",
+    "Prices rose by 3 percent!",
     "Why?",
 )
-"""What shows whether two programs, or two machines, compute the same vectors."""
+"""Texts that show whether two programs, or two machines, compute the same vectors; short, as each run encodes them."""
 
 
 @dataclass(frozen=True)

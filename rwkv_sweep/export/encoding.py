@@ -20,12 +20,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rwkv_sweep.api.encoder import Encoder
+from rwkv_sweep.api.loading import run_folder
 from rwkv_sweep.config.path_values import require_folder_to_be
 from rwkv_sweep.embedding.cache import vectors_code_digest
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.output_formats import quantized, ranges
 from rwkv_sweep.export.texts import Scan, TextFile
 from rwkv_sweep.export.vector_files import check_format, write_vectors
+from rwkv_sweep.records.encoder_record import ENCODER_FILE
 from rwkv_sweep.utils.console import log_line
 from rwkv_sweep.utils.files import file_stamp, unfinished_name, write_atomically
 
@@ -67,6 +69,13 @@ class Encoded:
     before: int
     dimension: int
     seconds: float
+
+
+def open_encoder(run: str, device: str | None, tracking_uri: str | None) -> tuple[Encoder, str]:
+    """The encoder of a run, and a digest of its record. Arguments and errors: as of `Encoder.from_run`."""
+    with run_folder(run, tracking_uri) as folder:
+        encoder = Encoder.from_run(folder, device=device)
+        return encoder, hashlib.sha256((folder / ENCODER_FILE).read_bytes()).hexdigest()
 
 
 def encode_file(encoder: Encoder, identity: str, source: TextFile, target: Path, wanted: Wanted) -> Encoded:
