@@ -44,9 +44,11 @@ def finish(current: CurrentSweep, root: Path) -> None:
         artifacts += write_report(record.report, results, root)
     artifacts += _page(root, findings)
     sweep = replace(current.sweep, record=record)
+    metrics, tags = findings.answer.measured()
     choice = chosen_run(findings.answer)
-    about = (choice.metrics(), choice.tags()) if choice is not None else ({}, {})
-    sweep.close(FAILED if failed else FINISHED, artifacts, *about)
+    if choice is not None:
+        metrics, tags = metrics | choice.metrics(), tags | choice.tags()
+    sweep.close(FAILED if failed else FINISHED, artifacts, metrics, tags)
     print_summary(results, replace(record, tracking=asdict(sweep.tracking)), root, findings.answer)
     if missing:
         stopped = " after a failure (on_error=stop)" if (root / STOP_FILE).exists() else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-PRECISIONS = ("fp32", "tf32", "bf16", "int8_dynamic", "nf4")
+PRECISIONS = ("fp32", "tf32", "bf16", "int8_dynamic", "int4_hqq")
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -34,7 +35,7 @@ def swept(command: Command, job: list[str], tmp_path_factory: pytest.TempPathFac
 def test_each_precision_is_held_against_fp32(swept: Path) -> None:
     actual = records(swept)
     assert set(actual) == set(PRECISIONS)
-    for name in ("bf16", "int8_dynamic", "nf4"):
+    for name in ("bf16", "int8_dynamic", "int4_hqq"):
         metrics = actual[name]["metrics"]
         assert (
             actual[name]["status"] == "FINISHED" and metrics["parity/cosine_p01"] <= metrics["parity/cosine_mean"] < 1
@@ -43,7 +44,11 @@ def test_each_precision_is_held_against_fp32(swept: Path) -> None:
         assert metrics["parity/spearman_delta_lo"] <= metrics["parity/spearman_delta_hi"]
         assert metrics["speedup/over_fp32"] > 0 and metrics["speedup/pair_over_fp32_lo"] > 0
     assert actual["fp32"]["tags"]["parity"].startswith("none") and "parity/cosine_mean" not in actual["fp32"]["metrics"]
-    assert actual["bf16"]["metrics"]["audit/parameters_share"] == 0 < actual["nf4"]["metrics"]["audit/parameters_share"]
+    assert (
+        actual["bf16"]["metrics"]["audit/parameters_share"]
+        == 0
+        < actual["int4_hqq"]["metrics"]["audit/parameters_share"]
+    )
 
 
 def test_what_is_unsupported_is_a_result(swept: Path) -> None:
@@ -56,8 +61,8 @@ def test_every_run_is_audited(swept: Path) -> None:
     audits = [json.loads(path.read_text()) for path in sorted(swept.glob("multirun/*/*/[0-9]*/audit.json"))]
     assert len(audits) == 4
     kinds = [set(audit["quantized"].values()) for audit in audits]
-    assert kinds == [set(), set(), {"int8"}, {"nf4"}]
-    assert len(audits[-1]["quantized"]) == 12 * 8 and "nf4 in blocks of 64" in audits[-1]["kernel"]
+    assert kinds == [set(), set(), {"int8"}, {"int4"}]
+    assert len(audits[-1]["quantized"]) == 12 * 8 and "int4 in groups of 64" in audits[-1]["kernel"]
 
 
 def test_the_report_answers(swept: Path) -> None:
@@ -68,6 +73,18 @@ def test_the_report_answers(swept: Path) -> None:
     assert "Spearman" in text and "Not supported on this machine: tf32" in text
     assert "Unsupported: tf32, as precision.base=tfloat32 needs" in text
     assert {path.name for path in report.parent.glob("*.svg")} == {"quality_speed.svg", "quality_memory.svg"}
+
+
+def test_mlflow_has_the_recommendations(swept: Path) -> None:
+    with sqlite3.connect(swept / "mlruns" / "mlflow.db") as database:
+        logged = dict(database.execute("SELECT key, value FROM latest_metrics WHERE key LIKE 'answer/%'"))
+        tags = dict(database.execute("SELECT key, value FROM tags WHERE key LIKE 'answer.%'"))
+    (report,) = swept.glob("multirun/*/*/report/report.md")
+    for regime, where in (("batches", "In packed batches"), ("pairs", "For single pairs")):
+        taken = tags[f"answer.{regime}.precision"]
+        assert taken in PRECISIONS and f"{where} take {taken.replace('_', chr(92) + '_')}" in report.read_text("utf-8")
+        assert logged[f"answer/{regime}/front"] == len(tags[f"answer.{regime}.front"].split("; "))
+        assert 0 < logged[f"answer/{regime}/bytes_share"] <= 1
 
 
 def test_nothing_but_unsupported_is_refused(command: Command, job: list[str], tmp_path: Path) -> None:

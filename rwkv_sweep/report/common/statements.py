@@ -65,6 +65,15 @@ class Answer:
     question: str
     sections: list[Section]
 
+    def measured(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Metrics and tags of the statements that have such; with several sections, those of the first."""
+        metrics: dict[str, float] = {}
+        tags: dict[str, str] = {}
+        for statement in self.sections[0].statements if self.sections else ():
+            metrics |= getattr(statement, "answer_metrics", {})
+            tags |= getattr(statement, "answer_tags", {})
+        return metrics, tags
+
     def bullets(self) -> list[tuple[str, list[str]]]:
         """Name and sentences of each section."""
         return [(section.name, [statement.text for statement in section.statements]) for section in self.sections]

@@ -12,6 +12,7 @@ from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
 from rwkv_sweep.report.common.text import first_few
+from rwkv_sweep.report.quantization.recommendation import Fronts, recommended
 from rwkv_sweep.report.quantization.statements import (
     Blocks,
     Fastest,
@@ -41,7 +42,11 @@ def quantization_answer(results: Sequence[Result]) -> Answer:
 def _statements(group: PrecisionGroup) -> list[Statement]:
     losses = losses_of(group)
     compared = [speeds(group.runs, regime) for regime in REGIMES]
+    advice = [recommended(group, regime, losses) for regime in compared]
+    taken = [recommendation for recommendation in advice if recommendation is not None]
     statements: list[Statement | None] = [
+        *taken,
+        Fronts([(regime.where, regime.front) for regime in taken]) if taken else None,
         _verdict(group, compared, losses),
         *(_over_base(group, speeds_of_regime) for speeds_of_regime in compared),
         _without_base(group),

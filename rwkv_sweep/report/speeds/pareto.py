@@ -1,4 +1,4 @@
-"""What no other run is shown to beat, where two figures count and both carry noise."""
+"""What no other run is shown to beat, where several figures count and each may carry noise."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Sign = Callable[[int, int], int]
 """Of runs i and j: 1 where i is shown to be better, -1 where it is shown to be worse, else 0: a tie, or noise."""
 
 
-def unbeaten(count: int, quality: Sign, cost: Sign) -> list[int]:
-    """Indices of the runs that none beats: is shown to be better in one figure and not shown to be worse in the other.
+def unbeaten(count: int, *figures: Sign) -> list[int]:
+    """Indices of the runs that none beats: is shown to be better in one figure and not shown to be worse in another.
 
-    Of two runs that noise leaves indistinguishable in either figure, both stay.
+    Of two runs that noise leaves indistinguishable in every figure, both stay.
     """
 
     def beats(i: int, j: int) -> bool:
-        signs = quality(i, j), cost(i, j)
+        signs = [figure(i, j) for figure in figures]
         return max(signs) > 0 and min(signs) >= 0
 
     left = [j for j in range(count) if not any(beats(i, j) for i in range(count) if i != j)]

@@ -46,6 +46,21 @@ def fast_front(group: PrecisionGroup) -> list[Result]:
     return sorted((runs[i] for i in front), key=lambda run: compared.of[run.name].value)
 
 
+def whole_front(group: PrecisionGroup, compared: Speeds) -> list[Result]:
+    """What no precision is shown to beat in Spearman, speed and MiB of weights together, the fastest first.
+
+    compared: speeds of the group's runs in one regime; runs without one are left out.
+    """
+    runs = [run for run in group.runs if run.name in compared.of]
+    front = unbeaten(
+        len(runs),
+        lambda i, j: quality_sign(group, runs[i], runs[j]),
+        lambda i, j: compared.sign(runs[i].name, runs[j].name),
+        lambda i, j: exact(metric(runs[i], MIB), metric(runs[j], MIB)),
+    )
+    return sorted((runs[i] for i in front), key=lambda run: -compared.of[run.name].value)
+
+
 def small_front(group: PrecisionGroup) -> list[Result]:
     """What no precision is shown to beat in both Spearman and MiB of weights, by rising size."""
     runs = [run for run in group.runs if metric(run, MIB) is not None]

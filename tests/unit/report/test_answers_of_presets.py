@@ -20,6 +20,7 @@ from rwkv_sweep.report.answers import find
 from rwkv_sweep.report.common.statements import Plain
 from rwkv_sweep.report.common.text import escaped
 from rwkv_sweep.report.findings.findings import Findings
+from rwkv_sweep.report.quantization.recommendation import Fronts, Recommended
 from rwkv_sweep.report.quantization.statements import Losses, OverBase, Sizes, Unsupported, Verdict
 from rwkv_sweep.report.summary import print_summary
 from rwkv_sweep.report.sweep_page import write_page
@@ -102,6 +103,54 @@ def check_verdict(verdict: Verdict, records: list[Raw]) -> None:
         assert lo > 1 and f"{quickest}" in verdict.text and f"{value:.2f} times the speed of fp32" in verdict.text
         lost = {loss.label for loss in fastest.cost}
         assert lost == {name for name in fastest.labels if _changes(records)[name]}
+
+
+def check_recommended(taken: Recommended, records: list[Raw]) -> None:
+    key, mib = f"speedup/{REGIMES[taken.where][0]}", "memory/weights_without_embedding_mib"
+    runs = {run["params"]["precision"]: run for run in models(records)}
+    lossy = {
+        name
+        for name, is_shown in _changes(records).items()
+        if (delta := runs[name]["metrics"]["parity/spearman_delta"]) < -0.02 or (is_shown and delta < 0)
+    }
+    speeds = {name: bounds(run, key) if name != "fp32" else (1.0, 1.0, 1.0) for name, run in runs.items()}
+    own, metrics = speeds[taken.label], runs[taken.label]["metrics"]
+    assert taken.label not in lossy
+    for name, (_, lo, hi) in speeds.items():
+        if name not in lossy:
+            assert lo <= own[2], f"{name} is faster beyond doubt"
+            smaller = runs[name]["metrics"][mib] < metrics[mib]
+            assert not (smaller and lo > own[1] and hi > own[2]), f"{name} is as fast and smaller"
+        elif lo > own[2]:
+            assert name in taken.lossy
+    assert taken.size == pytest.approx(metrics[mib] / runs["fp32"]["metrics"][mib])
+    logged = {f"answer/{taken.regime}/front": len(taken.front), f"answer/{taken.regime}/bytes_share": taken.size}
+    if taken.label != "fp32":
+        for suffix, speed, delta in zip(
+            ("", "_lo", "_hi"), own, bounds(runs[taken.label], "parity/spearman_delta"), strict=True
+        ):
+            logged[f"answer/{taken.regime}/speed_over_fp32{suffix}"] = pytest.approx(speed)
+            logged[f"answer/{taken.regime}/spearman_delta{suffix}"] = delta
+        assert f"take {taken.label}: {own[0]:.2f} times the speed of fp32" in taken.text
+    assert taken.answer_metrics == logged
+    assert taken.answer_tags[f"answer.{taken.regime}.precision"] == taken.label
+    for name in runs:
+        worse_everywhere = any(
+            other != name
+            and speeds[other][1] > speeds[name][2]
+            and runs[other]["metrics"][mib] < runs[name]["metrics"][mib]
+            and runs[other]["metrics"].get("parity/spearman_delta_lo", 0)
+            > runs[name]["metrics"].get("parity/spearman_delta_hi", 0)
+            for other in runs
+        )
+        assert not (worse_everywhere and name in taken.front)
+    assert taken.label in taken.front
+
+
+def check_fronts(fronts: Fronts, records: list[Raw]) -> None:
+    assert [where for where, _ in fronts.of] == list(REGIMES)
+    for where, labels in fronts.of:
+        assert where in fronts.text and all(label in fronts.text for label in labels)
 
 
 def _changes(records: list[Raw]) -> dict[str, bool]:
@@ -190,6 +239,8 @@ def check_early_exit(statement: EarlyExit, records: list[Raw]) -> None:
 
 
 CHECKS: dict[type, Callable[[Any, list[Raw]], None]] = {
+    Recommended: check_recommended,
+    Fronts: check_fronts,
     Verdict: check_verdict,
     OverBase: check_over_base,
     Losses: check_losses,
@@ -219,8 +270,13 @@ def test_each_statement_is_what_the_records_say(case: str, tmp_path: Path) -> No
             CHECKS[type(statement)](statement, records)
         assert not re.search(r"\([^)]*\(|\[", statement.text), "no nested brackets"
     checked = {type(statement) for statement in section.statements}
+    if "quant" in SWEEPS[case][0]:
+        first = [type(statement) for statement in section.statements[:3]]
+        assert first == [Recommended, Recommended, Fronts], "one for each regime, before anything else"
     assert checked >= (
-        {Verdict, OverBase, Losses, Sizes} if "quant" in SWEEPS[case][0] else {Overheads, Control, Memory}
+        {Recommended, Fronts, Verdict, OverBase, Losses, Sizes}
+        if "quant" in SWEEPS[case][0]
+        else {Overheads, Control, Memory}
     )
 
 
