@@ -16,13 +16,12 @@ from rwkv_sweep.models.rwkv4.checkpoint import fitted
 from rwkv_sweep.models.rwkv4.configuration import Rwkv4Config
 from rwkv_sweep.models.rwkv4.initialization import initialize
 from rwkv_sweep.models.rwkv4.network import Rwkv4Model
-from rwkv_sweep.ops.common.packing import Packed
 from tests.author_code import author
+from tests.generation_checks import SENTENCES, NetworkChecks, check_random_weights, distance, outputs
 from tests.rwkv4_checkpoints import Sizes, author_checkpoint, folder_names, numpy_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé, 1234 and a rather longer sentence than the first one was."]
 SHAPES = {
     "16 channels": Sizes(),
     "72 channels": Sizes(blocks=2, hidden=72, wide=288),
@@ -49,24 +48,10 @@ def model_of(checkpoint: dict[str, Tensor]) -> Rwkv4Model:
     return model
 
 
-@torch.inference_mode()
-def outputs(model: Rwkv4Model, sentences: list[bytes], layers: list[int]) -> dict[int, Tensor]:
-    """[T, D] of each layer."""
-    by_layer: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    model(ids_T, Packed.of([len(sentence) for sentence in sentences]), layers, by_layer.__setitem__)
-    return by_layer
-
-
 def logits_of(model: Rwkv4Model, head: Tensor, ids: list[int]) -> Tensor:
     """[T, V]."""
     last = len(model.blocks)
     return outputs(model, [bytes(ids)], [last])[last] @ head.float().T
-
-
-def distance(ours: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest number expected."""
-    return float((ours.double() - expected.double()).abs().max() / expected.double().abs().max())
 
 
 def test_logits_equal_the_authors_code_on_random_weights(tmp_path: Path) -> None:
@@ -132,47 +117,11 @@ def test_an_error_that_a_port_could_make_would_be_seen(fault: str, least: float)
         assert distance(by_layer[layer], torch.from_numpy(rows)) > least
 
 
-def test_packed_batch_equals_sentences_one_by_one() -> None:
-    model = model_of(author_checkpoint(SHAPES["16 channels"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    together = outputs(model, sentences, layers)
-    alone = [outputs(model, [sentence], layers) for sentence in sentences]
-    for layer, h_TD in together.items():
-        assert distance(h_TD, torch.cat([one[layer] for one in alone])) < 1e-5
-
-
-def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
-    model = model_of(author_checkpoint(SHAPES["16 channels"]))
-    sentences = [sentence.encode() for sentence in SENTENCES]
-    full = outputs(model, sentences, [EMBEDDING, 0, 1, 2, 3])
-    ran: list[int] = []
-    for index, block in enumerate(model.blocks):
-        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
-    early = outputs(model, sentences, [1])
-    assert ran == [0, 1] and list(early) == [1] and model.depth([1]) == 2
-    torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)
-
-
-def test_means_are_those_of_the_layers() -> None:
-    model = model_of(author_checkpoint(SHAPES["16 channels"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    packed = Packed.of([len(sentence) for sentence in sentences])
-    means: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    with torch.inference_mode():
-        model(ids_T, packed, layers, lambda *_: None, on_mean=means.__setitem__)
-    for layer, h_TD in outputs(model, sentences, layers).items():
-        expected = torch.stack([part.mean(0) for part in h_TD.split(packed.lengths)])
-        assert distance(means[layer], expected) < 1e-6
+class TestNetwork(NetworkChecks):
+    def model(self) -> Rwkv4Model:
+        return model_of(author_checkpoint(SHAPES["16 channels"]))
 
 
 def test_random_weights_are_seeded_finite_and_change_every_block() -> None:
-    models = [Rwkv4Model(Rwkv4Config(256, 128, 3, 128, 512)).requires_grad_(False) for _ in range(3)]
-    for model, seed in zip(models, (0, 0, 1), strict=True):
-        initialize(model, seed)
-    layers = [EMBEDDING, 0, 1, 2, 3]
-    one, same, other = (outputs(model, [SENTENCES[2].encode()], layers) for model in models)
-    for layer, h_TD in one.items():
-        assert torch.isfinite(h_TD).all() and torch.equal(h_TD, same[layer]) and not torch.equal(h_TD, other[layer])
-    for layer in range(3):
-        assert distance(one[layer], one[layer - 1]) > 1e-2
+    models = [Rwkv4Model(Rwkv4Config(256, 128, 3, 128, 512)) for _ in range(3)]
+    check_random_weights(models, initialize)

@@ -18,12 +18,12 @@ from rwkv_sweep.models.rwkv5.initialization import initialize
 from rwkv_sweep.models.rwkv5.network import Rwkv5Model
 from rwkv_sweep.ops.common.packing import Packed
 from tests.author_code import author
+from tests.generation_checks import SENTENCES, NetworkChecks, check_random_weights, distance, outputs
 from tests.rwkv5_checkpoints import Sizes, author_checkpoint, numpy_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CHECKPOINT = Path(__file__).parents[5] / "shared" / "models" / "rwkv5-tiny-bytes.pth"
-SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé, 1234 and a rather longer sentence than the first one was."]
 SHAPES = {
     "heads of 8": Sizes(),
     "heads of 64": Sizes(blocks=2, hidden=128, head_size=64, wide=448),
@@ -54,15 +54,6 @@ def model_of(checkpoint: dict[str, Tensor]) -> Rwkv5Model:
 
 
 @torch.inference_mode()
-def outputs(model: Rwkv5Model, sentences: list[bytes], layers: list[int]) -> dict[int, Tensor]:
-    """[T, D] of each layer."""
-    by_layer: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    model(ids_T, Packed.of([len(sentence) for sentence in sentences]), layers, by_layer.__setitem__)
-    return by_layer
-
-
-@torch.inference_mode()
 def logits_and_states(model: Rwkv5Model, head: Tensor, ids: list[int]) -> tuple[Tensor, list[Tensor]]:
     """Logits [T, V], and of each block the last token's ln1, the state [H, K, V] and the last token's ln2."""
     final: list[Tensor] = []
@@ -74,11 +65,6 @@ def logits_and_states(model: Rwkv5Model, head: Tensor, ids: list[int]) -> tuple[
     layers = range(len(model.blocks) + 1)
     model(torch.tensor(ids), Packed.of([len(ids)]), layers, lambda _, h_TD: final.append(h_TD), on_state)
     return final[-1] @ head.float().T, states
-
-
-def distance(ours: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest number expected."""
-    return float((ours.double() - expected.double()).abs().max() / expected.double().abs().max())
 
 
 @pytest.mark.parametrize("version", ["5.2", "5.1", "5.1 first"])
@@ -139,48 +125,12 @@ def test_an_error_that_a_port_could_make_would_be_seen(fault: str, least: float)
         assert distance(by_layer[layer], torch.from_numpy(rows)) > least
 
 
-def test_packed_batch_equals_sentences_one_by_one() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    together = outputs(model, sentences, layers)
-    alone = [outputs(model, [sentence], layers) for sentence in sentences]
-    for layer, h_TD in together.items():
-        assert distance(h_TD, torch.cat([one[layer] for one in alone])) < 1e-5
-
-
-def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences = [sentence.encode() for sentence in SENTENCES]
-    full = outputs(model, sentences, [EMBEDDING, 0, 1, 2, 3])
-    ran: list[int] = []
-    for index, block in enumerate(model.blocks):
-        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
-    early = outputs(model, sentences, [1])
-    assert ran == [0, 1] and list(early) == [1] and model.depth([1]) == 2
-    torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)
-
-
-def test_means_are_those_of_the_layers() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    packed = Packed.of([len(sentence) for sentence in sentences])
-    means: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    with torch.inference_mode():
-        model(ids_T, packed, layers, lambda *_: None, on_mean=means.__setitem__)
-    for layer, h_TD in outputs(model, sentences, layers).items():
-        expected = torch.stack([part.mean(0) for part in h_TD.split(packed.lengths)])
-        assert distance(means[layer], expected) < 1e-6
+class TestNetwork(NetworkChecks):
+    def model(self) -> Rwkv5Model:
+        return model_of(author_checkpoint(SHAPES["heads of 8"]))
 
 
 @pytest.mark.parametrize("head_size", [8, 64])
 def test_random_weights_are_seeded_finite_and_change_every_block(head_size: int) -> None:
-    models = [Rwkv5Model(Rwkv5Config(256, 128, 3, 128, head_size, 448)).requires_grad_(False) for _ in range(3)]
-    for model, seed in zip(models, (0, 0, 1), strict=True):
-        initialize(model, seed)
-    layers = [EMBEDDING, 0, 1, 2, 3]
-    one, same, other = (outputs(model, [SENTENCES[2].encode()], layers) for model in models)
-    for layer, h_TD in one.items():
-        assert torch.isfinite(h_TD).all() and torch.equal(h_TD, same[layer]) and not torch.equal(h_TD, other[layer])
-    for layer in range(3):
-        assert distance(one[layer], one[layer - 1]) > 1e-2
+    models = [Rwkv5Model(Rwkv5Config(256, 128, 3, 128, head_size, 448)) for _ in range(3)]
+    check_random_weights(models, initialize)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,9 +17,8 @@ from rwkv_sweep.embedding.pooling import STATE, vector_size
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.generations import generation_of
 from rwkv_sweep.models.loading import load_model, model_source
-from rwkv_sweep.models.quantization import audit
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
-from rwkv_sweep.models.rwkv7.network import Rwkv7Model
+from tests.generation_checks import LoadingChecks
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, fla_names, linear_factors, native_names, numpy_layers
 from tests.small_models import CPU, FP32, encoder_of
 
@@ -59,6 +58,11 @@ def author_file(tmp_path: Path) -> Path:
     path = tmp_path / "author.pth"
     torch.save(author_checkpoint(SIZES), path)
     return path
+
+
+@pytest.fixture
+def config(author_file: Path) -> ModelConfig:
+    return local(author_file)
 
 
 def test_every_layout_is_recognized_and_gives_the_same_vectors(tmp_path: Path) -> None:
@@ -104,42 +108,6 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("base", "quantization", "least"),
-    [
-        ("bfloat16", "none", 0.999),
-        ("float16", "none", 0.9999),
-        ("float32", "int8", 0.99),
-        ("float32", "int8_dynamic", 0.99),
-        ("float32", "nf4", 0.9),
-        ("float16", "fp4", 0.85),
-    ],
-)
-def test_precisions_stay_near_fp32_and_their_audit_sees_all_linear_layers(
-    author_file: Path, base: str, quantization: str, least: float
-) -> None:
-    precision = PrecisionConfig(quantization, base, quantization)
-    exact = encoder_of(local(author_file)).encode(SENTENCES, [0, 1, 2], ["mean"])["mean"]
-    encoder = encoder_of(local(author_file), precision)
-    vectors = encoder.encode(SENTENCES, [0, 1, 2], ["mean"])["mean"]
-    assert torch.cosine_similarity(vectors, exact, dim=-1).min() > least
-    assert not torch.equal(vectors, exact)
-    entries = audit(encoder.loaded.model, precision, CPU).entries
-    linear = [entry for entry in entries if "." in entry.kind]
-    assert {entry.kind for entry in linear} == KINDS and len(linear) == 3 * len(KINDS)
-    assert all(entry.quantized == (quantization != "none") for entry in linear)
-    assert {entry.kind for entry in entries} - KINDS == {"embedding", "vector", "low_rank"}
-    assert {entry.stored for entry in entries if entry.kind == "vector"} == {"float32"}
-
-
-def test_blocks_and_modules_can_be_chosen(author_file: Path) -> None:
-    precision = PrecisionConfig("some", "float32", "int8_dynamic", blocks=[0, 2], modules=["channel_mix", "output"])
-    model = load_model(local(author_file), precision, CPU).model
-    quantized = {(e.block, e.kind) for e in audit(model, precision, CPU).entries if e.quantized}
-    kinds = ("time_mix.output", "channel_mix.key", "channel_mix.value")
-    assert quantized == {(block, kind) for block in (0, 2) for kind in kinds}
-
-
 @pytest.mark.parametrize("modules", ["gate", ["time_mix.gate", "channel_mix.receptance"]])
 def test_modules_that_this_generation_lacks_are_refused(author_file: Path, modules: object) -> None:
     precision = PrecisionConfig("some", "float32", "int8_dynamic", modules=modules)
@@ -148,28 +116,25 @@ def test_modules_that_this_generation_lacks_are_refused(author_file: Path, modul
         load_model(local(author_file), precision, CPU)
 
 
-def test_random_weights_of_this_generation() -> None:
+def test_random_weights_are_of_the_generation_that_is_named() -> None:
     sizes: dict[str, Any] = {"hidden_size": 64, "num_blocks": 2, "head_size": 16, "intermediate_size": 96}
     config = ModelConfig(name="r", source="random", vocab_size=256, generation=7, **sizes)
-    one, two = load_model(config, FP32, CPU), load_model(config, FP32, CPU)
-    assert isinstance(one.model, Rwkv7Model) and not one.trained and one.fingerprint == two.fingerprint
-    assert (
-        model_source(config).fingerprints()[0] == one.fingerprint and model_source(config).shape() == one.model.config
-    )
-    assert one.model.config.num_heads == 4 and one.model.config.intermediate_size == 96
-    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
-    assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in pairs)
     prints = {load_model(ModelConfig(**{**vars(config), "generation": g}), FP32, CPU).fingerprint for g in (None, 6, 7)}
     assert len(prints) == 2
     with pytest.raises(UserError, match=r"model\.generation=3 is not known: valid are "):
         model_source(ModelConfig(**{**vars(config), "generation": 3})).shape()
 
 
-def test_tags_say_what_runs(author_file: Path) -> None:
-    loaded = load_model(local(author_file), FP32, CPU)
-    assert loaded.kernel_tags["wkv"] == "fused" and loaded.kernel_tags["blocks"].startswith("fused (numba")
-
-
 def test_both_generations_are_distinguished(shared_models: Path) -> None:
     numbers = {path.name[4]: generation_of(path).number for path in shared_models.glob("rwkv[67]-tiny-bytes.pth")}
     assert numbers == {"6": 6, "7": 7}
+
+
+class TestLoading(LoadingChecks):
+    generation = 7
+    kinds: ClassVar = KINDS
+    others: ClassVar = {"embedding", "vector", "low_rank"}
+    chosen = "output"
+
+    def numpy_layers(self, ids: list[int]) -> Any:
+        return numpy_layers(author_checkpoint(SIZES), ids)

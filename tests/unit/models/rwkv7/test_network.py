@@ -19,12 +19,12 @@ from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.initialization import initialize
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
 from rwkv_sweep.ops.common.packing import Packed
+from tests.generation_checks import SENTENCES, NetworkChecks, check_random_weights, distance, outputs
 from tests.rwkv7_checkpoints import Sizes, author_checkpoint, numpy_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CHECKPOINT = Path(__file__).parents[5] / "shared" / "models" / "rwkv7-tiny-bytes.pth"
-SENTENCES = ["The cat sat on the mat.", "A", "Ünïcödé, 1234 and a rather longer sentence than the first one was."]
 SHAPES = {
     "heads of 8": Sizes(),
     "heads of 64": Sizes(blocks=2, heads=2, head_size=64, wide=512, ranks=(64, 64, 32, 128)),
@@ -80,15 +80,6 @@ def model_of(checkpoint: dict[str, Tensor]) -> Rwkv7Model:
 
 
 @torch.inference_mode()
-def outputs(model: Rwkv7Model, sentences: list[bytes], layers: list[int]) -> dict[int, Tensor]:
-    """[T, D] of each layer."""
-    actual: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    model(ids_T, Packed.of([len(sentence) for sentence in sentences]), layers, actual.__setitem__)
-    return actual
-
-
-@torch.inference_mode()
 def logits_and_states(model: Rwkv7Model, head: Tensor, ids: list[int]) -> tuple[Tensor, list[Tensor]]:
     """As `author`."""
     final: list[Tensor] = []
@@ -100,11 +91,6 @@ def logits_and_states(model: Rwkv7Model, head: Tensor, ids: list[int]) -> tuple[
 
     model(torch.tensor(ids), Packed.of([len(ids)]), range(blocks + 1), lambda _, h_TD: final.append(h_TD), on_state)
     return final[-1] @ head.float().T, states
-
-
-def distance(actual: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest number expected."""
-    return float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
 
 
 def test_logits_and_states_equal_the_authors_code_on_random_weights(tmp_path: Path) -> None:
@@ -158,48 +144,13 @@ def test_an_error_that_others_made_would_be_seen(fault: str) -> None:
         assert distance(actual[layer], torch.from_numpy(rows)) > 1e-2
 
 
-def test_packed_batch_equals_sentences_one_by_one() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    together = outputs(model, sentences, layers)
-    alone = [outputs(model, [sentence], layers) for sentence in sentences]
-    for layer, h_TD in together.items():
-        assert distance(h_TD, torch.cat([one[layer] for one in alone])) < 1e-5
-
-
-def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences = [sentence.encode() for sentence in SENTENCES]
-    full = outputs(model, sentences, [EMBEDDING, 0, 1, 2, 3])
-    ran: list[int] = []
-    for index, block in enumerate(model.blocks):
-        block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
-    early = outputs(model, sentences, [1])
-    assert ran == [0, 1] and list(early) == [1] and model.depth([1]) == 2
-    torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)
-
-
-def test_means_are_those_of_the_layers() -> None:
-    model = model_of(author_checkpoint(SHAPES["heads of 8"]))
-    sentences, layers = [sentence.encode() for sentence in SENTENCES], [EMBEDDING, 0, 1, 2, 3]
-    packed = Packed.of([len(sentence) for sentence in sentences])
-    means: dict[int, Tensor] = {}
-    ids_T = torch.tensor([token for sentence in sentences for token in sentence])
-    with torch.inference_mode():
-        model(ids_T, packed, layers, lambda *_: None, on_mean=means.__setitem__)
-    for layer, h_TD in outputs(model, sentences, layers).items():
-        expected = torch.stack([part.mean(0) for part in h_TD.split(packed.lengths)])
-        assert distance(means[layer], expected) < 1e-6
+class TestNetwork(NetworkChecks):
+    def model(self) -> Rwkv7Model:
+        return model_of(author_checkpoint(SHAPES["heads of 8"]))
 
 
 @pytest.mark.parametrize("head_size", [8, 64])
 def test_random_weights_are_seeded_finite_and_change_every_block(head_size: int) -> None:
     config = Rwkv7Config(256, 128, 3, head_size, 512, 16, 16, 8, 24)
-    models = [Rwkv7Model(config).requires_grad_(False) for _ in range(3)]
-    for model, seed in zip(models, (0, 0, 1), strict=True):
-        initialize(model, seed)
-    one, same, other = (outputs(model, [SENTENCES[2].encode()], [EMBEDDING, 0, 1, 2, 3]) for model in models)
-    for layer, h_TD in one.items():
-        assert torch.isfinite(h_TD).all() and torch.equal(h_TD, same[layer]) and not torch.equal(h_TD, other[layer])
-    for layer in range(3):
-        assert distance(one[layer], one[layer - 1]) > 1e-2
+    models = [Rwkv7Model(config) for _ in range(3)]
+    check_random_weights(models, initialize)
