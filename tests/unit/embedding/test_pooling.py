@@ -103,12 +103,12 @@ def test_only_blocks_have_a_state(layers: tuple[int, ...], named: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["values", "time_mix"])
-@pytest.mark.parametrize(("layers", "told"), [((1, 3), "final"), ((EMBEDDING,), "embedding")])
-def test_only_blocks_have_a_time_mix(layers: tuple[int, ...], told: str, source: str) -> None:
+@pytest.mark.parametrize(("layers", "named"), [((1, 3), "final"), ((EMBEDDING,), "embedding")])
+def test_only_blocks_have_a_time_mix(layers: tuple[int, ...], named: str, source: str) -> None:
     with pytest.raises(UserError) as caught:
         check_pooling(f"{source}:mean", layers, 3)
     assert str(caught.value) == (
-        f"pooling.source={source} with layer={told}: only blocks have a time mix, valid are layers 0 to 2"
+        f"pooling.source={source} with layer={named}: only blocks have a time mix, valid are layers 0 to 2"
     )
     check_pooling(f"{source}:mean", (0, 2), 3)
 
