@@ -108,11 +108,10 @@ def _measured(job: Job, device: torch.device) -> Result:
     measured.metrics |= memory.metrics() | audited.metrics()
     if run.measure.speedup_rounds and not is_reference(run.precision):
         _compare_with_fp32(job, embedder, splits[0], measured)
-    params = {**job.planned.params, **measured.params}
     return replace(
         job.planned,
         status=FINISHED,
-        params=params,
+        params={**job.planned.params, **measured.params},
         metrics=measured.metrics,
         tags=measured.tags,
         ended=time.time(),
@@ -248,5 +247,4 @@ def _compare_with_fp32(job: Job, embedder: Embedder, split: PairSplit, measured:
         read = job.process.tokens.read(embedder.encoder, split, run.seed)
         batch = read.full_batch(embedder.encoder.batch_tokens)
         pairs = split.first_pairs(run.measure.latency_pairs or len(split))
-        rounds = run.measure.speedup_rounds
-        measured.add(*measure_speedup(embedder, run.model, pairs, batch, rounds, run.seed))
+        measured.add(*measure_speedup(embedder, run.model, pairs, batch, run.measure.speedup_rounds, run.seed))
