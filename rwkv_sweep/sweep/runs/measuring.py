@@ -234,10 +234,9 @@ def _score_to_choose(
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:
     """The speed pass."""
-    run = job.run
     with job.clock.stage("timing"):
-        read = job.process.tokens.read(embedder.encoder, split, run.seed)
-        measured.add(*measure_speed(embedder, run.measure, split, read, job.place.folder, memory, run.seed))
+        read = job.process.tokens.read(embedder.encoder, split, job.run.seed)
+        measured.add(*measure_speed(embedder, job.run.measure, split, read, job.place.folder, memory, job.run.seed))
 
 
 def _compare_with_fp32(job: Job, embedder: Embedder, split: PairSplit, measured: Measured) -> None:
