@@ -30,7 +30,7 @@ class Verb:
 VERBS = {
     "report": Verb("report", "write the report of a finished sweep again"),
     "compare": Verb("compare", "set two sweeps side by side"),
-    "encode": Verb("encode", "the texts of a file to vectors in a file, by a run's encoder"),
+    "encode": Verb("encode", "turn the texts of a file into vectors by a run's encoder"),
     "export": Verb("export", "write a run's encoder as a folder that stands alone"),
     "register": Verb("register", "make a run's encoder a registered model of MLflow"),
     "cache": Verb("cache", "list stored vectors, or remove the oldest"),

@@ -60,7 +60,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "pooling": (["pooling=men"], "pooling=men is not known: valid are "),
     "pooling value": (["pooling.name=men"], "pooling.name=men is not known: valid are mean, "),
     "key": (["layers=1"], "layers is not a key: did you mean layer? valid are aggregation, "),
-    "key in a group": (["model.folder=x"], "model.folder is not a key: valid are foreign_tokenizer, "),
+    "key in a group": (["model.colour=x"], "model.colour is not a key: valid are eos_chunk, "),
     "type": (["bootstrap=many"], "bootstrap=many is not valid: it takes a value of type Integer"),
     "list without aggregation": (
         ["layer=[1,3]"],
