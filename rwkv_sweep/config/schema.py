@@ -36,6 +36,7 @@ __all__ = [
     "POSTPROCESSES",
     "QUANTIZATIONS",
     "REPORTS",
+    "SEARCH",
     "SELECT_BY",
     "SPANS",
     "WORD_SPLITS",
@@ -49,6 +50,7 @@ __all__ = [
     "PrecisionConfig",
     "PromptConfig",
     "RunConfig",
+    "SearchConfig",
     "SelectConfig",
     "StoreConfig",
     "TrackingConfig",
@@ -64,6 +66,12 @@ POSTPROCESSES = ("none", "center", "abtt", "whiten", "head")
 SPANS = ("all", "second")
 REPORTS = ("aggregation_overhead", "quantization", "paper", "generations")
 BASELINES = ("word_vectors", "word_overlap")
+SEARCH = {
+    "poolings": ("mean", "last", "max", "first_last", "position", "idf"),
+    "aggregations": ("mean", "max", "concat", "linear", "geometric", "learned"),
+    "postprocesses": ("none", "center", "abtt", "whiten"),
+}
+"""What a search may consist of."""
 SELECT_BY = ("quality/spearman", "quality/pearson", "quality/average_precision", "quality/auc", "probe/fit_score")
 WORD_SPLITS = ("whitespace", "punctuation")
 ON_ERROR = ("continue", "stop")
@@ -121,6 +129,25 @@ class MeasureConfig:
     overhead: bool = False
     overhead_pairs: int = 200
     overhead_batches: int = 20
+
+
+@dataclass
+class SearchConfig:
+    """Many configurations in one run, scored from the vectors of one pass; `+experiment=search` is the preset. Every
+    single layer is among them. They are chosen on `select.split`, to which everything is fitted too.
+
+    enabled: score them, beside the run itself.
+    poolings: those of tokens, such as `mean`.
+    layers: sets of layers to aggregate, such as `all` or `first4`.
+    aggregations: of each set: `mean`, `max`, `concat`, `linear` and `geometric` (weighted so), `learned`.
+    postprocesses: of each: `none`, `center`, `abtt`, `whiten`.
+    """
+
+    enabled: bool = False
+    poolings: list[str] = field(default_factory=lambda: ["mean", "last", "max", "first_last", "position", "idf"])
+    layers: list[str] = field(default_factory=lambda: ["all", "first2", "last2", "first4", "last4", "first6", "last6"])
+    aggregations: list[str] = field(default_factory=lambda: ["mean", "max", "concat", "linear", "geometric", "learned"])
+    postprocesses: list[str] = field(default_factory=lambda: ["none", "center", "abtt", "whiten"])
 
 
 @dataclass
@@ -193,6 +220,7 @@ class RunConfig:
     word_vectors: WordVectorsConfig = field(default_factory=WordVectorsConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     report: str | None = None

@@ -25,6 +25,7 @@ from rwkv_sweep.config.schema import (
     POSTPROCESSES,
     QUANTIZATIONS,
     REPORTS,
+    SEARCH,
     SELECT_BY,
     SPANS,
     WORD_SPLITS,
@@ -50,6 +51,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "baselines": BASELINES,
     "report": REPORTS,
     "select.by": SELECT_BY,
+    **{f"search.{key}": valid for key, valid in SEARCH.items()},
     "on_error": ON_ERROR,
 }
 """Keys that take one of these words; of a list, each of its items."""

@@ -17,6 +17,7 @@ LATENCY_FILE = "latency_ms.csv"
 THROUGHPUT_FILE = "throughput.csv"
 OVERHEAD_FILE = "overhead_ms.csv"
 CKA_FILE = "cka.csv"
+SEARCH_FILE = "search.csv"
 CRASH_FILE = "crash.txt"
 """Python's account of where an isolated job crashed; there only if it did."""
 FITTED_FILE = "fitted.safetensors"
@@ -31,6 +32,7 @@ RUN_FILES = (
     THROUGHPUT_FILE,
     OVERHEAD_FILE,
     CKA_FILE,
+    SEARCH_FILE,
     CRASH_FILE,
     *ENCODER_FILES,
     RESULT_FILE,

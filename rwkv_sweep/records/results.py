@@ -24,6 +24,7 @@ from rwkv_sweep.records.own_files import PAGE_FILE as PAGE_FILE
 from rwkv_sweep.records.own_files import PAIRS_FILE as PAIRS_FILE
 from rwkv_sweep.records.own_files import RESULT_FILE as RESULT_FILE
 from rwkv_sweep.records.own_files import RUN_FILES
+from rwkv_sweep.records.own_files import SEARCH_FILE as SEARCH_FILE
 from rwkv_sweep.records.own_files import SUMMARY_FILE as SUMMARY_FILE
 from rwkv_sweep.records.own_files import SUMMARY_TABLE as SUMMARY_TABLE
 from rwkv_sweep.records.own_files import THROUGHPUT_FILE as THROUGHPUT_FILE
@@ -171,6 +172,12 @@ def write_cka(folder: Path, layers: Sequence[str], values: Sequence[Sequence[flo
     """Write `cka.csv`: linear CKA of each two layers, a row and a column for each."""
     rows = [(name, *row) for name, row in zip(layers, values, strict=True)]
     _write_csv(folder, CKA_FILE, ("layer", *layers), rows)
+
+
+def write_search(folder: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write `search.csv`: a row for each configuration, the best on the split to choose on first."""
+    header = ("overrides", "depth", "dimension", "chosen_on", "spearman", "spearman_lo", "spearman_hi")
+    _write_csv(folder, SEARCH_FILE, header, rows)
 
 
 def _write_csv(folder: Path, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -23,6 +23,7 @@ from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
 from rwkv_sweep.records.sweep_record import STOP_FILE
 from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_output, check_use
+from rwkv_sweep.sweep.runs.choosing import check_search
 from rwkv_sweep.sweep.runs.process import Process
 from rwkv_sweep.sweep.runs.resume import recorded, reuse_finished
 from rwkv_sweep.sweep.runs.run_key import baseline_key
@@ -129,7 +130,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))
         fit += repr((run.aggregation, run.precision.calibration, run.precision.calibration_fit))
-        fit += repr((run.select, run.output, run.output_fit))
+        fit += repr((run.select, run.search, run.output, run.output_fit))
         if fit not in fits:
             _check_fit(run, prepared[key].splits)
             fits.add(fit)
@@ -161,5 +162,7 @@ def _check_fit(run: RunConfig, splits: list[PairSplit]) -> None:
         fitting_pairs(run.dataset, "measure.probe_fit", run.measure.probe_fit, splits[:1])
     if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
         fitting_pairs(run.dataset, "aggregation.fit", spec, splits)
-    if (spec := selection_split(run.select, run.dataset)) is not None:
+    spec = selection_split(run.select, run.dataset)
+    check_search(run.search, run.select, spec, run.pooling.fit or run.pooling.corpus)
+    if spec is not None:
         fitting_pairs(run.dataset, "select.split", spec, splits)

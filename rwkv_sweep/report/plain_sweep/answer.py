@@ -15,6 +15,7 @@ from rwkv_sweep.report.common.run_groups import depth, interval, is_transductive
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Records, Section, Statement
 from rwkv_sweep.report.plain_sweep.representation import without_labels
+from rwkv_sweep.report.plain_sweep.search import searched
 from rwkv_sweep.report.plain_sweep.selection import chosen
 from rwkv_sweep.report.plain_sweep.statements import Against, Baselines, Best, Caution, Cheapest, Cost, OtherSplit
 from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
@@ -61,7 +62,7 @@ def _statements(
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
     statements += [other for other in others if other is not None]
     choice = chosen(compared, records, labels)
-    statements[1:1] = choice
+    statements[1:1] = [*choice, *searched(compared.runs, splits[0], labels)]
     statements += without_labels(compared, records, labels)
     held_out = len(splits) > 1 or bool(choice)
     caution = Caution(compared.pairs, len(compared.runs), _no_signal(compared), held_out, _more(family))

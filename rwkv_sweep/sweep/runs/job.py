@@ -65,4 +65,5 @@ class Job:
     @property
     def poolings(self) -> list[str]:
         """The run's, and those that the sweep will want of the same forward passes."""
-        return list(dict.fromkeys([self.run.pooling.spec, *self.place.record.poolings]))
+        searched = self.run.search.poolings if self.run.search.enabled else []
+        return list(dict.fromkeys([self.run.pooling.spec, *self.place.record.poolings, *searched]))

@@ -6,7 +6,6 @@ Shapes: S sentences.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rwkv_sweep.config.fitting_splits import aggregation_split, output_split, selection_split
+from rwkv_sweep.config.fitting_splits import output_split
 from rwkv_sweep.config.layer_spec import layers_name
 from rwkv_sweep.config.params import data_key
 from rwkv_sweep.data.corpus import calibration_corpus, load_corpus, scored_corpus
@@ -31,10 +30,9 @@ from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_a
 from rwkv_sweep.evaluation.output_formats import vector_bytes
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
-from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, QualityPass, measure_quality
+from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.evaluation.selection_pass import measure_selection
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -45,6 +43,7 @@ from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
 from rwkv_sweep.sweep.runs.checking import check_device, check_layers, check_use
+from rwkv_sweep.sweep.runs.choosing import choose
 from rwkv_sweep.sweep.runs.encoder_keeping import keep_encoder
 from rwkv_sweep.sweep.runs.job import Job, Measured
 from rwkv_sweep.sweep.runs.oom_retry import with_smaller_batches
@@ -184,7 +183,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
         with job.clock.stage("scoring"):
             _describe(job, embedder, source, splits[0], tokens_S3, measured)
-            choosing = _score_to_choose(job, quality, source, splits, fitted.metrics)
+            choosing = choose(job, quality, source, splits, fitted.metrics, resampling)
         measured.params |= choosing.params
         measured.add(choosing.metrics, choosing.tags)
     else:
@@ -213,23 +212,6 @@ def _describe(
     if run.measure.probe and run.measure.probe_fit is not None:
         vectors = partial(scored_vectors, source, embedder)
         measured.add(*measure_probe(vectors, run.dataset, run.measure.probe_fit, split, run.bootstrap, run.seed))
-
-
-def _score_to_choose(
-    job: Job, quality: QualityPass, source: VectorSource, splits: list[PairSplit], learned: Mapping[str, float]
-) -> Measured:
-    """Figures on the split that configurations are chosen on, if there is one. learned: metrics of fitted weights."""
-    run = job.run
-    spec = selection_split(run.select, run.dataset)
-    if spec is None:
-        return Measured({"select.split": None})
-
-    def vectors(sentences: Sequence[str]) -> np.ndarray:
-        return quality.form.restored(scored_vectors(source, quality.embedder, sentences))
-
-    weights = learned if spec == aggregation_split(run.aggregation, run.dataset) else {}
-    figures = measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights)
-    return Measured({"select.split": spec}, *figures)
 
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:

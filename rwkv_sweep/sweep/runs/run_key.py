@@ -32,6 +32,7 @@ DECIDING = (
     "stats",
     "sweep/runs/job.py",
     "sweep/runs/measuring.py",
+    "sweep/runs/choosing.py",
 )
 """Sources that decide results; a change of any of them makes every finished run one of another program."""
 
