@@ -72,7 +72,11 @@ def test_the_report_answers(swept: Path) -> None:
     assert "Fastest: in packed batches" in text and "; for single pairs" in text
     assert "Spearman" in text and "Not supported on this machine: tf32" in text
     assert "Unsupported: tf32, as precision.base=tfloat32 needs" in text
-    assert {path.name for path in report.parent.glob("*.svg")} == {"quality_speed.svg", "quality_memory.svg"}
+    assert {path.name for path in report.parent.glob("*.svg")} == {
+        "quality_speed.svg",
+        "quality_pair_speed.svg",
+        "quality_memory.svg",
+    }
 
 
 def test_mlflow_has_the_recommendations(swept: Path) -> None:

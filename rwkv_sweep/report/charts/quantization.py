@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -14,16 +15,26 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.charts.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, points, save
 from rwkv_sweep.report.common.run_groups import interval, metric
-from rwkv_sweep.report.speeds.precision_fronts import batch_speeds, fast_front, small_front
+from rwkv_sweep.report.speeds.precision_fronts import fast_front, small_front
 from rwkv_sweep.report.speeds.precisions import (
     MIB,
     SPEARMAN,
     PrecisionGroup,
     precision_groups,
 )
+from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS, Regime, speeds
 from rwkv_sweep.stats.intervals import Interval
 
-COLOURS = {"none": GREY, "int8": PURPLE, "int8_dynamic": BLUE, "fp8": GREEN, "nf4": ORANGE, "fp4": ORANGE}
+COLOURS = {
+    "none": GREY,
+    "int8": PURPLE,
+    "int8_dynamic": BLUE,
+    "int8_weight": BLUE,
+    "fp8": GREEN,
+    "int4": ORANGE,
+    "nf4": ORANGE,
+    "fp4": ORANGE,
+}
 DELTA = "parity/spearman_delta"
 MARKERS = "osD^vP*Xp<>hd"
 
@@ -33,7 +44,8 @@ def write_quantization_figures(results: Sequence[Result], folder: Path) -> list[
     paths = []
     with matplotlib.rc_context(STYLE):
         for name, draw in (
-            ("quality_speed", speed_figure),
+            ("quality_speed", partial(speed_figure, regime=BATCHES)),
+            ("quality_pair_speed", partial(speed_figure, regime=PAIRS)),
             ("quality_memory", memory_figure),
             ("blocks", block_figure),
         ):
@@ -43,17 +55,17 @@ def write_quantization_figures(results: Sequence[Result], folder: Path) -> list[
     return paths
 
 
-def speed_figure(results: Sequence[Result]) -> Figure | None:
-    """Spearman against tokens/s over fp32's, with intervals and the front; None where no run has both."""
+def speed_figure(results: Sequence[Result], regime: Regime) -> Figure | None:
+    """Spearman against speed over fp32's in one regime, with intervals and the front; None where no run has both."""
     of: dict[int, Interval] = {}
     compared = []
     for group in precision_groups(results):
-        compared_speeds = batch_speeds(group)
+        compared_speeds = speeds(group.runs, regime)
         if compared_speeds.reference == "fp32":
             compared.append(group)
             of |= {id(run): compared_speeds.of[run.name] for run in group.runs if run.name in compared_speeds.of}
-    name = "speed in packed batches over fp32's, 95 % interval"
-    return _scatter(compared, lambda run: of.get(id(run)), fast_front, name)
+    name = f"speed {regime.where} over fp32's, 95 % interval"
+    return _scatter(compared, lambda run: of.get(id(run)), partial(fast_front, regime=regime), name)
 
 
 def memory_figure(results: Sequence[Result]) -> Figure | None:

@@ -36,8 +36,9 @@ from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.utils.files import write_atomically
 
 CAPTIONS = {
-    "quality_speed": "Spearman against speed over fp32's, 95 % intervals; the dashed line joins what no other is "
-    "shown to beat.",
+    "quality_speed": "Spearman against speed in packed batches over fp32's, 95 % intervals; the dashed line joins what "
+    "no other is shown to beat.",
+    "quality_pair_speed": "The same for single pairs.",
     "quality_memory": "Spearman against the memory of the weights without the embedding table, which is not quantized.",
     "blocks": "What quantizing one block alone does, block by block.",
 }
@@ -56,7 +57,8 @@ COST = (
     "batches, over its base [95 %]",
     "pairs, speed over fp32 [95 %]",
     "pairs, over its base [95 %]",
-    "not beaten",
+    "not beaten in batches",
+    "not beaten for pairs",
     "tokens/s alone [95 %]",
     "ms per pair alone",
     "J per 1,000 pairs",
@@ -70,8 +72,8 @@ NOTES = (
     "Over its base: the quotient of two of these; the base is the same dtype without quantization. Tokens/s and ms per "
     "pair were measured one precision after another, so that they also show what else the machine did meanwhile: "
     "precisions are not compared by them.",
-    "Not beaten: no other precision is shown to be better in Spearman or in speed of packed batches without being "
-    "shown to be worse in the other.",
+    "Not beaten, in batches or for pairs: no other precision is shown to be better in Spearman or in that speed without "
+    "being shown to be worse in the other.",
     "Shares and bits per parameter leave the embedding table out, which is looked up, not multiplied, and stays in the "
     "base dtype; audit.json in each run's folder lists every tensor, and why it was left alone.",
 )
@@ -121,7 +123,7 @@ def _quality_table(group: PrecisionGroup) -> str:
 
 def _cost_table(group: PrecisionGroup) -> str:
     batches, pairs = (speeds(group.runs, regime) for regime in REGIMES)
-    best = fast_front(group)
+    fronts = [fast_front(group, regime) for regime in REGIMES]
     rows = []
     for run in group.runs:
         rate = interval(run, TOKENS_PER_S)
@@ -130,7 +132,7 @@ def _cost_table(group: PrecisionGroup) -> str:
                 group.label(run),
                 *_ratios(group, run, batches),
                 *_ratios(group, run, pairs),
-                "yes" if run in best else "",
+                *("yes" if run in front else "" for front in fronts),
                 with_interval(rate, ",.0f") if rate else formatted(metric(run, TOKENS_PER_S), ",.0f"),
                 formatted(metric(run, "latency/mean_ms"), ".2f"),
                 formatted(metric(run, "energy/joules_per_1k_pairs"), ".2f"),

@@ -8,15 +8,10 @@ from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.report.speeds.pareto import exact, unbeaten
 from rwkv_sweep.report.speeds.precisions import MIB, PrecisionGroup
-from rwkv_sweep.report.speeds.speeds import BATCHES, Speeds, speeds
+from rwkv_sweep.report.speeds.speeds import BATCHES, Regime, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
 ZERO = Interval(0.0, 0.0, 0.0)
-
-
-def batch_speeds(group: PrecisionGroup) -> Speeds:
-    """Speeds in packed batches, over fp32's where that was timed."""
-    return speeds(group.runs, BATCHES)
 
 
 def quality_sign(group: PrecisionGroup, a: Result, b: Result) -> int:
@@ -34,9 +29,9 @@ def quality_sign(group: PrecisionGroup, a: Result, b: Result) -> int:
     return 0 if abs(gap) <= noise else 1 if gap > 0 else -1
 
 
-def fast_front(group: PrecisionGroup) -> list[Result]:
-    """What no precision is shown to beat in both Spearman and speed of packed batches, by rising speed."""
-    compared = batch_speeds(group)
+def fast_front(group: PrecisionGroup, regime: Regime = BATCHES) -> list[Result]:
+    """What no precision is shown to beat in both Spearman and speed in one regime, by rising speed."""
+    compared = speeds(group.runs, regime)
     runs = [run for run in group.runs if run.name in compared.of]
     front = unbeaten(
         len(runs),

@@ -193,13 +193,13 @@ def test_one_block_at_a_time() -> None:
 def test_report(tmp_path: Path) -> None:
     paths = write_report("quantization", sweep(), tmp_path)
     assert [path.name for path in paths][:2] == ["report.md", "table.csv"]
-    assert {path.stem for path in paths[2:]} == {"quality_speed", "quality_memory"}
+    assert {path.stem for path in paths[2:]} == {"quality_speed", "quality_pair_speed", "quality_memory"}
     text = paths[0].read_text(encoding="utf-8")
     for part in (
         "| nf4 | 0.370 [0.320, 0.420] | -0.0300 [-0.0340, -0.0260] | flagged | 0.9500 | 0.9400 | 0.9500 |",
         "| fp32 | 0.400 [0.350, 0.450] | reference |",
         "| int8_dynamic |",
-        "![Spearman against speed over fp32's",
+        "![Spearman against speed in packed batches over fp32's",
     ):
         assert part in text
     assert "Failures" not in text and "nan" not in text
