@@ -72,8 +72,8 @@ NOTES = (
     "Over its base: the quotient of two of these; the base is the same dtype without quantization. Tokens/s and ms per "
     "pair were measured one precision after another, so that they also show what else the machine did meanwhile: "
     "precisions are not compared by them.",
-    "Not beaten, in batches or for pairs: no other precision is shown to be better in Spearman or in that speed without "
-    "being shown to be worse in the other.",
+    "Not beaten, in batches or for pairs: no other precision is shown to be better in Spearman or in that speed "
+    "without being shown to be worse in the other.",
     "Shares and bits per parameter leave the embedding table out, which is looked up, not multiplied, and stays in the "
     "base dtype; audit.json in each run's folder lists every tensor, and why it was left alone.",
 )
