@@ -5,6 +5,8 @@ Shapes: T packed tokens, D hidden size, F inner size of the channel mix.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,9 @@ class GatedChannelMix(nn.Module):
         self.receptance = nn.Linear(hidden_size, hidden_size, bias=False)
         self.value = nn.Linear(intermediate_size, hidden_size, bias=False)
         self.matmul_dtype = torch.float32
+        # Weights of key and value as a GPU reads them for few tokens, where it does.
+        self.few_key: Any = None
+        self.few_value: Any = None
 
     def forward(self, x_TD: Tensor, packed: Packed) -> Tensor:
         """x [T, D] (after ln2) to what the block adds to the stream, [T, D], fp32."""

@@ -35,6 +35,7 @@ from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, Rowwise
 from rwkv_sweep.models.quantization.selection import check_selection, left_alone, place
 from rwkv_sweep.models.quantization.support import check_precision
 from rwkv_sweep.models.quantization.weight_only import INT4, WEIGHT_ONLY, WeightOnlyLinear, weight_only_linear
+from rwkv_sweep.models.quantization.weight_only_gpu import packed
 from rwkv_sweep.ops.common.groupwise import GroupCodes
 
 __all__ = [
@@ -134,8 +135,8 @@ def _quantized(
     if precision.quantization in WEIGHT_ONLY:
         hqq = precision.calibration == "hqq"
         codes = hqq_codes(linear.weight.data.to(device, torch.float32)) if hqq else None
-        return weight_only_linear(name, linear, precision.quantization, base, device, codes)
-    return FourBitLinear(linear, precision.quantization, precision.double_quantization, base, device).eval()
+        return packed(weight_only_linear(name, linear, precision.quantization, base, device, codes))
+    return packed(FourBitLinear(linear, precision.quantization, precision.double_quantization, base, device).eval())
 
 
 def _calibrate(model: RwkvModel, precision: PrecisionConfig, device: torch.device, batches: Batches) -> None:
@@ -149,7 +150,8 @@ def _calibrate(model: RwkvModel, precision: PrecisionConfig, device: torch.devic
 
     def quantize(name: str, codes: GroupCodes) -> None:
         linear = observed[name].plain()
-        _replace(model, name, weight_only_linear(name, linear, INT4, DTYPES[precision.base], device, codes))
+        layer = weight_only_linear(name, linear, INT4, DTYPES[precision.base], device, codes)
+        _replace(model, name, packed(layer))
 
     model.prepare(device)
     calibrate(model, by_block, batches, quantize)

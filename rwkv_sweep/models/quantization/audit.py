@@ -22,7 +22,8 @@ from rwkv_sweep.models.quantization.bitsandbytes_layers import (
 from rwkv_sweep.models.quantization.dtypes import is_matrix
 from rwkv_sweep.models.quantization.native import RowwiseLinear, native_kernel, unfit_shape
 from rwkv_sweep.models.quantization.selection import left_alone, place
-from rwkv_sweep.models.quantization.weight_only import WEIGHT_ONLY, WeightOnlyLinear, weight_only_kernel
+from rwkv_sweep.models.quantization.weight_only import STORED, WEIGHT_ONLY, WeightOnlyLinear, weight_only_kernel
+from rwkv_sweep.models.quantization.weight_only_gpu import PACKED_KERNEL, PackedLinear, runs_packed
 
 NONE = "none"
 
@@ -129,8 +130,11 @@ def quantized_kernel(precision: PrecisionConfig, device: torch.device) -> str:
         if device.type == "cpu":
             dtype = "float32" if dtype == "float16" else dtype
             return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, dequantized, multiplied in {dtype}"
-        return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, matmul_4bit in {dtype}"
+        by = PACKED_KERNEL if runs_packed(dtype, device) else "matmul_4bit"
+        return f"bitsandbytes {kind} in blocks of {BLOCK_4BIT}, {scales}, {by} in {dtype}"
     if kind in WEIGHT_ONLY:
+        if runs_packed(dtype, device):
+            return f"{STORED[kind]}, {PACKED_KERNEL} in {dtype}"
         return weight_only_kernel(kind, device, dtype)
     return native_kernel(kind, device)
 
@@ -151,6 +155,8 @@ def _stored(module: nn.Module) -> str | None:
         return str(module.weight_NK.dtype).removeprefix("torch.")
     if isinstance(module, WeightOnlyLinear):
         return f"int{module.bits}"
+    if isinstance(module, PackedLinear):
+        return module.kind
     if is_llm_int8(module):
         return str(module.weight.dtype).removeprefix("torch.")
     return None

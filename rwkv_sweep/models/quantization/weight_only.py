@@ -29,6 +29,9 @@ WEIGHT_ONLY = (INT4, INT8)
 """Values of `precision.quantization` that this module has the layers of."""
 
 
+STORED = {INT4: f"int4 in groups of {GROUP}, fp16 scales and zeros", INT8: "int8 rows, fp16 scales"}
+
+
 class WeightOnlyLinear(nn.Module):
     """A linear layer whose weights are kept in 4 or 8 bits.
 
@@ -117,7 +120,6 @@ def weight_only_linear(
 
 def weight_only_kernel(kind: str, device: torch.device, base: str) -> str:
     """What multiplies, in words."""
-    stored = f"int4 in groups of {GROUP}, fp16 scales and zeros" if kind == INT4 else "int8 rows, fp16 scales"
     by = "Numba" if device.type == "cpu" and base == "bfloat16" else "PyTorch"
     dtype = "float32" if device.type == "cpu" and base == "float16" else base
-    return f"{stored}, dequantized by {by}, multiplied in {dtype}"
+    return f"{STORED[kind]}, dequantized by {by}, multiplied in {dtype}"

@@ -11,6 +11,7 @@ heads of K key and V value channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,8 @@ class TimeMix(nn.Module):
         self.stack_4ED: Tensor | None = None
         # The same of LLM.int8's weights, with the maxima of their rows.
         self.stack_int8: tuple[Tensor, Tensor] | None = None
+        # The same of weights in few bits.
+        self.few_4: Any = None
         # What `fused` finds out about the mixes where the four projections take fp8.
         self.bounds_4: Tensor | None = None
         for name in ("x", "w", "k", "v", "r", "g"):

@@ -36,9 +36,13 @@ def stack_projections(blocks: Sequence[Block]) -> None:
 
     The layers stay as they are and share the memory. For inference: an optimizer would lose its hold on the weights.
     """
+    from rwkv_sweep.models.quantization.weight_only_gpu import few_tokens_stack, few_tokens_weight, stacked_weights
+
     for block in blocks:
-        mix = block.attention
+        mix, wide = block.attention, block.feed_forward
+        wide.few_key, wide.few_value = few_tokens_weight(wide.key), few_tokens_weight(wide.value)
         linears = [mix.key, mix.value, mix.receptance, mix.gate]
+        mix.few_4 = stacked_weights(linears)
         if all(hasattr(linear, "stays_on_device") for linear in linears):
             from rwkv_sweep.models.quantization.llm_int8_gpu import stacked  # imports bitsandbytes
 
@@ -48,7 +52,7 @@ def stack_projections(blocks: Sequence[Block]) -> None:
         stack_4ED = torch.stack([linear.weight.data for linear in linears])
         for linear, weight_ED in zip(linears, stack_4ED, strict=True):
             linear.weight.data = weight_ED
-        mix.stack_4ED = stack_4ED
+        mix.stack_4ED, mix.few_4 = stack_4ED, few_tokens_stack(stack_4ED)
 
 
 def run_blocks(
@@ -131,6 +135,10 @@ def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tup
 
 def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D]."""
+    from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, few_tokens_matmul
+
+    if mix.few_4 is not None and x_4TD.shape[1] <= MOST_TOKENS:
+        return few_tokens_matmul(x_4TD, mix.few_4).unbind()
     if mix.stack_4ED is not None:
         return torch.bmm(x_4TD, mix.stack_4ED.transpose(1, 2)).unbind()
     if mix.stack_int8 is not None:
@@ -168,10 +176,17 @@ def _bounds(mix: TimeMix, fixed: Sequence[Tensor]) -> Tensor:
 
 def _channel_mix(mix: GatedChannelMix, normed: Normed) -> tuple[Tensor, Tensor, float]:
     """Value, its gate before the sigmoid, and what the value must be multiplied by."""
+    from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, few_tokens_matmul
     from rwkv_sweep.ops.triton.square import relu_square
 
     beside = Branch(normed.h_TD.device)
     gate_TD = beside.run(lambda: _product(mix.receptance, normed, 1))
+    if len(normed.h_TD) <= MOST_TOKENS and mix.few_key is not None and mix.few_value is not None:
+        scale = FP16_SQUARE_SCALE if mix.matmul_dtype == torch.float16 else 1.0
+        squares_1TF = few_tokens_matmul(normed.x_MTD[:1], mix.few_key, 1.0 / scale)
+        value_TD = few_tokens_matmul(squares_1TF, mix.few_value)[0]
+        beside.join()
+        return value_TD, gate_TD, scale**2
     k_TF = _product(mix.key, normed, 0)
     if row_dtype(mix.value) is not None:
         rows = cast(Any, mix.value)

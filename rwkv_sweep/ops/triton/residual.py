@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.number_formats import LARGEST
 from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.triton.common.dependent_launch import can_depend, launch_dependents, wait_for_earlier
 from rwkv_sweep.ops.triton.common.fast_math import sigmoid
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 from rwkv_sweep.ops.triton.quantized.quantize_rows import ROUNDING, quantized_row
@@ -85,6 +86,7 @@ def add_norm_mix(
     scale_MT = torch.empty(count, tokens, device=h_TD.device) if dtype in LARGEST else None
     sums_ND = torch.empty(programs, width, device=h_TD.device) if sums and spans_N2 is not None else None
     amax_T = torch.empty(tokens, device=h_TD.device) if amax and count else None
+    dependent = spans_N2 is None and can_depend(h_TD.device)
     if programs:
         residual_kernel[(programs,)](
             h_TD,
@@ -117,7 +119,9 @@ def add_norm_mix(
             largest=LARGEST.get(dtype, 1.0),
             integers=dtype == torch.int8,
             rounding=ROUNDING,
+            dependent=dependent,
             num_warps=8 if width > 1024 else 4,
+            launch_pdl=dependent,
         )
     return Normed(out_TD, x_MTD, mean_T, rstd_T, scale_MT, sums_ND, amax_T)
 
@@ -211,6 +215,7 @@ def residual_kernel(
     largest: tl.constexpr,
     integers: tl.constexpr,
     rounding: tl.constexpr,
+    dependent: tl.constexpr,
 ):
     """out = h + sigmoid(gate) * value * scale, its layer norm, and `count` token-shift interpolations of that norm.
 
@@ -223,6 +228,8 @@ def residual_kernel(
     One program a token; with `table`, one for each of spans [N, 2] (int32: first row, end), each within one sentence,
     and where `summed`, sums [N, D] (fp32) of out over each.
     """
+    if dependent:
+        launch_dependents()
     program = tl.program_id(0)
     if table:
         start = tl.load(spans_ptr + 2 * program)
@@ -243,6 +250,10 @@ def residual_kernel(
             mix2 = tl.load(mix2_ptr + cols, mask=mask, other=0.0)
         if count > 3:
             mix3 = tl.load(mix3_ptr + cols, mask=mask, other=0.0)
+    # Weights are read before: they are no earlier kernel's result.
+    if dependent:
+        wait_for_earlier()
+    if count > 0:  # noqa: SIM102 (a constant, and a number of the device)
         # A span is inside one sentence, so only its first row can be a sentence's first.
         if tl.load(first_ptr + start) == 0:
             h = _stream(h_ptr, value_ptr, gate_ptr, start - 1, cols, mask, scale, width, added, gated)

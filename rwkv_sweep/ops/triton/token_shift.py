@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.number_formats import FP8, LARGEST
 from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.triton.common.dependent_launch import can_depend, launch_dependents, wait_for_earlier
 from rwkv_sweep.ops.triton.common.fast_math import tanh
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 from rwkv_sweep.ops.triton.residual import Normed
@@ -58,6 +59,7 @@ def launch(
     tokens, width = normed.h_TD.shape
     rank = high_5RD.shape[1]
     rows, columns, tiles = (16, 32, 8) if tokens > 2048 else (16, 64, 1)
+    dependent = tokens <= 2048 and can_depend(normed.h_TD.device)
     if tokens:
         token_shift_kernel[(triton.cdiv(width, columns), triton.cdiv(tokens, rows * tiles))](
             normed.h_TD,
@@ -84,7 +86,9 @@ def launch(
             precision="ieee" if high_5RD.dtype == torch.float32 else "tf32",
             quantized=rows_4TD is not None,
             largest=LARGEST[FP8],
+            dependent=dependent,
             num_warps=1 if tokens > 2048 else 4,
+            launch_pdl=dependent,
         )
 
 
@@ -156,6 +160,7 @@ def token_shift_kernel(
     precision: tl.constexpr,
     quantized: tl.constexpr,
     largest: tl.constexpr,
+    dependent: tl.constexpr,
 ):
     """out = x + (x of the token before - x) * (fixed + tanh(low) @ high), five times, as `models.rwkv6.blocks` mixes.
 
@@ -167,6 +172,8 @@ def token_shift_kernel(
     (fp32), from amax [T], the largest size in each row of x, and bounds [4], fp32 (see `token_shift_fp8`). One program
     for `block_d` channels of `tiles` times `block_t` tokens.
     """
+    if dependent:
+        launch_dependents()
     cols = tl.program_id(0) * block_d + tl.arange(0, block_d)
     dtype: tl.constexpr = high_ptr.dtype.element_ty
     high0 = _high(0, high_ptr, cols, width, rank, block_r)
@@ -181,6 +188,9 @@ def token_shift_kernel(
     fixed4 = tl.load(fixed4_ptr + cols, mask=cols < width, other=0.0)[None, :]
     weight = tl.load(weight_ptr + cols, mask=cols < width, other=0.0)[None, :]
     bias = tl.load(bias_ptr + cols, mask=cols < width, other=0.0)[None, :]
+    # Weights are read before: they are no earlier kernel's result.
+    if dependent:
+        wait_for_earlier()
     if quantized:
         bound1 = tl.load(bounds_ptr)
         bound2 = tl.load(bounds_ptr + 1)

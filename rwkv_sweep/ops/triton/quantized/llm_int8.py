@@ -7,6 +7,9 @@ entry reaches it. bitsandbytes leaves those columns out of the first GEMM and ta
 in the first, and the second takes what is left of x, which is the same sum. How many columns O has is known on the
 device alone: the second GEMM's loop reads its length from there.
 
+Few rows (a pair) are bound by reading weights, so there the inputs become what both GEMMs multiply, x in the columns O
+and q * amax / 127 elsewhere, in fp16, for one GEMM with int8 weights.
+
 Shapes: G groups of T rows of K inputs, N outputs each, C places for outlier columns, T the same in every group; a layer
 alone is G = 1.
 """
@@ -17,20 +20,23 @@ import torch
 import triton
 from torch import Tensor
 
+from rwkv_sweep.ops.triton.common.dependent_launch import can_depend
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
+from rwkv_sweep.ops.triton.quantized.few_bits import SLAB
+from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, FewTokensWeight, counters, few_tokens_matmul
 from rwkv_sweep.ops.triton.quantized.llm_int8_kernels import (
-    few_rows_kernel,
+    amax_kernel,
+    as_multiplied_kernel,
     gather_kernel,
     index_kernel,
     many_rows_kernel,
     rows_kernel,
 )
 
-FEW = 128
-"""Up to so many rows one program sees all of them, and finds the columns by itself."""
-FEW_DEPTH = 256
-"""Slice of the inner dimension where there are few rows; which slices have outliers is one bit each of a number."""
-MOST_SLICES = 62
+FEW = MOST_TOKENS
+"""Up to so many rows the matmul is bound by reading weights, and runs in fp16 with int8 weights."""
+PART = 32
+"""Columns of few rows that one program prepares."""
 STEP = 64
 """Columns of O that the second GEMM takes at once."""
 ROWS, COLUMNS, DEPTH, BAND = 128, 256, 128, 8
@@ -59,50 +65,65 @@ def llm_int8_matmul(
     if not tokens:
         return out_GTN
     x_GTK = x_GTK.contiguous()
+    square = {"factor": 1.0 if square_factor is None else square_factor, "square": square_factor is not None}
+    if tokens <= FEW and inner % SLAB.value == 0:
+        return _few_rows(x_GTK, weight_GNK, amax_GN, square).to(dtype)
     q_GTK = torch.empty(x_GTK.shape, dtype=torch.int8, device=device)
     amax_GT = torch.empty(groups, tokens, device=device)
-    slices = triton.cdiv(inner, FEW_DEPTH)
-    few = tokens <= FEW and slices <= MOST_SLICES
-    if few:
-        flags = torch.empty(groups, tokens, slices, dtype=torch.int8, device=device)
-    else:
-        flags = torch.zeros(groups, inner, dtype=torch.int32, device=device)
-    square = {"factor": 1.0 if square_factor is None else square_factor, "square": square_factor is not None}
+    flags_GK = torch.zeros(groups, inner, dtype=torch.int32, device=device)
     block = triton.next_power_of_2(inner)
     rows_kernel[(groups * tokens,)](
         x_GTK,
         q_GTK,
         amax_GT,
-        flags,
+        flags_GK,
         tokens,
         **square,
         width=inner,
-        block=max(block, FEW_DEPTH),
-        depth=FEW_DEPTH,
-        few=few,
+        block=block,
         num_warps=min(16, max(1, block // 512)),
     )
-    arguments = (x_GTK, q_GTK, amax_GT, weight_GNK, amax_GN, out_GTN)
-    if few:
-        columns = 32
-        few_rows_kernel[(triton.cdiv(outputs, columns), groups)](
-            *arguments,
-            flags,
-            tokens,
-            **square,
-            outputs=outputs,
-            inner=inner,
-            rows=max(16, triton.next_power_of_2(tokens)),
-            columns=columns,
-            depth=FEW_DEPTH,
-            slices=slices,
-            block=triton.next_power_of_2(slices),
-            num_warps=4,
-            num_stages=4,
-        )
-        return out_GTN
-    _many_rows(arguments, flags, square)
+    _many_rows((x_GTK, q_GTK, amax_GT, weight_GNK, amax_GN, out_GTN), flags_GK, square)
     return out_GTN
+
+
+def _few_rows(x_GTK: Tensor, weight_GNK: Tensor, amax_GN: Tensor, square: dict[str, float | bool]) -> Tensor:
+    """Inputs as they are multiplied, then a matmul with int8 weights: [G, T, N] in fp16."""
+    groups, tokens, inner = x_GTK.shape
+    device, depends = x_GTK.device, can_depend(x_GTK.device)
+    amax_GT = torch.empty(groups, tokens, device=device)
+    count = torch.empty(counters(weight_GNK), dtype=torch.int32, device=device)
+    block = triton.next_power_of_2(inner)
+    amax_kernel[(groups * tokens,)](
+        x_GTK,
+        amax_GT,
+        count,
+        **square,
+        width=inner,
+        block=block,
+        counters=len(count),
+        counters_block=triton.next_power_of_2(len(count)),
+        dependent=depends,
+        num_warps=min(16, max(1, block // 512)),
+        launch_pdl=depends,
+    )
+    multiplied_GTK = torch.empty(x_GTK.shape, dtype=torch.float16, device=device)
+    as_multiplied_kernel[(inner // PART, groups)](
+        x_GTK,
+        amax_GT,
+        multiplied_GTK,
+        tokens,
+        **square,
+        inner=inner,
+        rows=max(16, triton.next_power_of_2(tokens)),
+        slab=SLAB.value,
+        part=PART,
+        dependent=depends,
+        num_warps=4,
+        launch_pdl=depends,
+    )
+    weight = FewTokensWeight(weight_GNK.view(torch.int16), amax_GN, count=count, scale_factor=1 / 127)
+    return few_tokens_matmul(multiplied_GTK, weight)
 
 
 def _many_rows(arguments: tuple[Tensor, ...], flags_GK: Tensor, square: dict[str, float | bool]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from rwkv_sweep.ops.triton.common.dependent_launch import launch_dependents, wait_for_earlier
+
 THRESHOLD = tl.constexpr(6.0)
 """Inputs of this size and more are outliers."""
 
@@ -33,12 +35,9 @@ def rows_kernel(
     square: tl.constexpr,
     width: tl.constexpr,
     block: tl.constexpr,
-    depth: tl.constexpr,
-    few: tl.constexpr,
 ):
-    """x [G * T, K] to q (int8, 0 where an entry reaches the threshold) and amax [G * T] over the others. One program a
-    row. Where `few`, also flags [G * T, slices] (int8): whether the row has such an entry in each slice of `depth`
-    columns; otherwise 1 in flags [G, K] (int32, zeros before) for each column with one."""
+    """x [G * T, K] to q (int8, 0 where an entry reaches the threshold) and amax [G * T] over the others, and 1 in
+    flags [G, K] (int32, zeros before) for each column with such an entry. One program a row."""
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, block)
     mask = cols < width
@@ -51,14 +50,8 @@ def rows_kernel(
     q = (scaled + 12582912.0) - 12582912.0
     tl.store(q_ptr + row * width + cols, q.to(tl.int8), mask=mask)
     tl.store(amax_ptr + row, amax)
-    if few:
-        of_slices = tl.max(tl.reshape(1 - inside.to(tl.int32), [block // depth, depth]), 1)
-        slices = (width + depth - 1) // depth
-        place = tl.arange(0, block // depth)
-        tl.store(flags_ptr + row * slices + place, of_slices.to(tl.int8), mask=place < slices)
-    else:
-        group = row // tokens
-        tl.store(flags_ptr + group * width + cols, 1, mask=mask & (inside == 0))
+    group = row // tokens
+    tl.store(flags_ptr + group * width + cols, 1, mask=mask & (inside == 0))
 
 
 @triton.jit
@@ -188,68 +181,75 @@ def many_rows_kernel(
     tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=(row < tokens)[:, None] & (column < outputs)[None, :])
 
 
-@triton.jit(do_not_specialize=["tokens"])
-def few_rows_kernel(
+@triton.jit
+def amax_kernel(
     x_ptr,
-    q_ptr,
     amax_ptr,
-    weight_ptr,
-    column_amax_ptr,
+    count_ptr,
+    factor,
+    square: tl.constexpr,
+    width: tl.constexpr,
+    block: tl.constexpr,
+    counters: tl.constexpr,
+    counters_block: tl.constexpr,
+    dependent: tl.constexpr,
+):
+    """amax [G * T] (fp32) = the largest size below the threshold in each row of x [G * T, K]; one program a row.
+
+    The first one also writes zeros to count [counters] (int32), for the matmul that follows.
+    """
+    if dependent:
+        launch_dependents()
+        wait_for_earlier()
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.arange(0, block)
+    x = as_input(tl.load(x_ptr + row * width + cols, mask=cols < width, other=0.0), factor, square)
+    tl.store(amax_ptr + row, tl.max(tl.where(tl.abs(x) < THRESHOLD, tl.abs(x), 0.0), 0))
+    if row == 0:
+        place = tl.arange(0, counters_block)
+        tl.store(count_ptr + place, tl.zeros([counters_block], tl.int32), mask=place < counters)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def as_multiplied_kernel(
+    x_ptr,
+    amax_ptr,
     out_ptr,
-    flags_ptr,
     tokens,
     factor,
     square: tl.constexpr,
-    outputs: tl.constexpr,
     inner: tl.constexpr,
     rows: tl.constexpr,
-    columns: tl.constexpr,
-    depth: tl.constexpr,
-    slices: tl.constexpr,
-    block: tl.constexpr,
+    slab: tl.constexpr,
+    part: tl.constexpr,
+    dependent: tl.constexpr,
 ):
-    """As `many_rows_kernel` where one tile has all rows of a group, and finds the columns O of a slice by itself.
+    """out = what a weight is multiplied with: x itself in a column with an outlier, elsewhere q * amax / 127, in fp16.
 
-    x [G, T, K] of any float dtype, q [G, T, K] and weight [G, N, K] int8, amax [G, T] and column_amax [G, N] fp32;
-    flags [G, T, slices] (int8) of `rows_kernel`; out [G, T, N] of any float dtype. One program for `columns` outputs of
-    a group.
+    x [G, T, K] of any float dtype, out [G, T, K] fp16, amax [G, T] fp32. Of each `slab` columns out has the even ones
+    first, then the odd ones: so the rows of int8 weights, two numbers a word, are what `few_tokens_kernel` reads. One
+    program for `part` columns of all rows of a group.
     """
+    if dependent:
+        launch_dependents()
+        wait_for_earlier()
     group = tl.program_id(1).to(tl.int64)
     row = tl.arange(0, rows)
-    column = tl.program_id(0) * columns + tl.arange(0, columns)
-    there = row < tokens
-    from_row = group * tokens + tl.minimum(row, tokens - 1)
-    from_column = group * outputs + tl.minimum(column, outputs - 1)
-    # One bit for each slice with an outlier in any row.
-    place = tl.arange(0, block)
-    flags = tl.load(flags_ptr + from_row[:, None] * slices + place[None, :], mask=(place < slices)[None, :], other=0)
-    of_slices = tl.max(flags.to(tl.int32), 0).to(tl.int64)
-    with_outliers = tl.sum(of_slices << place.to(tl.int64), 0)
-    k = tl.arange(0, depth)
-    q_at = q_ptr + from_row[:, None] * inner + k[None, :]
-    weight_at = weight_ptr + from_column[None, :] * inner + k[:, None]
-    total = tl.zeros([rows, columns], tl.int32)
-    for start in range(0, inner, depth):
-        inside = k < inner - start
-        q = tl.load(q_at + start, mask=inside[None, :], other=0)
-        weight = tl.load(weight_at + start, mask=inside[:, None], other=0)
-        total = tl.dot(q, weight, total, out_dtype=tl.int32)
-    amax = tl.load(amax_ptr + from_row) * (1.0 / 127.0)
-    out = total.to(tl.float32) * amax[:, None]
-    if with_outliers != 0:
-        x_at = x_ptr + from_row[:, None] * inner + k[None, :]
-        for number in range(0, slices):
-            if (with_outliers >> number) & 1 != 0:
-                start = number * depth
-                inside = k < inner - start
-                mask = there[:, None] & inside[None, :]
-                x = as_input(tl.load(x_at + start, mask=mask, other=0.0), factor, square)
-                q = tl.load(q_at + start, mask=mask, other=0)
-                weight = tl.load(weight_at + start, mask=inside[:, None], other=0)
-                has_one = tl.max((1 - (tl.abs(x) < THRESHOLD).to(tl.int32)) * mask.to(tl.int32), 0)
-                left = tl.where((has_one != 0)[None, :], x - q.to(tl.float32) * amax[:, None], 0.0)
-                out = tl.dot(left.to(tl.float16), weight.to(tl.float16), out)
-    column_amax = tl.load(column_amax_ptr + from_column) * (1.0 / 127.0)
-    out_at = out_ptr + (group * tokens + row)[:, None] * outputs + column[None, :]
-    out *= column_amax[None, :]
-    tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=there[:, None] & (column < outputs)[None, :])
+    there = (row < tokens)[:, None]
+    place = tl.arange(0, part // 2)
+    first = tl.program_id(0) * part
+    from_x = x_ptr + (group * tokens + row)[:, None] * inner + first + 2 * place[None, :]
+    to_out = (
+        out_ptr + (group * tokens + row)[:, None] * inner + first // slab * slab + first % slab // 2 + place[None, :]
+    )
+    amax = tl.load(amax_ptr + group * tokens + row, mask=row < tokens, other=0.0)
+    scale = amax * (1.0 / 127.0)
+    inverse = tl.where(amax == 0.0, 0.0, tl.div_rn(127.0, amax))
+    for odd in tl.static_range(2):
+        x = as_input(tl.load(from_x + odd, mask=there, other=0.0), factor, square)
+        inside = tl.abs(x) < THRESHOLD
+        has_one = tl.max(1 - inside.to(tl.int32), 0)
+        scaled = tl.where(inside, x, 0.0) * inverse[:, None]
+        q = (scaled + 12582912.0) - 12582912.0
+        multiplied = tl.where((has_one != 0)[None, :], x, q * scale[:, None])
+        tl.store(to_out + odd * (slab // 2), multiplied.to(tl.float16), mask=there)

@@ -1,0 +1,127 @@
+"""Weights in few bits to numbers in registers, and whole weights dequantized in one pass over memory.
+
+Shapes: G layers of one shape, K inputs, N outputs.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+PLAIN, INT8, FOUR_BITS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+"""Weights in the inputs' dtype; int8; codes of 4 bits."""
+SLAB, GROUP = tl.constexpr(128), tl.constexpr(64)
+"""Columns whose codes share 64 bytes, the first half in the low bits and the second in the high ones; columns of one
+scale."""
+
+
+@triton.jit
+def numbers_of(words, instructions: tl.constexpr, kind: tl.constexpr, dtype: tl.constexpr):
+    """Words of 16 bits with two bytes or four codes each to their numbers, those of the low bits first."""
+    if kind == FOUR_BITS:
+        if dtype == tl.bfloat16:
+            numbers = tl.inline_asm_elementwise(
+                instructions,
+                "=r,=r,=r,=r,r",
+                [words],
+                dtype=(tl.bfloat16, tl.bfloat16, tl.bfloat16, tl.bfloat16),
+                is_pure=True,
+                pack=2,
+            )
+        else:
+            numbers = tl.inline_asm_elementwise(
+                instructions,
+                "=r,=r,=r,=r,r",
+                [words],
+                dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+                is_pure=True,
+                pack=2,
+            )
+    else:
+        if dtype == tl.bfloat16:
+            numbers = tl.inline_asm_elementwise(
+                instructions, "=r,=r,r", [words], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=2
+            )
+        else:
+            numbers = tl.inline_asm_elementwise(
+                instructions, "=r,=r,r", [words], dtype=(tl.float16, tl.float16), is_pure=True, pack=2
+            )
+    return numbers
+
+
+@triton.jit
+def of_group(
+    scale_ptr, second_ptr, table_ptr, offset, at, flat, nested: tl.constexpr, shifted: tl.constexpr, dtype: tl.constexpr
+):
+    """Factor and summand of a group of columns for some outputs: number of the code * factor + summand.
+
+    Where `shifted`, each word (int32) at `at` has the bits of both, the factor in the lower half. Where `nested`, the
+    byte at `flat` is a place of the table.
+    """
+    if nested:
+        code = tl.load(scale_ptr + flat).to(tl.int32)
+        factor = tl.load(table_ptr + code) * tl.load(second_ptr + flat // 256) + offset
+        summand = 0.0
+    elif shifted:
+        word = tl.load(scale_ptr + at)
+        factor = word.to(tl.int16).to(dtype, bitcast=True)
+        summand = (word >> 16).to(tl.int16).to(dtype, bitcast=True)
+    else:
+        factor = tl.load(scale_ptr + at)
+        summand = 0.0
+    return factor, summand
+
+
+@triton.jit
+def scaled(numbers, factor, summand, shifted: tl.constexpr, dtype: tl.constexpr):
+    if shifted:
+        made = numbers * factor[:, None] + summand[:, None]
+    else:
+        made = numbers * factor.to(dtype)[:, None]
+    return made
+
+
+@triton.jit
+def dequantize_kernel(
+    weight_ptr,
+    scale_ptr,
+    second_ptr,
+    table_ptr,
+    offset,
+    out_ptr,
+    inner: tl.constexpr,
+    outputs: tl.constexpr,
+    rows: tl.constexpr,
+    kind: tl.constexpr,
+    instructions: tl.constexpr,
+    nested: tl.constexpr,
+    shifted: tl.constexpr,
+):
+    """out [G, N, K] (fp16 or bf16) = the numbers of weight, with scales, as `few_tokens_kernel` reads them. One program
+    for a slab of columns of `rows` outputs."""
+    group = tl.program_id(2).to(tl.int64)
+    slab = tl.program_id(1)
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    inside = (row < outputs)[:, None]
+    from_row = group * outputs + tl.minimum(row, outputs - 1)
+    dtype: tl.constexpr = out_ptr.dtype.element_ty
+    wide: tl.constexpr = SLAB // 2 if kind == INT8 else SLAB // 4
+    place = tl.arange(0, wide)
+    words = tl.load(weight_ptr + (from_row[:, None] * (inner // SLAB) + slab) * wide + place[None, :])
+    out_at = out_ptr + from_row[:, None] * inner + slab * SLAB + place[None, :]
+    if kind == INT8:
+        scale = tl.load(scale_ptr + from_row).to(tl.float32)[:, None]
+        n0, n1 = numbers_of(words, instructions, kind, dtype)
+        tl.store(out_at, (n0.to(tl.float32) * scale).to(dtype), mask=inside)
+        tl.store(out_at + wide, (n1.to(tl.float32) * scale).to(dtype), mask=inside)
+    else:
+        at = (group * (inner // GROUP) + 2 * slab) * outputs + tl.minimum(row, outputs - 1)
+        flat = from_row * (inner // GROUP) + 2 * slab
+        factor, summand = of_group(scale_ptr, second_ptr, table_ptr, offset, at, flat, nested, shifted, dtype)
+        at += outputs
+        factor2, summand2 = of_group(scale_ptr, second_ptr, table_ptr, offset, at, flat + 1, nested, shifted, dtype)
+        n0, n1, n2, n3 = numbers_of(words, instructions, kind, dtype)
+        tl.store(out_at, scaled(n0, factor, summand, shifted, dtype), mask=inside)
+        tl.store(out_at + wide, scaled(n1, factor, summand, shifted, dtype), mask=inside)
+        tl.store(out_at + 2 * wide, scaled(n2, factor2, summand2, shifted, dtype), mask=inside)
+        tl.store(out_at + 3 * wide, scaled(n3, factor2, summand2, shifted, dtype), mask=inside)
