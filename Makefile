@@ -113,7 +113,7 @@ test-ray: setup .venv-ray ## Run a sweep on a simulated Ray cluster that loses a
 	.venv-ray/bin/python -m pytest -q -s -m faults tests/faults/test_ray.py tests/faults/test_ray_encoding.py $(ARGS)
 
 test-mteb: setup .venv-mteb ## Score a task of mteb with the encoder, as mteb does it
-	.venv-mteb/bin/python -m pytest -q tests/unit/api/test_mteb.py tests/unit/data/test_sts_tasks.py $(ARGS)
+	.venv-mteb/bin/python -m pytest -q tests/unit/api/test_mteb.py tests/unit/api/test_mteb_layers.py tests/unit/data/test_sts_tasks.py $(ARGS)
 
 test-sentence-transformers: setup .venv-st5 .venv-st6 ## Load an exported encoder in sentence-transformers 5 and 6
 	.venv-st5/bin/python -m pytest -q tests/unit/export/test_sentence_transformers.py $(ARGS)
