@@ -150,6 +150,9 @@ RULES = (
     Rule(r"python -c ", NOT, "of the training too"),
     Rule(r"make ", NOT, "needs a set-up of its own, or takes long; test_make_targets, which names what each runs"),
     Rule(r"python -m pytest -q tests/unit/", NOT, "a file of these very tests"),
+    # Precisions and outputs, each of which has a test of its own.
+    Rule(r"python -m rwkv_sweep -m precision=fp32,int4,", COMPOSE, "test_calibration.py (unit) quantizes so"),
+    Rule(r"python -m rwkv_sweep -m output=float32,", COMPOSE, "test_output_formats.py (unit) scores all of them"),
     # Overrides alone, in docs/quantization.md.
     Rule(r"precision=", COMPOSE, "test_quantization.py (unit) quantizes so"),
 )
