@@ -3,7 +3,7 @@
 The codes are laid out as `ops.triton.quantized.few_tokens` reads them, once, when a layer is made, and take the memory
 that they took before.
 
-Shapes: G layers of one shape, N outputs, K inputs of a linear layer.
+Shapes: G layers of one shape, T tokens, N outputs, K inputs of a linear layer, W words of 16 bits.
 """
 
 from __future__ import annotations

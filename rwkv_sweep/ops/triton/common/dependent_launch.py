@@ -23,7 +23,8 @@ def can_depend(device: torch.device) -> bool:
 
 @triton.jit
 def launch_dependents():
-    """Let the next kernel start when every program has come here or ended."""
+    """Let the next kernel start when every program has come here or ended, as PTX's `griddepcontrol` says; of any dtype
+    of tensors."""
     tl.inline_asm_elementwise(
         "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
     )
@@ -31,18 +32,6 @@ def launch_dependents():
 
 @triton.jit
 def wait_for_earlier():
-    """Wait until the kernel before has ended and its results can be seen."""
+    """Wait until the kernel before has ended and its results can be seen, as PTX's `griddepcontrol` says; of any dtype
+    of tensors."""
     tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
-
-
-@triton.jit
-def prefetch_to_l2(pointers, size):
-    """Start to bring `size` bytes (a multiple of 16) from each pointer on into the L2 cache."""
-    tl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0;",
-        "=r,l,r",
-        [pointers.to(tl.int64, bitcast=True), size],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )

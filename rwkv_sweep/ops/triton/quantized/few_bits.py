@@ -17,7 +17,8 @@ scale."""
 
 @triton.jit
 def numbers_of(words, instructions: tl.constexpr, kind: tl.constexpr, dtype: tl.constexpr):
-    """Words of 16 bits with two bytes or four codes each to their numbers, those of the low bits first."""
+    """Words [N, W] (int16) with two int8 or four codes each to two or four tiles [N, W] of their numbers in `dtype`,
+    those of the low bits first, by `instructions` of `register_numbers`."""
     if kind == FOUR_BITS:
         if dtype == tl.bfloat16:
             numbers = tl.inline_asm_elementwise(
@@ -53,10 +54,11 @@ def numbers_of(words, instructions: tl.constexpr, kind: tl.constexpr, dtype: tl.
 def of_group(
     scale_ptr, second_ptr, table_ptr, offset, at, flat, nested: tl.constexpr, shifted: tl.constexpr, dtype: tl.constexpr
 ):
-    """Factor and summand of a group of columns for some outputs: number of the code * factor + summand.
+    """Factor and summand of a group of columns for some outputs: w = number of the code * factor + summand.
 
-    Where `shifted`, each word (int32) at `at` has the bits of both, the factor in the lower half. Where `nested`, the
-    byte at `flat` is a place of the table.
+    They are at `at` of scale [K / 64, N]: the factor in fp32, or, where `shifted`, the bits of both in an int32, in
+    `dtype`, the factor in the lower half. Where `nested`, the uint8 at `flat` of scale [N, K / 64] is a place of table
+    [256], and factor = table[it] * second[flat // 256] + offset, all fp32.
     """
     if nested:
         code = tl.load(scale_ptr + flat).to(tl.int32)
@@ -74,6 +76,7 @@ def of_group(
 
 @triton.jit
 def scaled(numbers, factor, summand, shifted: tl.constexpr, dtype: tl.constexpr):
+    """numbers * factor, where `shifted` + summand: a tile [N, W] in `dtype`, factor and summand [N] of `of_group`."""
     if shifted:
         made = numbers * factor[:, None] + summand[:, None]
     else:
@@ -97,8 +100,11 @@ def dequantize_kernel(
     nested: tl.constexpr,
     shifted: tl.constexpr,
 ):
-    """out [G, N, K] (fp16 or bf16) = the numbers of weight, with scales, as `few_tokens_kernel` reads them. One program
-    for a slab of columns of `rows` outputs."""
+    """out [G, N, K] (fp16 or bf16) = the numbers of weight, scaled: w = number * scale, or as `of_group` has it.
+
+    weight (words of int16), scale, second and table are those of `few_tokens_kernel`: [G, N, K / 2] with [G, N],
+    or [G, N, K / 4] with [G, K / 64, N]. One program for a slab of columns of `rows` outputs.
+    """
     group = tl.program_id(2).to(tl.int64)
     slab = tl.program_id(1)
     row = tl.program_id(0) * rows + tl.arange(0, rows)

@@ -3,7 +3,7 @@
 Weights are dequantized in registers. Where the tiles of the output are too few for the GPU, the inner dimension is
 split among programs, and the last of a tile to finish adds up the parts, always in the same order.
 
-Shapes: G layers of one shape, T tokens, K inputs, N outputs.
+Shapes: G layers of one shape, T tokens, K inputs, N outputs, W words of 16 bits.
 """
 
 from __future__ import annotations

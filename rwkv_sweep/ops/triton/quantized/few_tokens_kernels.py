@@ -177,7 +177,8 @@ def store_tile(
     kind: tl.constexpr,
     square: tl.constexpr,
 ):
-    """Write a tile [columns, rows] to out [G, T, N], with what belongs behind the sum."""
+    """out[row, column] = total[column, row], a tile (fp32) of out [G, T, N] in its own dtype: for `INT8` times scale
+    [G, N] * scale_factor, and where `square` as (relu(total) * square_factor) ** 2."""
     if kind == INT8:
         total *= (tl.load(scale_ptr + from_column).to(tl.float32) * scale_factor)[:, None]
     if square:
