@@ -17,9 +17,8 @@ from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig, PromptConfig
 from rwkv_sweep.data.readers import read_records
 from rwkv_sweep.data.splits import PACKAGED
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.models.rwkv6 import forward_choice
-from rwkv_sweep.models.rwkv7 import forward_choice as forward_choice7
 from rwkv_sweep.profiling.timing import frozen_heap, synchronize
 
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -93,10 +92,8 @@ def samples_s(work: Callable[[], object], rounds: int, device: torch.device) -> 
 
 @contextlib.contextmanager
 def plain_blocks() -> Iterator[None]:
-    """Within it the plain blocks run, of RWKV-6 and RWKV-7, which are the reference of the fused ones."""
-    with contextlib.ExitStack() as stack:
-        for choice in (forward_choice, forward_choice7):
-            stack.enter_context(patch.object(choice, "why_not", lambda *_: "the benchmark compares"))
+    """Within it the plain blocks run, which are the reference of the fused ones."""
+    with patch.object(forward_choice, "why_not", lambda *_: "the benchmark compares"):
         yield
 
 

@@ -1,18 +1,21 @@
-"""One forward and one pair of an RWKV-7 on an NVIDIA GPU, beside its GEMM-only lower bound and flash-linear-attention.
+"""One forward and one pair of an RWKV-7, 5 or 4 on an NVIDIA GPU, beside its GEMM-only lower bound and, for RWKV-7,
+flash-linear-attention.
 
-Weights are random, by default in the shape of RWKV-7 1.5B. All of a round is measured one after another, and ratios are
-those of rounds, with a 95 % bootstrap interval. One packed batch of equally long sentences, mean-pooled last block.
+Weights are random, by default in the shape of RWKV-7 1.5B (of RWKV-5: an Eagle with as many blocks of that width). All
+of a round is measured one after another, and ratios are those of rounds, with a 95 % bootstrap interval. One packed
+batch of equally long sentences, mean-pooled last block.
 
-GEMMs: the large matrix products of all blocks alone, receptance, key and value stacked or one by one.
+GEMMs: the large matrix products of all blocks alone, the projections of a time mix stacked or one by one.
 ours: token ids on the device to pooled vectors.
 plain: the same by the plain PyTorch blocks, which are the reference of the kernels.
 fla: `RWKV7Model` of flash-linear-attention on the same ids with `cu_seqlens`, where it can be imported. Its first call
     autotunes, for one to two minutes.
 
 Command: python -m benchmarks.forward_gpu_rwkv7 --precisions bf16 fp16 --out forward_gpu_rwkv7.json
+         python -m benchmarks.forward_gpu_rwkv7 --generation 5
 """
 
-# Shapes: T packed tokens, D hidden size, F width of the channel mix.
+# Shapes: T packed tokens, D hidden size, E = D outputs of a projection, F width of the channel mix, M projections.
 
 from __future__ import annotations
 
@@ -47,6 +50,8 @@ from rwkv_sweep.profiling.latency import measure_latency
 from rwkv_sweep.stats.intervals import median_ratio_interval
 
 RESAMPLES = 2000
+RATIO = {7: 4, 5: 3.5, 4: 4}
+"""Of the width of the channel mix to the hidden size, by generation."""
 
 Works = dict[str, Callable[[], object]]
 
@@ -54,36 +59,52 @@ Works = dict[str, Callable[[], object]]
 def arguments() -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     add_shape(parser)
-    parser.set_defaults(intermediate=8192)
+    parser.set_defaults(intermediate=None)
+    parser.add_argument("--generation", type=int, choices=list(RATIO), default=7)
     parser.add_argument("--precisions", nargs="+", choices=BASES, default=["bf16", "fp16"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sentences", type=int, default=630)
     parser.add_argument("--length", type=int, default=26)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument(
+        "--peers", choices=("all", "none"), default="all", help="none leaves out flash-linear-attention"
+    )
     parser.add_argument("--tokenizer", default="world", help="of the pairs: world, bytes, or a tokenizer.json")
     return parser.parse_args()
 
 
+def projections_of(model: Any, block: Any) -> tuple[list[Any], torch.Tensor | None]:
+    """The projections of a time mix, and their weights in one piece, [M, D, D], where they were stacked."""
+    mix = block.attention
+    linears = [mix.receptance, mix.key, mix.value, *([mix.gate] if model.generation == 5 else [])]
+    if model.generation == 7:
+        return linears, None if mix.gpu_weights is None else mix.gpu_weights.stack_3ED
+    return linears, mix.stack_4ED if model.generation == 5 else mix.stack_3ED
+
+
 def gemms(model: Any, tokens: int, device: torch.device) -> Works:
     """The blocks' large matrix products on random inputs, in both forms."""
-    dtype = model.blocks[0].attention.w1.dtype
+    dtype = model.blocks[0].attention.output.weight.dtype
     hidden, wide = model.config.hidden_size, model.config.intermediate_size
-    x_3TD, f_TF = (torch.randn(*shape, device=device).to(dtype) for shape in ((3, tokens, hidden), (tokens, wide)))
+    x_MTD, f_TF = (torch.randn(*shape, device=device).to(dtype) for shape in ((4, tokens, hidden), (tokens, wide)))
 
     def multiply(stacked: bool) -> None:
         for block in model.blocks:
-            mix, feed = block.attention, block.feed_forward
-            if stacked:
-                torch.bmm(x_3TD, mix.gpu_weights.stack_3ED.transpose(1, 2))
+            linears, stack_MED = projections_of(model, block)
+            if stacked and stack_MED is not None:
+                torch.bmm(x_MTD[: len(linears)], stack_MED.transpose(1, 2))
             else:
-                for linear in (mix.receptance, mix.key, mix.value):
-                    linear(x_3TD[0])
-            mix.output(x_3TD[0]), feed.key(x_3TD[0]), feed.value(f_TF)
+                for linear in linears:
+                    linear(x_MTD[0])
+            feed = block.feed_forward
+            for linear in (block.attention.output, feed.key, *([] if model.generation == 7 else [feed.receptance])):
+                linear(x_MTD[0])
+            feed.value(f_TF)
 
     works: Works = {"GEMMs, one by one": lambda: multiply(False)}
-    if model.blocks[0].attention.gpu_weights is not None:
-        works["GEMMs, three projections as one"] = lambda: multiply(True)
+    if projections_of(model, model.blocks[0])[1] is not None:
+        works["GEMMs, projections as one"] = lambda: multiply(True)
     return works
 
 
@@ -95,6 +116,8 @@ def forwards(model: Any, args: argparse.Namespace, ids_T: torch.Tensor, packed: 
         model(ids_T, packed, last, lambda *_: None, None, lambda *_: None)
 
     works: Works = {"ours": ours}
+    if model.generation != 7 or args.peers == "none":
+        return works
     with contextlib.suppress(ImportError):
         from fla.models.rwkv7 import RWKV7Config, RWKV7Model
 
@@ -165,16 +188,18 @@ def pair_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
 def main() -> None:
     args = arguments()
     device, lines = torch.device(args.device), []
-    model = replace(random_model(args, args.tokenizer), generation=7)
+    args.intermediate = args.intermediate or int(RATIO[args.generation] * args.hidden)
+    model = replace(random_model(args, args.tokenizer), generation=args.generation)
     for precision in args.precisions:
         encoder = load_encoder(model, precision, device, 4096, 16384)
         with torch.inference_mode():
             rows = forward_rows(encoder, args) + pair_rows(encoder, args)
         lines += [f"{precision} {row}" for row in rows]
+        print(*lines[-len(rows) :], sep="\n", flush=True)
         tags = encoder.loaded.kernel_tags
         del encoder
     versions = {"torch": torch.__version__, **device_tags(device), **tags}
-    print(f"{date.today()}  {versions}", *lines, sep="\n")
+    print(f"{date.today()}  RWKV-{args.generation}  {versions}")
     write_record(args.out, args, {"versions": versions, "rows": lines})
 
 

@@ -29,7 +29,6 @@ from rwkv_sweep.embedding.pooling import POOLS, PooledTokens
 from rwkv_sweep.hardware.devices import device_tags
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.models.quantization import apply_precision, audit, needs_host
-from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
@@ -139,9 +138,8 @@ def load_precision(
         with torch.device("meta"):
             model = Rwkv6Model(weights.config)
         model.load_state_dict(weights.state_dict(), assign=True)
-        tags = apply_precision(model.eval(), config, device) | forward_choice.path_tags(model.blocks, device)
-        if device.type == "cuda":
-            triton_forward.stack_projections(model.blocks)
+        tags = apply_precision(model.eval(), config, device) | model.path_tags(device)
+        model.prepare(device)
     results: dict[str, object] = {"tags": tags, "audit": audit(model, config, device).record()}
     batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
     pair = runner(model, 2, args, device)

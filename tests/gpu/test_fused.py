@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
-from rwkv_sweep.models.rwkv6 import forward_choice, network, triton_forward
+from rwkv_sweep.models.rwkv6 import network, triton_forward
 from rwkv_sweep.models.rwkv6.network import Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
 from tests.gpu.device import GPU

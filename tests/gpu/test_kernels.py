@@ -59,6 +59,27 @@ def test_time_mix_takes_other_ranks(rank: int, random: torch.Generator) -> None:
     assert_time_mix(torch.float32, 2, 64, rank, -1.0, RAGGED, random)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("lengths", [RAGGED, LONG], ids=["ragged", "long"])
+def test_time_mix_without_a_low_rank_part_equals_one_of_zeros(
+    lengths: list[int], dtype: torch.dtype, random: torch.Generator
+) -> None:
+    from rwkv_sweep.ops.triton.time_mix import time_mix
+
+    packed, width = Packed.of(lengths, GPU), 128
+    r, k, v, gate = (normal(random, packed.tokens, width, dtype=dtype) for _ in range(4))
+    low, high = normal(random, packed.tokens, 16, dtype=dtype), torch.zeros(16, width, device=GPU, dtype=dtype)
+    fixed, u = normal(random, width) - 1, normal(random, 2, 64)
+    norm = nn.GroupNorm(2, width, eps=64e-5).to(GPU).requires_grad_(False)
+    for states in (True, False):
+        expected, expected_state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, dtype, states)
+        y_TD, state = time_mix(r, k, v, gate, None, None, fixed, u, norm, packed, dtype, states)
+        assert_close(y_TD, expected, TIME_MIX[dtype])
+        assert (state is None) == (not states)
+        if state is not None and expected_state is not None:
+            assert_close(state, expected_state, TIME_MIX[torch.float32])
+
+
 def assert_time_mix(
     dtype: torch.dtype, heads: int, size: int, rank: int, decay: float, lengths: list[int], random: torch.Generator
 ) -> None:
@@ -71,7 +92,7 @@ def assert_time_mix(
     fixed, u = decay + normal(random, width), normal(random, heads, size)
     norm = shaken(nn.GroupNorm(heads, width, eps=64e-5), random)
     assert isinstance(norm, nn.GroupNorm)
-    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
+    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, r.dtype, states=True)
     log_w = -torch.exp(fixed.double() + torch.tanh(low.float()).to(dtype).double() @ high.double())
     r64, k64, v64, w64 = (x.double().unflatten(-1, (heads, size)) for x in (r, k, v, log_w))
     y, expected_state = wkv6_reference(r64, k64, v64, w64, u.double(), packed)
@@ -80,7 +101,7 @@ def assert_time_mix(
     assert state is not None and state.dtype == torch.float32
     assert_close(state, expected_state, TIME_MIX[dtype])
     assert_close(actual, normed * F.silu(gate.double()), TIME_MIX[dtype])
-    assert_close(time_mix(r, k, v, gate, low, high, fixed, u, norm, packed)[0], actual, TIME_MIX[dtype])
+    assert_close(time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, dtype)[0], actual, TIME_MIX[dtype])
 
 
 def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> None:
@@ -92,7 +113,7 @@ def test_time_mix_is_exact_beside_one_extreme_decay(random: torch.Generator) -> 
     low[11, 0], high[0, 3] = 20.0, 95.0  # log w = -exp(91), which is below what fp32 can hold
     fixed, u = normal(random, 16) - 4, normal(random, 2, 8)
     norm = nn.GroupNorm(2, 16, eps=64e-5).to(GPU).requires_grad_(False)
-    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, states=True)
+    actual, state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, r.dtype, states=True)
     log_w = -torch.exp(fixed.double() + torch.tanh(low.double()) @ high.double())
     heads = [x.double().unflatten(-1, (2, 8)) for x in (r, k, v, log_w)]
     y, expected_state = wkv6_reference(*heads, u.double(), packed)

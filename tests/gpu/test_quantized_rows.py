@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from rwkv_sweep.config.schema import PrecisionConfig
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.quantization import apply_precision
 from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, int_product
-from rwkv_sweep.models.rwkv6 import forward_choice
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.rowwise import matmul_reference, quantize_rows, quantize_rows_reference

@@ -14,9 +14,10 @@ from rwkv_sweep.config.schema import AggregationConfig, ModelConfig, PrecisionCo
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.quantization.dtypes import is_matrix
-from rwkv_sweep.models.rwkv7 import forward_choice, triton_forward
+from rwkv_sweep.models.rwkv7 import triton_forward
 from rwkv_sweep.models.rwkv7.checkpoint import fitted
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model, run_blocks
 from rwkv_sweep.ops.common.packing import Packed

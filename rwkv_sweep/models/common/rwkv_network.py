@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common import forward_choice
+from rwkv_sweep.models.common.gpu_forward import gpu_unsupported
 from rwkv_sweep.models.common.interface import Network, Tags
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, RunInner, hand_over
 from rwkv_sweep.ops.common.packing import Packed
@@ -29,9 +31,11 @@ class RwkvModel(Network):
 
     Attributes:
         generation: its number.
+        plain_wkv: what runs the WKV operator in the plain blocks.
     """
 
     generation: int
+    plain_wkv = "chunked"
     quantizable = True
 
     def __init__(self, config: Any, blocks: Iterable[nn.Module]) -> None:
@@ -104,20 +108,47 @@ class RwkvModel(Network):
             blank: RwkvModel = make(self.config)
         return sum(parameter.numel() for parameter in blank.parameters())
 
-    @abstractmethod
     def runner(self, read: Tensor) -> RunBlocks:
-        """What runs the blocks on what lies where `read` does."""
+        """What runs the blocks on what is on the device of `read`."""
+        return self.plain_blocks() if self.runs_plain(read) else self.fused_blocks(read.device)
+
+    def runs_plain(self, read: Tensor) -> bool:
+        """Whether the plain blocks run on what is on the device of `read`."""
+        blocks = cast(Sequence[nn.Module], self.blocks)
+        return forward_choice.why_not(blocks, read, self._head_size) is not None
 
     @abstractmethod
     def inner_runner(self, read: Tensor) -> RunInner:
         """As `runner`, for `inner_forward`."""
 
-    @abstractmethod
     def path_tags(self, device: torch.device) -> Tags:
         """What runs the blocks and the WKV operator in inference on `device`, for the record."""
+        return forward_choice.path_tags(self._head_size, device, self.plain_wkv)
+
+    def capture_obstacle(self, device: torch.device) -> str | None:
+        """See `Network.capture_obstacle`."""
+        return gpu_unsupported(self._head_size, device)
 
     def prepare(self, device: torch.device) -> None:
         """Lay the weights as inference on `device` likes them, once they are there in their precision."""
+        if device.type == "cuda" and gpu_unsupported(self._head_size, device) is None:
+            self.prepare_for_triton()
+
+    @property
+    def _head_size(self) -> int:
+        return int(cast(Any, self.config).head_size)
+
+    @abstractmethod
+    def plain_blocks(self) -> RunBlocks:
+        """The blocks in plain PyTorch."""
+
+    @abstractmethod
+    def fused_blocks(self, device: torch.device) -> RunBlocks:
+        """The same blocks with kernels for a CPU or a GPU between their matrix products."""
+
+    @abstractmethod
+    def prepare_for_triton(self) -> None:
+        """Lay the weights as the kernels of a GPU read them."""
 
 
 def _halved(on_layer: OnLayer, on_mean: OnMean | None, every: int, num_blocks: int) -> tuple[OnLayer, OnMean | None]:

@@ -30,6 +30,20 @@ class GpuLinear8bit(Linear8bitLt):
         """The layer of (relu(k) * factor) ** 2, [T, out] in `dtype`."""
         return self._product(k_TF, factor, dtype)
 
+    @staticmethod
+    def stacked(linears: Sequence[nn.Module]) -> tuple[Tensor, Tensor] | None:
+        """Weights [G, N, K] and their rows' maxima [G, N] of layers of one shape, which then share that memory; None where
+        they are not all `GpuLinear8bit`."""
+        if any(not isinstance(linear, GpuLinear8bit) for linear in linears):
+            return None
+        layers = cast(Sequence[GpuLinear8bit], linears)
+        weight_GNK = torch.stack([cast(Tensor, layer.state.CB) for layer in layers])
+        amax_GN = torch.stack([cast(Tensor, layer.state.SCB) for layer in layers])
+        for layer, weight_NK, amax_N in zip(layers, weight_GNK, amax_GN, strict=True):
+            layer.weight.data = weight_NK
+            layer.state.CB, layer.state.SCB = weight_NK, amax_N
+        return weight_GNK, amax_GN
+
     def _product(self, x: Tensor, square_factor: float | None, dtype: torch.dtype | None = None) -> Tensor:
         from rwkv_sweep.ops.triton.quantized.llm_int8 import llm_int8_matmul
 
@@ -37,17 +51,3 @@ class GpuLinear8bit(Linear8bitLt):
         weight_NK, amax_N = cast(Tensor, self.state.CB), cast(Tensor, self.state.SCB)
         out_1TN = llm_int8_matmul(x_1TK, weight_NK[None], amax_N[None], dtype or x.dtype, square_factor)
         return out_1TN.view(*x.shape[:-1], self.out_features)
-
-
-def stacked(linears: Sequence[nn.Module]) -> tuple[Tensor, Tensor] | None:
-    """Weights [G, N, K] and their rows' maxima [G, N] of layers of one shape, which then share that memory; None where
-    they are not all `GpuLinear8bit`."""
-    if any(not isinstance(linear, GpuLinear8bit) for linear in linears):
-        return None
-    layers = cast(Sequence[GpuLinear8bit], linears)
-    weight_GNK = torch.stack([cast(Tensor, layer.state.CB) for layer in layers])
-    amax_GN = torch.stack([cast(Tensor, layer.state.SCB) for layer in layers])
-    for layer, weight_NK, amax_N in zip(layers, weight_GNK, amax_GN, strict=True):
-        layer.weight.data = weight_NK
-        layer.state.CB, layer.state.SCB = weight_NK, amax_N
-    return weight_GNK, amax_GN

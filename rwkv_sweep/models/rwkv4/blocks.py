@@ -31,6 +31,9 @@ class TimeMix(nn.Module):
     def __init__(self, config: Rwkv4Config) -> None:
         super().__init__()
         hidden, inner = config.hidden_size, config.attention_hidden_size
+        # Key, value and receptance in one piece, where a GPU's forward has laid them so.
+        self.stack_3ED: Tensor | None = None
+        self.stack_int8: tuple[Tensor, Tensor] | None = None
         self.matmul_dtype = torch.float32
         for name in ("k", "v", "r"):
             self.register_parameter(f"time_maa_{name}", nn.Parameter(torch.empty(1, 1, hidden)))

@@ -36,7 +36,7 @@ class TimeMix(nn.Module):
         super().__init__()
         hidden, inner, heads = config.hidden_size, config.attention_hidden_size, config.num_heads
         self.num_heads = heads
-        # Key, value, receptance and gate in one piece, where a GPU's forward has laid them so: see RWKV-6.
+        # Key, value, receptance and gate in one piece, where a GPU's forward has laid them so.
         self.stack_4ED: Tensor | None = None
         self.stack_int8: tuple[Tensor, Tensor] | None = None
         self.matmul_dtype = torch.float32

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import cast
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, RunInner, hand_over, plain_step, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
+from rwkv_sweep.models.rwkv5 import triton_forward
 from rwkv_sweep.models.rwkv5.blocks import Block
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
 from rwkv_sweep.ops.common.packing import Packed
@@ -29,39 +29,29 @@ class Rwkv5Model(RwkvModel):
     def __init__(self, config: Rwkv5Config) -> None:
         super().__init__(config, (Block(config, index) for index in range(config.num_hidden_layers)))
 
-    def runner(self, read: Tensor) -> RunBlocks:
-        """See `RwkvModel.runner`."""
-        return _compiled() if runs_compiled(cast(Sequence[Block], self.blocks), read.device) else run_blocks
+    def plain_blocks(self) -> RunBlocks:
+        """See `RwkvModel.plain_blocks`."""
+        return run_blocks
 
     def inner_runner(self, read: Tensor) -> RunInner:
         """See `RwkvModel.inner_runner`."""
-        if not runs_compiled(cast(Sequence[Block], self.blocks), read.device):
+        if read.is_cuda or self.runs_plain(read):
             return partial(run_plain, time_mix=plain_step)
         from rwkv_sweep.models.rwkv5 import cpu_forward  # imports Numba, which training and GPUs do without
 
         return cpu_forward.run_inner
 
-    def path_tags(self, device: torch.device) -> dict[str, str]:
-        """See `RwkvModel.path_tags`."""
-        if device.type == "cpu":
-            return {"blocks": f"fused (numba {version('numba')})", "wkv": "fused"}
-        return {"blocks": f"PyTorch (RWKV-5 on device {device.type})", "wkv": "chunked"}
+    def fused_blocks(self, device: torch.device) -> RunBlocks:
+        """See `RwkvModel.fused_blocks`."""
+        if device.type == "cuda":
+            return triton_forward.run_blocks
+        from rwkv_sweep.models.rwkv5 import cpu_forward  # imports Numba, which training and GPUs do without
 
-    def capture_obstacle(self, device: torch.device) -> str | None:
-        """See `Network.capture_obstacle`."""
-        return "the plain blocks of RWKV-5, whose operator asks the host how sentences are cut"
+        return cpu_forward.run_blocks
 
-
-def runs_compiled(blocks: Sequence[Block], device: torch.device) -> bool:
-    """Whether these blocks run with Numba kernels between their matrix products: in inference on a CPU."""
-    trains = torch.is_grad_enabled() and blocks[0].ln1.weight.requires_grad
-    return device.type == "cpu" and not trains and not torch.is_autocast_enabled("cpu")
-
-
-def _compiled() -> RunBlocks:
-    from rwkv_sweep.models.rwkv5 import cpu_forward  # imports Numba, which training and GPUs do without
-
-    return cpu_forward.run_blocks
+    def prepare_for_triton(self) -> None:
+        """See `RwkvModel.prepare_for_triton`."""
+        triton_forward.stack_projections(cast(Sequence[Block], self.blocks))
 
 
 def run_blocks(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix, matmul
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, RunInner, hand_over, plain_step, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
-from rwkv_sweep.models.rwkv6 import forward_choice, triton_forward
+from rwkv_sweep.models.rwkv6 import triton_forward
 from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv6.configuration import Rwkv6Config
 from rwkv_sweep.ops.common.packing import Packed
@@ -43,43 +43,29 @@ class Rwkv6Model(RwkvModel):
     def __init__(self, config: Rwkv6Config) -> None:
         super().__init__(config, (Block(config, index) for index in range(config.num_hidden_layers)))
 
-    def runner(self, read: Tensor) -> RunBlocks:
-        """See `RwkvModel.runner`."""
-        return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
+    def plain_blocks(self) -> RunBlocks:
+        """See `RwkvModel.plain_blocks`."""
+        return run_blocks
 
     def inner_runner(self, read: Tensor) -> RunInner:
         """See `RwkvModel.inner_runner`."""
-        if read.is_cuda or forward_choice.why_not(self._blocks, read):
+        if read.is_cuda or self.runs_plain(read):
             return partial(run_plain, time_mix=plain_step)
         from rwkv_sweep.models.rwkv6 import cpu_forward  # imports Numba, which training and GPUs do without
 
         return cpu_forward.run_inner
 
-    def path_tags(self, device: torch.device) -> dict[str, str]:
-        """See `RwkvModel.path_tags`."""
-        return forward_choice.path_tags(self._blocks, device)
-
-    def capture_obstacle(self, device: torch.device) -> str | None:
-        """See `Network.capture_obstacle`."""
-        return forward_choice.unsupported(self._blocks, device)
-
-    def prepare(self, device: torch.device) -> None:
-        """See `RwkvModel.prepare`."""
+    def fused_blocks(self, device: torch.device) -> RunBlocks:
+        """See `RwkvModel.fused_blocks`."""
         if device.type == "cuda":
-            triton_forward.stack_projections(self._blocks)
+            return triton_forward.run_blocks
+        from rwkv_sweep.models.rwkv6 import cpu_forward  # imports Numba, which training and GPUs do without
 
-    @property
-    def _blocks(self) -> Sequence[Block]:
-        return cast(Sequence[Block], self.blocks)
+        return cpu_forward.run_blocks
 
-
-def _fused(read: Tensor) -> RunBlocks:
-    """The fused forward where `read` lies."""
-    if read.is_cuda:
-        return triton_forward.run_blocks
-    from rwkv_sweep.models.rwkv6 import cpu_forward  # imports Numba, which training and GPUs do without
-
-    return cpu_forward.run_blocks
+    def prepare_for_triton(self) -> None:
+        """See `RwkvModel.prepare_for_triton`."""
+        triton_forward.stack_projections(cast(Sequence[Block], self.blocks))
 
 
 def run_blocks(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, OnValues, RunInner, hand_over, run_plain
 from rwkv_sweep.models.common.rwkv_network import RunBlocks, RwkvModel
-from rwkv_sweep.models.rwkv7 import forward_choice, triton_forward
+from rwkv_sweep.models.rwkv7 import triton_forward
 from rwkv_sweep.models.rwkv7.blocks import Block, TimeMix
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.ops.common.packing import Packed
@@ -29,43 +29,29 @@ class Rwkv7Model(RwkvModel):
     def __init__(self, config: Rwkv7Config) -> None:
         super().__init__(config, (Block(config, index) for index in range(config.num_hidden_layers)))
 
-    def runner(self, read: Tensor) -> RunBlocks:
-        """See `RwkvModel.runner`."""
-        return run_blocks if forward_choice.why_not(self._blocks, read) else _fused(read)
+    def plain_blocks(self) -> RunBlocks:
+        """See `RwkvModel.plain_blocks`."""
+        return run_blocks
 
     def inner_runner(self, read: Tensor) -> RunInner:
         """See `RwkvModel.inner_runner`."""
-        if read.is_cuda or forward_choice.why_not(self._blocks, read):
+        if read.is_cuda or self.runs_plain(read):
             return partial(run_plain, time_mix=_step)
         from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
 
         return cpu_forward.run_inner
 
-    def path_tags(self, device: torch.device) -> dict[str, str]:
-        """See `RwkvModel.path_tags`."""
-        return forward_choice.path_tags(self._blocks, device)
+    def fused_blocks(self, device: torch.device) -> RunBlocks:
+        """See `RwkvModel.fused_blocks`."""
+        if device.type == "cuda":
+            return triton_forward.run_blocks
+        from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
 
-    def capture_obstacle(self, device: torch.device) -> str | None:
-        """See `Network.capture_obstacle`."""
-        return forward_choice.unsupported(self._blocks, device)
+        return cpu_forward.run_blocks
 
-    def prepare(self, device: torch.device) -> None:
-        """See `RwkvModel.prepare`."""
-        if device.type == "cuda" and forward_choice.unsupported(self._blocks, device) is None:
-            triton_forward.prepare_blocks(self._blocks)
-
-    @property
-    def _blocks(self) -> Sequence[Block]:
-        return cast(Sequence[Block], self.blocks)
-
-
-def _fused(read: Tensor) -> RunBlocks:
-    """The fused forward of the device where `read` is."""
-    if read.is_cuda:
-        return triton_forward.run_blocks
-    from rwkv_sweep.models.rwkv7 import cpu_forward  # imports Numba, which training and GPUs do without
-
-    return cpu_forward.run_blocks
+    def prepare_for_triton(self) -> None:
+        """See `RwkvModel.prepare_for_triton`."""
+        triton_forward.prepare_blocks(cast(Sequence[Block], self.blocks))
 
 
 def _step(

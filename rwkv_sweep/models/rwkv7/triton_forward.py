@@ -6,7 +6,7 @@ Per block: residual + norm + shift + mixes, three projections, first factors of 
 factors, WKV with all around it, output; residual + norm + shift + mix, key, squared ReLU, value.
 
 Shapes: T packed tokens, B sentences, D hidden size, E = D outputs of a projection, F width of the channel mix, G
-low-rank products, H heads of K channels (V = K), M mixes, S columns of all first low-rank factors, X = 3 T rows.
+low-rank products, H heads of K channels (V = K), M mixes, S columns of all first low-rank factors.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE
-from rwkv_sweep.models.common.gpu_forward import hand_over_normed, row_dtype
+from rwkv_sweep.models.common.gpu_forward import hand_over_normed, projections, row_dtype, stacked_linears
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState, shift_states
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.models.rwkv7.gpu_weights import GpuWeights
@@ -62,22 +62,8 @@ def prepare_blocks(blocks: Sequence[Block]) -> None:
         names = ["w2", "a2", "g2"] + ([] if mix.first else ["v2"])
         share_memory(weights.factors, [mix.get_parameter(name) for name in names])
         mix.register_buffer("mixed_factors", weights.factors.first_DS, persistent=False)
-        stack_3ED, stack_int8 = _stacked([mix.receptance, mix.key, mix.value])
+        stack_3ED, stack_int8 = stacked_linears([mix.receptance, mix.key, mix.value])
         mix.gpu_weights = replace(weights, stack_3ED=stack_3ED, stack_int8=stack_int8)
-
-
-def _stacked(linears: Sequence[Any]) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
-    """Weights of these layers in one piece: plain ones, which share its memory from then on, or LLM.int8's."""
-    if all(hasattr(linear, "stays_on_device") for linear in linears):
-        from rwkv_sweep.models.quantization.llm_int8_gpu import stacked  # imports bitsandbytes
-
-        return None, stacked(linears)
-    if any(type(linear) is not nn.Linear for linear in linears):
-        return None, None
-    stack_3ED = torch.stack([linear.weight.data for linear in linears])
-    for linear, weight_ED in zip(linears, stack_3ED, strict=True):
-        linear.weight.data = weight_ED
-    return stack_3ED, None
 
 
 def run_blocks(
@@ -128,30 +114,14 @@ def _time_mix(
 
     beside = Branch(normed.h_TD.device)
     low_GTD = beside.run(lambda: low_rank_products(normed.x_MTD[3], weights.factors, packed))
-    r_TD, k_TD, v_TD = _projections(mix, weights, normed.x_MTD[:3])
+    linears = (mix.receptance, mix.key, mix.value)
+    r_TD, k_TD, v_TD = projections(linears, weights.stack_3ED, weights.stack_int8, normed.x_MTD[:3])
     beside.join()
     decay_TD, rate_TD, gate_TD = low_GTD[:3]
     share_TD = None if first_TD is None else low_GTD[3]
     rows = Rows7(r_TD, k_TD, v_TD, decay_TD, rate_TD, gate_TD, share_TD, first_TD)
     y_TD, state_BHKV = time_mix7(rows, weights.vectors_6D, mix.ln_x, packed, mix.w1.dtype, states)
     return y_TD, v_TD, state_BHKV
-
-
-def _projections(mix: TimeMix, weights: GpuWeights, x_3TD: Tensor) -> Sequence[Tensor]:
-    """Receptance, key and value, each [T, D]."""
-    if weights.stack_3ED is not None:
-        return torch.bmm(x_3TD, weights.stack_3ED.transpose(1, 2)).unbind()
-    if weights.stack_int8 is not None:
-        from rwkv_sweep.ops.triton.quantized.llm_int8 import llm_int8_matmul
-
-        return llm_int8_matmul(x_3TD, *weights.stack_int8, x_3TD.dtype).unbind()
-    linears = (mix.receptance, mix.key, mix.value)
-    if row_dtype(*linears) is not None:
-        # One launch for the inputs of all three.
-        q_XD, scale_X = cast(Any, mix.key).quantize(x_3TD.flatten(0, 1))
-        rows = zip(linears, q_XD.view(x_3TD.shape), scale_X.view(x_3TD.shape[:2]), strict=True)
-        return [cast(Any, linear).matmul(q_TD, scale_T) for linear, q_TD, scale_T in rows]
-    return [linear(x_TD).contiguous() for linear, x_TD in zip(linears, x_3TD, strict=True)]
 
 
 def _channel_mix(mix: ChannelMix, normed: Normed) -> tuple[Tensor, float]:

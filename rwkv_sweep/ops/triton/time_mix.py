@@ -1,4 +1,5 @@
-"""The WKV-6 operator with the decay before it and the group norm and gate behind it, over packed sentences.
+"""The WKV operator of RWKV-5 and 6 with the decay before it and the group norm and gate behind it, over packed
+sentences. RWKV-5 is the case of a decay without a low-rank part.
 
 Two kernels with the same results. `pairs_kernel` is for short sentences: one program makes the output of one span of
 at most `CHUNK` tokens from that span and all before it, so that no state is needed and all spans run at once; its work
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from rwkv_sweep.ops.common.packing import CHUNK, Packed
 from rwkv_sweep.ops.triton.common.fast_math import exp
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
-from rwkv_sweep.ops.triton.wkv_chunk import chunk_scores, load_low, load_rows, log_decays, norm_and_gate
+from rwkv_sweep.ops.triton.wkv_chunk import chunk_scores, load_high, load_low, load_rows, log_decays, norm_and_gate
 
 PAIRS_UP_TO = 256
 """Longest sentence for which reading every pair of spans is faster than carrying a state."""
@@ -31,32 +32,34 @@ def time_mix(
     k_TD: Tensor,
     v_TD: Tensor,
     gate_TD: Tensor,
-    low_TR: Tensor,
-    high_RD: Tensor,
+    low_TR: Tensor | None,
+    high_RD: Tensor | None,
     decay_D: Tensor,
     u_HK: Tensor,
     norm: nn.GroupNorm,
     packed: Packed,
+    dtype: torch.dtype,
     states: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """silu(gate) * group_norm(wkv6(r, k, v, w)) with log w = -exp(decay + tanh(low) @ high).
 
     Args:
         r_TD, k_TD, v_TD, gate_TD: of T packed tokens, D = heads * K, of any dtype; summed in fp32.
-        low_TR: before the tanh, in the dtype of `high_RD`.
-        high_RD: low-rank matrix of the decay.
+        low_TR: before the tanh, in the dtype of `high_RD`; None where the decay has no low-rank part, as in RWKV-5.
+        high_RD: low-rank matrix of the decay, or None.
         decay_D: its fixed part, fp32.
         u_HK: the bonus of the current token, fp32; K at most 64.
         norm: one group per head.
         packed: the sentences; the state starts anew in each.
+        dtype: of the result. Products use TF32 where it has 16 bits, and never otherwise.
         states: also return the states after each sentence's last token.
 
     Returns:
-        [T, D] in the dtype of `high_RD`, and [B, H, K, V] in fp32 or None. Products use TF32 where that dtype has 16
-        bits, and never otherwise.
+        [T, D], and [B, H, K, V] in fp32 or None.
     """
     heads, channels = u_HK.shape
-    out_TD = torch.empty(r_TD.shape, dtype=high_RD.dtype, device=r_TD.device)
+    out_TD = torch.empty(r_TD.shape, dtype=dtype, device=r_TD.device)
+    rank = 0 if high_RD is None else high_RD.shape[0]
     shape = (len(packed.lengths), heads, channels, channels)
     state_BHKV = torch.empty(shape, device=r_TD.device) if states else None
     if not packed.lengths:
@@ -65,11 +68,11 @@ def time_mix(
     constants = {
         "width": heads * channels,
         "channels": channels,
-        "rank": high_RD.shape[0],
+        "rank": rank,
         "block_k": max(16, triton.next_power_of_2(channels)),
-        "block_r": max(16, triton.next_power_of_2(high_RD.shape[0])),
+        "block_r": max(16, triton.next_power_of_2(max(1, rank))),
         "chunk": CHUNK,
-        "precision": "ieee" if high_RD.dtype == torch.float32 else "tf32",
+        "precision": "ieee" if dtype == torch.float32 else "tf32",
     }
     if states or packed.longest > PAIRS_UP_TO:
         grid = (heads, len(packed.lengths))
@@ -120,24 +123,22 @@ def pairs_kernel(
     it.
 
     r, k, v and gate [T, D] of any float dtype; low [T, R] before the tanh and high [R, D] in the dtype of the matrix
-    products; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype. Products use fp32 or TF32
-    (`precision`). spans [N, 2] (int32: first row, end) cut the sentences into runs of at most `chunk` tokens, earlier
-    [N] (int32) counts those before each in its sentence. One program for one head of one span: y = scores @ v over the
-    span itself and every earlier one, whose decays are multiplied up on the way back.
+    products, both None where `rank` is 0; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype.
+    Products use fp32 or TF32 (`precision`). spans [N, 2] (int32: first row, end) cut the sentences into runs of at most
+    `chunk` tokens, earlier [N] (int32) counts those before each in its sentence. One program for one head of one span:
+    y = scores @ v over the span itself and every earlier one, whose decays are multiplied up on the way back.
     """
     span = tl.program_id(1)
     head = tl.program_id(0)
     channel = tl.arange(0, block_k)
     inside = channel < channels
     cols = head * channels + channel
-    ranks = tl.arange(0, block_r)
     steps = tl.arange(0, chunk)
     u = tl.load(u_ptr + cols, mask=inside, other=0.0)
     decay = tl.load(decay_ptr + cols, mask=inside, other=0.0)
     weight = tl.load(weight_ptr + cols, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + cols, mask=inside, other=0.0)
-    high_mask = (ranks < rank)[:, None] & inside[None, :]
-    high = tl.load(high_ptr + ranks[:, None] * width + cols[None, :], mask=high_mask, other=0.0)
+    high = load_high(high_ptr, cols, inside, width, rank, block_r)
     start = tl.load(spans_ptr + 2 * span)
     rows = (start + steps).to(tl.int64)
     there = rows < tl.load(spans_ptr + 2 * span + 1)
@@ -149,7 +150,7 @@ def pairs_kernel(
     v_raw = load_rows(v_ptr, rows, cols, mask, width)
     gate_raw = load_rows(gate_ptr, rows, cols, mask, width)
     earlier = tl.load(earlier_ptr + span)
-    log_w = log_decays(low, high, decay, mask, precision)
+    log_w = log_decays(low, high, decay, mask, rank, precision)
     total = tl.cumsum(log_w, 0)
     r, k, v = r_raw.to(tl.float32), k_raw.to(tl.float32), v_raw.to(tl.float32)
     scores = chunk_scores(r, k, u, log_w, total, steps, chunk, precision)
@@ -163,7 +164,7 @@ def pairs_kernel(
         low = load_low(low_ptr, q_rows, q_there, rank, block_r)
         k_raw = load_rows(k_ptr, q_rows, cols, q_mask, width)
         v_raw = load_rows(v_ptr, q_rows, cols, q_mask, width)
-        log_w = log_decays(low, high, decay, q_mask, precision)
+        log_w = log_decays(low, high, decay, q_mask, rank, precision)
         last = tl.sum(log_w, 0)
         k = k_raw.to(tl.float32) * exp(last[None, :] - tl.cumsum(log_w, 0))
         scores = tl.dot(r, tl.trans(k), input_precision=precision)
@@ -201,23 +202,21 @@ def state_kernel(
     """As `pairs_kernel`, with the state carried from chunk to chunk: y = r * exp(before) @ state + scores @ v.
 
     r, k, v and gate [T, D] of any float dtype; low [T, R] before the tanh and high [R, D] in the dtype of the matrix
-    products; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype. Products use fp32 or TF32
-    (`precision`). offsets [B + 1] (int64) are the cu_seqlens of the sentences; state [B, H, K, V] (fp32) is written
-    where `states`. One program for one head of one sentence.
+    products, both None where `rank` is 0; decay, weight and bias [D] and u [H, K] fp32; out [T, D] in its own dtype.
+    Products use fp32 or TF32 (`precision`). offsets [B + 1] (int64) are the cu_seqlens of the sentences; state
+    [B, H, K, V] (fp32) is written where `states`. One program for one head of one sentence.
     """
     sentence = tl.program_id(1)
     head = tl.program_id(0)
     channel = tl.arange(0, block_k)
     inside = channel < channels
     cols = head * channels + channel
-    ranks = tl.arange(0, block_r)
     steps = tl.arange(0, chunk)
     u = tl.load(u_ptr + cols, mask=inside, other=0.0)
     decay = tl.load(decay_ptr + cols, mask=inside, other=0.0)
     weight = tl.load(weight_ptr + cols, mask=inside, other=0.0)
     bias = tl.load(bias_ptr + cols, mask=inside, other=0.0)
-    high_mask = (ranks < rank)[:, None] & inside[None, :]
-    high = tl.load(high_ptr + ranks[:, None] * width + cols[None, :], mask=high_mask, other=0.0)
+    high = load_high(high_ptr, cols, inside, width, rank, block_r)
     start = tl.load(offsets_ptr + sentence)
     end = tl.load(offsets_ptr + sentence + 1)
     state = tl.zeros([block_k, block_k], tl.float32)
@@ -230,7 +229,7 @@ def state_kernel(
         k = load_rows(k_ptr, rows, cols, mask, width).to(tl.float32)
         v = load_rows(v_ptr, rows, cols, mask, width).to(tl.float32)
         gate = load_rows(gate_ptr, rows, cols, mask, width)
-        log_w = log_decays(low, high, decay, mask, precision)
+        log_w = log_decays(low, high, decay, mask, rank, precision)
         total = tl.cumsum(log_w, 0)
         scores = chunk_scores(r, k, u, log_w, total, steps, chunk, precision)
         y = tl.dot(scores, v, input_precision=precision)

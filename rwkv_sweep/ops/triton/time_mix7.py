@@ -163,7 +163,7 @@ def wkv7_kernel(
         if not single:
             log_w = tl.where(mask, log_w, 0.0)
         # From here on in powers of 2. Decays are taken about the middle of the chunk, so no factor is above 2 ** 14.
-        total = running_sum(log_w, chunk, precision)
+        total = running_sum(log_w, chunk, precision, split=not exact)
         middle = tl.sum(log_w, 0)[None, :] * 0.5
         up = exp2(total - middle)
         down = reciprocal(up)

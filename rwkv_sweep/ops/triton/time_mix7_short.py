@@ -248,7 +248,7 @@ def span_keys(
     rate = load_rows(rate_ptr, rows, cols, mask, width).to(tl.float32)
     r = load_rows(r_ptr, rows, cols, mask, width).to(tl.float32)
     log_w = scaled_sigmoid(decay, vector(0, vectors_ptr, cols, inside, width), LOG2_DECAY, exact)
-    total = running_sum(log_w, span, precision)
+    total = running_sum(log_w, span, precision, split=False)
     if early:
         total -= tl.sum(log_w, 0)[None, :]
     up = exp2(total)

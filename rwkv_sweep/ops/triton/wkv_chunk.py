@@ -1,4 +1,4 @@
-"""What the two WKV kernels have in common: one chunk of one sentence for one head, in Triton functions.
+"""What the two WKV kernels of RWKV-5 and 6 have in common: one chunk of one sentence for one head, in Triton functions.
 
 C tokens, K channels, as the operator's matrix form in `ops.wkv6.wkv6_chunked`. Places behind the end of a chunk hold
 zeros and do not decay, so they change nothing.
@@ -27,17 +27,33 @@ def load_rows(ptr, rows, cols, mask, width):
 
 @triton.jit
 def load_low(low_ptr, rows, there, rank: tl.constexpr, block_r: tl.constexpr):
-    """low [T, R] as a tile [C, R] of its rows, in its own dtype (for the decays); zeros outside."""
-    ranks = tl.arange(0, block_r)
-    low_mask = there[:, None] & (ranks < rank)[None, :]
-    return tl.load(low_ptr + rows[:, None] * rank + ranks[None, :], mask=low_mask, other=0.0)
+    """low [T, R] as a tile [C, R] of its rows, in its own dtype (for the decays); zeros outside. Where `rank` is 0
+    there is nothing to read."""
+    low = there
+    if rank > 0:
+        ranks = tl.arange(0, block_r)
+        low_mask = there[:, None] & (ranks < rank)[None, :]
+        low = tl.load(low_ptr + rows[:, None] * rank + ranks[None, :], mask=low_mask, other=0.0)
+    return low
 
 
 @triton.jit
-def log_decays(low, high, decay, mask, precision: tl.constexpr):
-    """-exp(decay + tanh(low) @ high), [C, K], fp32, not below `STRONGEST`."""
-    low = low.to(tl.float32)
-    moved = decay[None, :] + tl.dot(tanh(low, high.dtype), high, input_precision=precision)
+def load_high(high_ptr, cols, inside, width: tl.constexpr, rank: tl.constexpr, block_r: tl.constexpr):
+    """high [R, D] as a tile [R, K] of one head, in its own dtype; where `rank` is 0 there is nothing to read."""
+    high = inside
+    if rank > 0:
+        ranks = tl.arange(0, block_r)
+        high_mask = (ranks < rank)[:, None] & inside[None, :]
+        high = tl.load(high_ptr + ranks[:, None] * width + cols[None, :], mask=high_mask, other=0.0)
+    return high
+
+
+@triton.jit
+def log_decays(low, high, decay, mask, rank: tl.constexpr, precision: tl.constexpr):
+    """-exp(decay + tanh(low) @ high), [C, K], fp32, not below `STRONGEST`; -exp(decay) where `rank` is 0."""
+    moved = decay[None, :]
+    if rank > 0:
+        moved = moved + tl.dot(tanh(low.to(tl.float32), high.dtype), high, input_precision=precision)
     return tl.maximum(tl.where(mask, -exp(moved), 0.0), STRONGEST)
 
 

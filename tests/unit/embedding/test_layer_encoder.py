@@ -113,7 +113,7 @@ def test_state_equals_the_reference(encoder: RwkvEncoder, length: int, monkeypat
         ran.append(1)
         return wkv6_reference(*inputs[:6])
 
-    monkeypatch.setattr("rwkv_sweep.models.rwkv6.forward_choice.why_not", lambda *_: "compared with")
+    monkeypatch.setattr("rwkv_sweep.models.common.forward_choice.why_not", lambda *_: "compared with")
     monkeypatch.setattr("rwkv_sweep.models.rwkv6.blocks.wkv6_chunked", reference)
     for row, sentence in enumerate(sentences):
         states = states_of(encoder, sentence)

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common import gated_cpu_forward
+from rwkv_sweep.models.common import forward_choice, gated_cpu_forward
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.common.layer_handover import sentence_means
-from rwkv_sweep.models.rwkv6 import forward_choice
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
@@ -176,7 +175,7 @@ def test_whole_models_give_what_plain_blocks_give(
     head_size: int, dtype: torch.dtype, layers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = shaken_model(head_size, dtype)
-    assert forward_choice.why_not(model.blocks, torch.zeros(1)) is None
+    assert forward_choice.why_not(model.blocks, torch.zeros(1), 64) is None
     ours = outputs(model, layers, states=True)
     monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     plain = outputs(model, layers, states=True)
@@ -188,7 +187,7 @@ def test_whole_models_give_what_plain_blocks_give(
 
 def test_training_takes_the_plain_blocks() -> None:
     model = shaken_model(8, torch.float32).requires_grad_(True)
-    assert forward_choice.why_not(model.blocks, torch.zeros(1)) == "training"
+    assert forward_choice.why_not(model.blocks, torch.zeros(1), 64) == "training"
     packed, actual = Packed.of([3, 2]), []
     model(torch.arange(5), packed, [2], lambda _, h_TD: actual.append(h_TD))
     actual[0].sum().backward()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.checkpoint_tensors import named
-from rwkv_sweep.models.rwkv4 import network
 from rwkv_sweep.models.rwkv4.checkpoint import fitted
 from rwkv_sweep.models.rwkv4.configuration import Rwkv4Config
 from rwkv_sweep.models.rwkv4.initialization import initialize
@@ -36,7 +36,7 @@ WIDER = Sizes(inner=24)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test runs the Numba kernels between the matrix products, and plain PyTorch."""
     if request.param == "plain":
-        monkeypatch.setattr(network, "runs_compiled", lambda *_: False)
+        monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     return str(request.param)
 
 

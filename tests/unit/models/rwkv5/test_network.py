@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.checkpoint_tensors import named
-from rwkv_sweep.models.rwkv5 import network
 from rwkv_sweep.models.rwkv5.checkpoint import fitted, read_weights
 from rwkv_sweep.models.rwkv5.configuration import Rwkv5Config
 from rwkv_sweep.models.rwkv5.initialization import initialize
@@ -41,7 +41,7 @@ needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.is_file(), reason=f"the tra
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test runs the Numba kernels between the matrix products, and plain PyTorch."""
     if request.param == "plain":
-        monkeypatch.setattr(network, "runs_compiled", lambda *_: False)
+        monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     return str(request.param)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.config.layer_spec import EMBEDDING
-from rwkv_sweep.models.rwkv7 import forward_choice
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.rwkv7.checkpoint import fitted, read_weights
 from rwkv_sweep.models.rwkv7.configuration import Rwkv7Config
 from rwkv_sweep.models.rwkv7.initialization import initialize
