@@ -32,8 +32,8 @@ class GpuLinear8bit(Linear8bitLt):
 
     @staticmethod
     def stacked(linears: Sequence[nn.Module]) -> tuple[Tensor, Tensor] | None:
-        """Weights [G, N, K] and their rows' maxima [G, N] of layers of one shape, which then share that memory; None where
-        they are not all `GpuLinear8bit`."""
+        """Weights [G, N, K] and their rows' maxima [G, N] of layers of one shape, which then share that memory; None
+        where they are not all `GpuLinear8bit`."""
         if any(not isinstance(linear, GpuLinear8bit) for linear in linears):
             return None
         layers = cast(Sequence[GpuLinear8bit], linears)
