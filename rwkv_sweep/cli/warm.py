@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help is quick.
     import torch
 
-    from rwkv_sweep.models.common import gated_cpu_forward
+    from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
     from rwkv_sweep.models.generations import GENERATIONS
     from rwkv_sweep.ops.common.packing import Packed
     from rwkv_sweep.ops.numba import compiling

@@ -74,10 +74,11 @@ def test_time_mix_without_a_low_rank_part_equals_one_of_zeros(
     for states in (True, False):
         expected, expected_state = time_mix(r, k, v, gate, low, high, fixed, u, norm, packed, dtype, states)
         y_TD, state = time_mix(r, k, v, gate, None, None, fixed, u, norm, packed, dtype, states)
-        assert_close(y_TD, expected, TIME_MIX[dtype])
+        # Each is within TIME_MIX of the exact result.
+        assert_close(y_TD, expected, 2 * TIME_MIX[dtype])
         assert (state is None) == (not states)
         if state is not None and expected_state is not None:
-            assert_close(state, expected_state, TIME_MIX[torch.float32])
+            assert_close(state, expected_state, 2 * TIME_MIX[dtype])
 
 
 def assert_time_mix(

@@ -11,13 +11,13 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from rwkv_sweep.models.common.gated_cpu_forward import (
+from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
+from rwkv_sweep.models.gated.cpu_forward import (
     TimeMixing,
     run_gated_blocks,
     run_gated_blocks_inner,
     whole,
 )
-from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
 from rwkv_sweep.models.rwkv5.blocks import Block, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed

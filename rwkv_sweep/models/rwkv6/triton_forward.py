@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common.gated_gpu_forward import GpuTimeMixing, run_gated_blocks_on_gpu
 from rwkv_sweep.models.common.gpu_forward import projections, row_dtype, stacked_linears
 from rwkv_sweep.models.common.layer_handover import OnLayer, OnMean, OnState
+from rwkv_sweep.models.gated.gpu_forward import GpuTimeMixing, run_gated_blocks_on_gpu
 from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
 from rwkv_sweep.ops.common.cuda_branch import Branch
 from rwkv_sweep.ops.common.number_formats import FP8

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.common import gated_cpu_forward
 from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues, hand_over
+from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common import forward_choice, gated_cpu_forward
+from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.common.layer_handover import sentence_means
+from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed

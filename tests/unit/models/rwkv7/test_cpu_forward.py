@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rwkv_sweep.models.common import gated_cpu_forward
+from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
 from rwkv_sweep.models.rwkv7 import cpu_forward, network
 from rwkv_sweep.models.rwkv7.checkpoint import fitted
 from rwkv_sweep.models.rwkv7.network import Rwkv7Model
