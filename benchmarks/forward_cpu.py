@@ -11,6 +11,7 @@ one sentence at a time.
 
 Command: make bench
          python -m benchmarks.forward_cpu --random 512 12
+         python -m benchmarks.forward_cpu --random 512 12 --generation 7
          python -m benchmarks.forward_cpu --model FILE.pth --tokenizer bytes --pairs mrpc/validation.tsv
 """
 
@@ -60,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--random", type=int, nargs=2, metavar=("HIDDEN", "BLOCKS"), help="random weights of this shape"
     )
+    parser.add_argument("--generation", type=int, choices=(4, 5, 6, 7), default=6, help="of random weights")
     parser.add_argument("--pairs", help="file of pairs; default: dataset=embedded_hard")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-sentences", type=int, default=40, help="sentences timed with the rwkv package")
@@ -71,7 +73,8 @@ def model_of(args: argparse.Namespace) -> ModelConfig:
         return ModelConfig(name="model", source="local", path=str(args.model), tokenizer=args.tokenizer)
     hidden, blocks = args.random
     config = ModelConfig("random", "random", hidden_size=hidden, num_blocks=blocks, head_size=64, vocab_size=1024)
-    config.intermediate_size, config.tokenizer = int(3.5 * hidden), str(MODEL / TOKENIZER_FILE)
+    config.intermediate_size = int((3.5 if args.generation in (5, 6) else 4) * hidden)
+    config.generation, config.tokenizer = args.generation, str(MODEL / TOKENIZER_FILE)
     return config
 
 
@@ -81,15 +84,21 @@ def load_sentences(path: str | None) -> Sequence[str]:
     return split.sentences
 
 
+def matmul_shapes(block: Any) -> list[tuple[int, int]]:
+    """Inputs and outputs of all matrix products of a block: linear layers, and low-rank factors of the time mix."""
+    linears = [module for module in block.modules() if hasattr(module, "in_features")]
+    shapes = [(linear.in_features, linear.out_features) for linear in linears]
+    for name, parameter in block.attention.named_parameters(recurse=False):
+        if name != "time_faaaa" and sum(size > 1 for size in parameter.shape) > 1:
+            shapes += [tuple(parameter.shape[-2:])] * (len(parameter) if parameter.dim() == 3 else 1)
+    return shapes
+
+
 def products_seconds(
     encoder: RwkvEncoder, tokens: int, product: Callable[[torch.Tensor, torch.Tensor], object]
 ) -> float:
     """Time of the blocks' matrix products alone for this many tokens; `product` takes [T, K] and [N, K]."""
-    config = encoder.loaded.model.config
-    hidden, inner, wide = config.hidden_size, config.attention_hidden_size, config.intermediate_size
-    mix, decay = config.time_mix_extra_dim, config.time_decay_extra_dim
-    shapes = [(hidden, inner)] * 4 + [(inner, hidden), (hidden, hidden), (hidden, wide), (wide, hidden)]
-    shapes += [(hidden, 5 * mix), *[(mix, hidden)] * 5, (hidden, decay), (decay, inner)]
+    shapes = matmul_shapes(encoder.loaded.model.blocks[-1])
     inputs = [torch.randn(BATCH_TOKENS, rows) for rows, _ in shapes]
     weights = [onednn.laid_out(torch.randn(columns, rows)) for rows, columns in shapes]
 
@@ -97,7 +106,7 @@ def products_seconds(
         for x, weight in zip(inputs, weights, strict=True):
             product(x, weight)
 
-    return best_of(products) * config.num_hidden_layers * tokens / BATCH_TOKENS
+    return best_of(products) * len(encoder.loaded.model.blocks) * tokens / BATCH_TOKENS
 
 
 def ours_seconds(encoder: RwkvEncoder, tokenized: Tokenized) -> float:
@@ -191,7 +200,8 @@ def main() -> None:
     rates = {name: tokens / products_seconds(encoder, tokens, product) for name, product in PRODUCTS.items()}
     bound = max(rates.values())
     rates["rwkv_sweep"] = tokens / ours_seconds(encoder, tokenized)
-    rates["token loop"] = token_loop_rate(encoder, few)
+    if encoder.loaded.model.generation == 6:
+        rates["token loop"] = token_loop_rate(encoder, few)
     rates["transformers"] = transformers_rate(encoder, few)
     if not args.random:
         for threads in sorted({1, args.threads}):

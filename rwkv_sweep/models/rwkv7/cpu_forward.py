@@ -3,7 +3,7 @@ Numba kernels for everything between them. Same results as `blocks` to rounding:
 fp32, products in the dtype of their weights.
 
 Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, H heads of K key and V value
-channels.
+channels; of a low-rank factor K inputs and N outputs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, matmul
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues, hand_over
 from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
 from rwkv_sweep.models.rwkv7.blocks import Block, ChannelMix, TimeMix
+from rwkv_sweep.ops.common.onednn import matmul_fp32
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add_norm_mix
 from rwkv_sweep.ops.numba.square import relu_square_
@@ -121,11 +122,11 @@ def _time_mix(
         r_TD=_whole(mix.receptance(xr)),
         k_TD=_whole(mix.key(xk)),
         v_TD=v_TD,
-        decay_TD=_whole(matmul(matmul(xw, mix.w1).float().tanh_(), mix.w2)),
-        rate_TD=_whole(matmul(matmul(xa, mix.a1), mix.a2)),
-        gate_TD=_whole(matmul(matmul(xg, mix.g1).float().sigmoid_(), mix.g2)),
+        decay_TD=_whole(_product(_product(xw, mix.w1).float().tanh_(), mix.w2)),
+        rate_TD=_whole(_product(_product(xa, mix.a1), mix.a2)),
+        gate_TD=_whole(_product(_product(xg, mix.g1).float().sigmoid_(), mix.g2)),
         first_TD=first_TD,
-        share_TD=None if first_TD is None else _whole(matmul(matmul(xv, mix.v1), mix.v2)),
+        share_TD=None if first_TD is None else _whole(_product(_product(xv, mix.v1), mix.v2)),
     )
     if on_values is not None:
         on_values(_with_residual(mix, rows))
@@ -140,6 +141,13 @@ def _with_residual(mix: TimeMix, rows: Rows) -> Tensor:
     if rows.first_TD is None or rows.share_TD is None:
         return rows.v_TD
     return torch.lerp(rows.v_TD, rows.first_TD, torch.sigmoid(mix.v0 + rows.share_TD))
+
+
+def _product(x_TK: Tensor, factor_KN: Tensor) -> Tensor:
+    """x @ factor of a low-rank product, [T, N]; in fp32 by oneDNN, as the linear layers."""
+    if factor_KN.dtype == torch.float32:
+        return matmul_fp32(x_TK, factor_KN.t())
+    return matmul(x_TK, factor_KN)
 
 
 def _channel_mix(mix: ChannelMix, mixed_TD: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ COST = 20
 LANES = 64
 """Channels of one piece of work: one head, or several small ones, so that vectors are filled."""
 ZERO = np.float32(0)
+ONE_ROW, TWO = np.uint64(1), np.uint64(2)
 DECAY_SCALE = np.float32(math.exp(-0.5))
 SHORTEST_KEY = np.float32(1e-12)
 
@@ -143,8 +144,22 @@ def _scan(channels: int) -> NumbaKernel:
                     _removal_keys(k_TD, vectors_6D, t + 1, first, heads, size, removal_L)
                 for head in range(heads):
                     here = head * size
-                    for row in range(size):
-                        i = here + row
+                    # Two rows of the state at once: y, next, read and v are then loaded, and stored, half as often.
+                    for half in range(size // TWO):
+                        i = here + TWO * half
+                        h = i + ONE_ROW
+                        r, k, w, written, removal = r_L[i], k_L[i], w_L[i], written_L[i], removal_L[i]
+                        r_h, k_h, w_h, written_h, removal_h = r_L[h], k_L[h], w_L[h], written_L[h], removal_L[h]
+                        for j in range(size):
+                            read, v = read_L[here + j], v_L[here + j]
+                            number = w * state_LV[i, j] + written * read + k * v
+                            below = w_h * state_LV[h, j] + written_h * read + k_h * v
+                            state_LV[i, j] = number
+                            state_LV[h, j] = below
+                            y_L[here + j] += r * number + r_h * below
+                            next_L[here + j] += removal * number + removal_h * below
+                    if size % TWO == ONE_ROW:
+                        i = here + size - ONE_ROW
                         r, k, w, written, removal = r_L[i], k_L[i], w_L[i], written_L[i], removal_L[i]
                         for j in range(size):
                             number = w * state_LV[i, j] + written * read_L[here + j] + k * v_L[here + j]
