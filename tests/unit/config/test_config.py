@@ -22,8 +22,8 @@ from rwkv_sweep.config.validation import RANGES, run_config
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
     "aggregation, baselines, batch_tokens, bootstrap, dataset, device, isolate, layer, max_tokens, measure, model, "
-    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, seed, select, store, "
-    "timeout_s, tracking, word_vectors"
+    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, search, seed, select, "
+    "store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
     "eos_chunk, eos_count, eos_id, file, "
@@ -124,6 +124,13 @@ def test_defaults() -> None:
             "overhead_batches": 20,
         },
         "select": {"split": None, "by": "quality/spearman", "max_latency_ms": None, "max_weights_mib": None},
+        "search": {
+            "enabled": False,
+            "poolings": ["mean", "last", "max", "first_last", "position", "idf"],
+            "layers": ["all", "first2", "last2", "first4", "last4", "first6", "last6"],
+            "aggregations": ["mean", "max", "concat", "linear", "geometric", "learned"],
+            "postprocesses": ["none", "center", "abtt", "whiten"],
+        },
         "tracking": {
             "enabled": True,
             "uri": "sqlite:///mlruns/mlflow.db",
