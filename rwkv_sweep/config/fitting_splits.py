@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rwkv_sweep.config.groups import AggregationConfig, DatasetConfig, PrecisionConfig, SelectConfig
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UnsupportedError, UserError
 
 LEARNED = "learned"
 """The aggregation whose weights are fitted."""
@@ -15,13 +15,13 @@ def aggregation_split(aggregation: AggregationConfig, dataset: DatasetConfig) ->
     """The split that the weights of `aggregation=learned` are fitted to; None for any other aggregation.
 
     Raises:
-        UserError: neither the aggregation nor the data set names one.
+        UnsupportedError: neither the aggregation nor the data set names one; a sweep goes on with its other runs.
     """
     if aggregation.name != LEARNED:
         return None
     split = aggregation.fit or dataset.fit
     if split is None:
-        raise UserError(
+        raise UnsupportedError(
             "aggregation=learned aggregation.fit=null: valid is a split of the dataset to fit the weights to, other "
             "than what is scored, such as aggregation.fit=train"
         )

@@ -39,4 +39,4 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
         return write_generations_report(Records(results, result_folders(root)), root / "report")
     from rwkv_sweep.report.aggregation.report import write_aggregation_report
 
-    return write_aggregation_report(results, root / "report")
+    return write_aggregation_report(results, root / "report", result_folders(root))

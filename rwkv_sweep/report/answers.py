@@ -43,7 +43,7 @@ def sweep_answer(report: str | None, records: Records, ranked: Sequence[Ranking]
     if report == "aggregation_overhead":
         from rwkv_sweep.report.aggregation.answer import aggregation_answer
 
-        return aggregation_answer(records.results)
+        return aggregation_answer(records.results, records)
     if report == "paper":
         from rwkv_sweep.report.study.report import QUESTION, paper_answer
 

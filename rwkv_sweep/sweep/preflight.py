@@ -132,8 +132,11 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
         fit += repr((run.aggregation, run.precision.calibration, run.precision.calibration_fit))
         fit += repr((run.select, run.search, run.output, run.output_fit))
         if fit not in fits:
-            _check_fit(run, prepared[key].splits)
             fits.add(fit)
+            try:
+                _check_fit(run, prepared[key].splits)
+            except UnsupportedError as error:  # data without a split to fit learned weights to
+                unsupported.append(error)
     if unsupported and len(unsupported) == len(same_as):
         raise unsupported[0]
     return Checked(list(prepared.values()), same_as)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rwkv_sweep.records.results import Result
+from rwkv_sweep.report.aggregation.gain import gain
 from rwkv_sweep.report.aggregation.statements import (
     BestAggregation,
     BestOfAll,
@@ -20,7 +21,7 @@ from rwkv_sweep.report.aggregation.statements import (
 )
 from rwkv_sweep.report.common.comparisons import Comparison, comparisons
 from rwkv_sweep.report.common.run_groups import Group, depth, groups, interval, metric
-from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Section, Statement
+from rwkv_sweep.report.common.statements import NOTHING, Answer, Plain, Records, Section, Statement
 from rwkv_sweep.report.common.text import counted
 from rwkv_sweep.report.plain_sweep.statements import FEW_PAIRS
 from rwkv_sweep.report.speeds.speeds import LEAST_SAMPLES, REGIMES, Regime, positive
@@ -31,8 +32,13 @@ QUESTION = "What does aggregating layers cost over plain final-layer inference, 
 NOT_TIMED = "The overhead of aggregation was not measured (measure.overhead=true measures it)."
 
 
-def aggregation_answer(results: Sequence[Result]) -> Answer:
-    """A section for each group of runs that differ in layers and aggregation alone; and what was not measured."""
+def aggregation_answer(results: Sequence[Result], records: Records | None = None) -> Answer:
+    """A section for each group of runs that differ in layers and aggregation alone; and what was not measured.
+
+    Args:
+        records: of the same results, with their folders, whose scores compare two runs pair by pair.
+    """
+    records = records or Records(results, [])
     family, run_groups = comparisons(results), groups(results)
     if not run_groups:
         return Answer(QUESTION, [Section("", [Plain(NOTHING)])])
@@ -42,7 +48,8 @@ def aggregation_answer(results: Sequence[Result]) -> Answer:
         sections.append(Section("", [Plain(NOT_TIMED)]))  # once, not in each group
     for group in run_groups:
         cost = overhead(group) if timed or len(run_groups) == 1 else []
-        sections.append(Section(group.name, [*cost, *quality(group, family), *early_exit(group, family)]))
+        worth = [*quality(group, family), *gain(group, records), *early_exit(group, family)]
+        sections.append(Section(group.name, [*cost, *worth]))
     return Answer(QUESTION, [section for section in sections if section.statements])
 
 

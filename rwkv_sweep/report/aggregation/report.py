@@ -11,6 +11,7 @@ from rwkv_sweep.report.charts.aggregation import write_figures
 from rwkv_sweep.report.common.comparisons import Comparison, comparisons
 from rwkv_sweep.report.common.notes import failures, missing, notes
 from rwkv_sweep.report.common.run_groups import Group, depth, groups, interval, metric
+from rwkv_sweep.report.common.statements import Records
 from rwkv_sweep.report.common.text import (
     ABSENT,
     bullets,
@@ -54,19 +55,20 @@ QUALITY = ("layers", "Spearman [95 %]", "less final layer [95 %]", "p", "p, Holm
 SURVIVES = " (s)"
 
 
-def write_aggregation_report(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Write everything into `folder`; return the paths, report.md first."""
+def write_aggregation_report(results: Sequence[Result], folder: Path, folders: Sequence[Path] = ()) -> list[Path]:
+    """Write everything into `folder`; return the paths, report.md first. folders: of the results, in their order."""
     figures = write_figures(results, folder)
     report, rows = folder / "report.md", folder / "table.csv"
-    write_atomically(report, _markdown(results, figures))
+    write_atomically(report, _markdown(Records(results, folders), figures))
     write_atomically(rows, _csv(results))
     return [report, rows, *figures]
 
 
-def _markdown(results: Sequence[Result], figures: Sequence[Path]) -> str:
+def _markdown(records: Records, figures: Sequence[Path]) -> str:
+    results = records.results
     family, run_groups = comparisons(results), groups(results)
     parts = ["# What aggregating layers costs, and what it brings", QUESTION, "## Answer"]
-    parts += bullets(aggregation_answer(results))
+    parts += bullets(aggregation_answer(results, records))
     parts += [f"- {line}" for line in missing(results)]
     for group in run_groups:
         suffix = f": {escaped(group.name)}" if group.name else ""

@@ -183,3 +183,37 @@ class BestOfAll:
             "It was chosen after looking at all of them, so that "
             "its own number is optimistic."
         )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The best aggregation against the best single layer, both chosen on a split that is not scored.
+
+    Attributes:
+        aggregation, single: labels. split: on which they were chosen. scored: the one they are compared on.
+        difference: Spearman of the aggregation less that of the layer; `paired` says whether with its interval, by
+            paired bootstrap.
+        costs: of single pairs, or of packed batches where these alone were timed, the times over that of final-layer
+            inference: where, of the aggregation, of the layer.
+    """
+
+    aggregation: str
+    single: str
+    split: str
+    scored: str
+    difference: Interval
+    paired: bool
+    costs: list[tuple[str, Interval, Interval]]
+
+    @property
+    def text(self) -> str:
+        side = "above" if self.difference.value >= 0 else "below"
+        text = f"Chosen on {self.split}, the best aggregation is {self.aggregation} and the best single layer "
+        text += f"{self.single}. On {self.scored} the aggregation is {abs(self.difference.value):.3f} {side} it"
+        if self.paired:
+            noise = "within noise" if self.difference.lo <= 0 <= self.difference.hi else "more than noise"
+            text += f", {interval_text(self.difference, '+.3f')}, {noise}"
+        if not self.costs:
+            return f"{text}; what it costs was not timed."
+        phrases = [f"{where} {own.value:.2f} against {layer.value:.2f}" for where, own, layer in self.costs]
+        return f"{text}. In times of final-layer inference it takes {listed(phrases)}."

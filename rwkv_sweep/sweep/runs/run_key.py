@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rwkv_sweep.config.fitting_splits import aggregation_split, calibration_split, output_split, selection_split
+from rwkv_sweep.config.fitting_splits import LEARNED, calibration_split, output_split, selection_split
 from rwkv_sweep.config.path_values import existing_file
 from rwkv_sweep.config.schema import DatasetConfig, RunConfig
 from rwkv_sweep.data.splits import load_splits
@@ -111,7 +111,8 @@ def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
     fingerprints = list(known.of(run.dataset))
     if run.postprocess.name != "none" and run.postprocess.fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.postprocess.fit]))
-    if (spec := aggregation_split(run.aggregation, run.dataset)) is not None:
+    learned = run.aggregation.name == LEARNED
+    if learned and (spec := run.aggregation.fit or run.dataset.fit) is not None:
         fingerprints += known.of(replace(run.dataset, splits=[spec]))
     if (spec := selection_split(run.select, run.dataset)) is not None:
         fingerprints += known.of(replace(run.dataset, splits=[spec]))

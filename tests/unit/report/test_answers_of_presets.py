@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from rwkv_sweep.records.results import UNSUPPORTED
 from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report import write_report
-from rwkv_sweep.report.aggregation.statements import BestAggregation, Control, EarlyExit, Memory, Overheads
+from rwkv_sweep.report.aggregation.statements import BestAggregation, Control, EarlyExit, Gain, Memory, Overheads
 from rwkv_sweep.report.answers import find
 from rwkv_sweep.report.common.statements import Plain
 from rwkv_sweep.report.common.text import escaped
@@ -25,7 +26,7 @@ from rwkv_sweep.report.quantization.statements import Losses, OverBase, Sizes, U
 from rwkv_sweep.report.summary import print_summary
 from rwkv_sweep.report.sweep_page import write_page
 from tests.made_up_sweeps import SweepWriter, around
-from tests.recomputed import Raw, family, holm, models, raw_records
+from tests.recomputed import Raw, column, family, holm, models, raw_records
 
 UNTRACKED = {"enabled": False, "uri": "", "artifacts": "", "experiment": ""}
 REGIMES = {"in packed batches": ("over_fp32", "batch"), "for single pairs": ("pair_over_fp32", "latency")}
@@ -64,7 +65,9 @@ def layers(**ratios: float) -> Callable[[SweepWriter], None]:
             if name != "final":
                 more |= {**around("final/delta", 0.01 * seed, 0.03), "final/delta_p": 0.5 if seed % 2 else 0.0001}
             how = "none" if single else name
-            sweep.run(0.3 + 0.01 * seed, 5.0, seed, layer=name if single else "all", aggregation=how, more=more)
+            more["select/spearman"] = 0.4 + 0.02 * (name in ("5", "max")) + 0.01 * (name == "mean")
+            layer, split = name if single else "all", {"select.split": "train"}
+            sweep.run(0.3 + 0.01 * seed, 5.0, seed, layer=layer, aggregation=how, more=more, dotted=split)
 
     return fill
 
@@ -238,6 +241,25 @@ def check_early_exit(statement: EarlyExit, records: list[Raw]) -> None:
     assert statement.survives == (holm(family(records))[early["name"], "final"] <= 0.05)
 
 
+def check_gain(statement: Gain, records: list[Raw]) -> None:
+    """The highest on the split to choose on of either kind, compared where they were not chosen."""
+    kinds = {True: [], False: []}  # type: dict[bool, list[Raw]]
+    for record in records:
+        if record["kind"] == "model":
+            kinds[record["params"]["aggregation"] == "none"].append(record)
+    single, several = (max(kinds[alone], key=lambda one: one["metrics"]["select/spearman"]) for alone in (True, False))
+    assert statement.single == f"layer {single['params']['layer']}"
+    assert statement.aggregation == f"{several['params']['aggregation']} of all"
+    labels = column(single, statement.scored, "label")
+    own, other = (spearmanr(column(one, statement.scored, "score"), labels).statistic for one in (several, single))
+    assert statement.paired and statement.difference.value == pytest.approx(own - other)
+    assert statement.difference.lo < statement.difference.value < statement.difference.hi
+    for where, ratio, of_single in statement.costs:
+        key = "overhead/batch_ratio" if "batches" in where else "overhead/latency_ratio"
+        assert (ratio.value, of_single.value) == (several["metrics"][key], single["metrics"][key])
+    assert len(statement.costs) == 2 and statement.text.startswith("Chosen on train, the best aggregation is ")
+
+
 CHECKS: dict[type, Callable[[Any, list[Raw]], None]] = {
     Recommended: check_recommended,
     Fronts: check_fronts,
@@ -249,6 +271,7 @@ CHECKS: dict[type, Callable[[Any, list[Raw]], None]] = {
     Control: check_control,
     Memory: check_memory,
     BestAggregation: check_best_aggregation,
+    Gain: check_gain,
     EarlyExit: check_early_exit,
 }
 

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from rwkv_sweep.api.composing import composed
 from rwkv_sweep.api.encoder import Encoder
 from rwkv_sweep.config.schema import AggregationConfig, DatasetConfig
 from rwkv_sweep.data.fitting_pairs import fitting_pairs
 from rwkv_sweep.data.splits import PairSplit, load_splits
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.errors import UserError
+from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.layer_choice import weights_pass
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation, learned_weights
 from rwkv_sweep.evaluation.quality import sentence_vectors
+from rwkv_sweep.sweep.preflight import check_runs
 from tests.small_models import FP32, encoder_of, random_config, small_lm
 
 WORDS = ["cat", "mat", "rain", "north", "price", "bank", "snow", "hill", "tree", "river", "stone", "cloud"]
@@ -143,3 +145,11 @@ def test_many_pairs_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = np.sort(np.random.default_rng(4).permutation(40)[:30])
     alone = learned_weights(config, v_LSD[:, np.concatenate([kept, kept + 40])], labels[kept], seed=4)
     assert drawn.weights_L.tolist() == alone.weights_L.tolist()
+
+
+def test_data_without_a_split_to_fit_to_leave_the_other_runs_of_a_sweep(overrides: list[str]) -> None:
+    """As with any run that cannot be: alone it is refused, among others it is recorded as unsupported."""
+    learned, mean = (composed((*overrides[:-1], f"aggregation={name}"), {}) for name in ("learned", "mean"))
+    assert check_runs([mean, learned]).same_as == [0, 1]
+    with pytest.raises(UnsupportedError, match=r"aggregation=learned aggregation\.fit=null"):
+        check_runs([learned])
