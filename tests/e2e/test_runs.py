@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwkv_sweep.records.own_files import CRASH_FILE, HYDRA_FILES, LOG_FILE, RUN_FILES, STOP_FILE, SWEEP_FILES
+from rwkv_sweep.records.own_files import (
+    CRASH_FILE,
+    HYDRA_FILES,
+    LOG_FILE,
+    RUN_FILES,
+    SEARCH_FILE,
+    STOP_FILE,
+    SWEEP_FILES,
+)
 from tests.e2e.finished import Command, Sweep
 
 
@@ -62,6 +70,7 @@ def test_all_files_of_a_sweep_are_listed(command: Command, job: list[str], tmp_p
         "measure.overhead=true",
         "measure.speedup_rounds=1",
         "measure.overhead_pairs=2",
+        "postprocess=center",
     ]
     arguments += ["measure.overhead_batches=1", "baselines=[word_overlap]", "hydra.sweep.dir=sweep"]
     done = command(arguments, tmp_path)
@@ -71,6 +80,6 @@ def test_all_files_of_a_sweep_are_listed(command: Command, job: list[str], tmp_p
     listed = {*SWEEP_FILES, *(f"{run}/{name}" for run in of_runs for name in (*RUN_FILES, *HYDRA_FILES, LOG_FILE))}
     written = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     assert written <= listed
-    not_always = {STOP_FILE, f"0/{CRASH_FILE}"}
+    not_always = {STOP_FILE, f"0/{CRASH_FILE}", f"0/{SEARCH_FILE}"}
     assert {name for name in listed - not_always if not name.startswith(("baselines/", "1/"))} <= written
     assert {path.name for path in tmp_path.iterdir()} == {"sweep", "mlruns"}
