@@ -118,7 +118,6 @@ class VectorSource:
         return content_key(
             model=loaded.fingerprint,
             tokenizer=loaded.tokenizer.fingerprint,
-            end_of_text=str(loaded.end_of_text),
             precision=asdict(self._precision),
             kernels=loaded.kernel_tags,
             device=self._encoder.device.type,

@@ -45,8 +45,7 @@ class EndOfText:
 
     def windows(self, tokens: int) -> int:
         """Windows that a text of so many tokens is cut into."""
-        context = self.count * self.chunk
-        return 1 if self.count == 1 or tokens <= context - self.count else -(-tokens // context)
+        return 1 if self.count == 1 else max(1, -(-tokens // (self.count * self.chunk)))
 
     def most(self, max_tokens: int) -> int:
         """The longest text, in tokens, that takes no more than `max_tokens` with its end-of-text tokens; below 1 for
