@@ -67,7 +67,7 @@ def choose(
 
 
 @dataclass(frozen=True)
-class Row:
+class SearchRow:
     """A configuration that has a Spearman on both splits.
 
     Attributes:
@@ -101,7 +101,7 @@ class Search:
 
     def rows(
         self, search: SearchConfig, postprocess: PostprocessConfig, splits: Sequence[PairSplit], seed: int
-    ) -> Iterator[Row]:
+    ) -> Iterator[SearchRow]:
         """A row for each configuration that has a Spearman; one that has none is logged.
 
         Raises:
@@ -152,7 +152,7 @@ def _processed(
     labels_N: np.ndarray,
     depth: int,
     optimism: float,
-) -> Iterator[Row]:
+) -> Iterator[SearchRow]:
     """A row for each post-processing of the vectors [S, D] of the split to choose on and of the scored one.
 
     Args:
@@ -176,7 +176,7 @@ def _processed(
             log_line(f"search: {overrides} is left out: all its scores are equal")
             continue
         chosen_on = float(spearmanr(own_N, labels_N).statistic) - optimism
-        yield Row(overrides, depth, scored.shape[1], chosen_on, scores_P)
+        yield SearchRow(overrides, depth, scored.shape[1], chosen_on, scores_P)
 
 
 def run_search(

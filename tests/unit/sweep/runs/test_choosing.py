@@ -20,7 +20,7 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.layer_choice.grid import configurations
 from rwkv_sweep.evaluation.metrics import cosine, score
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.sweep.runs.choosing import Row, Search, check_search, run_search
+from rwkv_sweep.sweep.runs.choosing import Search, SearchRow, check_search, run_search
 from tests.small_models import FP32, small_lm
 
 WORDS = ("cat", "mat", "rain", "north", "price", "bank", "snow", "hill", "tree", "river", "stone", "cloud")
@@ -65,11 +65,11 @@ def search(shared: list[str], data: DatasetConfig) -> Search:
 
 
 @pytest.fixture(scope="module")
-def rows(search: Search, data: DatasetConfig) -> list[Row]:
+def rows(search: Search, data: DatasetConfig) -> list[SearchRow]:
     return list(search.rows(SEARCH, PostprocessConfig("none", 1), load_splits(data), seed=0))
 
 
-def test_all_combinations_have_a_row(rows: list[Row]) -> None:
+def test_all_combinations_have_a_row(rows: list[SearchRow]) -> None:
     assert len(rows) == len({row.overrides for row in rows}) == 2 * (5 + 2 * 6) * 4
     assert {row.depth for row in rows if row.overrides.startswith("layer=1 ")} == {2}
 
@@ -87,7 +87,9 @@ def test_all_combinations_have_a_row(rows: list[Row]) -> None:
         "layer=all pooling=idf aggregation=max postprocess=none",
     ],
 )
-def test_a_row_is_the_run_of_its_keys(rows: list[Row], shared: list[str], data: DatasetConfig, overrides: str) -> None:
+def test_a_row_is_the_run_of_its_keys(
+    rows: list[SearchRow], shared: list[str], data: DatasetConfig, overrides: str
+) -> None:
     (row,) = [one for one in rows if one.overrides == overrides]
     encoder = Encoder.from_config(*shared, *overrides.split())
     (scored,) = load_splits(data)
@@ -101,7 +103,7 @@ def test_a_row_is_the_run_of_its_keys(rows: list[Row], shared: list[str], data: 
         assert row.chosen_on == pytest.approx(spearmanr(there, train.labels).statistic, abs=1e-6)
 
 
-def test_labels_of_the_scored_split_choose_nothing(search: Search, rows: list[Row], data: DatasetConfig) -> None:
+def test_labels_of_the_scored_split_choose_nothing(search: Search, rows: list[SearchRow], data: DatasetConfig) -> None:
     few = replace(SEARCH, poolings=["mean"], layers=["last2"])
     turned = [replace(split, labels=split.labels[::-1].copy()) for split in load_splits(data)]
     other = list(search.rows(few, PostprocessConfig("none", 1), turned, seed=0))
@@ -119,7 +121,7 @@ def written(search: Search, data: DatasetConfig, folder: Path) -> tuple[dict[str
     return metrics, table
 
 
-def test_the_table_and_its_figures(search: Search, rows: list[Row], data: DatasetConfig, tmp_path: Path) -> None:
+def test_the_table_and_its_figures(search: Search, rows: list[SearchRow], data: DatasetConfig, tmp_path: Path) -> None:
     metrics, table = written(search, data, tmp_path)
     assert metrics["search/configurations"] == len(table) == (5 + 6) * 4
     order = [float(row["chosen_on"]) for row in table]
