@@ -157,6 +157,11 @@ def _check(run: RunConfig) -> None:
             f"pooling=state pooling.source={run.pooling.source}: the state is of no tokens, valid with it is "
             "pooling.source=residual"
         )
+    if run.pooling.source != "residual" and run.search.enabled:
+        raise UserError(
+            f"pooling.source={run.pooling.source} search.enabled=true: a search pools the blocks' outputs, valid with "
+            "it is pooling.source=residual"
+        )
     if run.pooling.source != "residual" and run.model.rescale_every:
         raise UserError(
             f"pooling.source={run.pooling.source} model.rescale_every={run.model.rescale_every}: only a block's output "

@@ -309,6 +309,11 @@ def test_a_flaw_of_the_program_is_no_bad_input() -> None:
             "pooling=state pooling.source=values: the state is of no tokens, valid with it is pooling.source=residual",
         ),
         (
+            ("pooling.source=values", "search.enabled=true"),
+            "pooling.source=values search.enabled=true: a search pools the blocks' outputs, valid with it is "
+            "pooling.source=residual",
+        ),
+        (
             ("pooling.source=time_mix", "model.rescale_every=6"),
             "pooling.source=time_mix model.rescale_every=6: only a block's output is scaled, valid with it is "
             "pooling.source=residual",
