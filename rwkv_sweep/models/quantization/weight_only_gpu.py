@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MULTIPLE = 128
 """The inner size of a layer must be a multiple of this."""
 LEAST_CAPABILITY = (8, 0)
-PACKED_KERNEL = "up to 128 tokens by Triton, more dequantized by Triton and multiplied by cuBLAS,"
+PACKED_KERNEL = "up to 128 tokens by Triton (inner size a multiple of 128), else dequantized and multiplied by cuBLAS,"
 """What multiplies, in words."""
 
 
