@@ -1,4 +1,7 @@
-"""What an encoder in Python is fitted on: never on the sentences of a call, which would decide each other's vectors."""
+"""What an encoder in Python is fitted on: never on the sentences of a call, which would decide each other's vectors.
+
+Shapes: V rows of the embedding table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The encoder of a finished run: where it is, what it needs, and whether it still computes what the run computed."""
+"""The encoder of a finished run: where it is, what it needs, and whether it still computes what the run computed.
+
+Shapes: V rows of the embedding table, D dimensions, R directions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `mlflow.pyfunc.load_model` loads of a run: texts in, vectors out."""
+"""What `mlflow.pyfunc.load_model` loads of a run: texts in, vectors out.
+
+Shapes: S texts, D dimensions.
+"""
 
 from __future__ import annotations
 

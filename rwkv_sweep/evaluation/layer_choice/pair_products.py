@@ -3,7 +3,7 @@
 The vector of a sentence is the weighted sum of its layers' vectors, so that the cosine of a pair needs only the inner
 products of the layers of its two sentences: three small matrices a pair, whatever the hidden size.
 
-Shapes: L layers, P pairs, D hidden size.
+Shapes: L layers, P pairs, S sentences, D hidden size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The learned aggregation of a run: its weights fitted to the vectors of one split, before another is scored.
 
-Shapes: L layers, S sentences, D hidden size.
+Shapes: L layers, S sentences, P pairs, D hidden size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a run gives to choose by: its figures on the split to choose on, and a search of many configurations.
 
-Shapes: L layers, S sentences, D dimensions, N pairs to choose on, P scored pairs, K configurations.
+Shapes: L layers, S sentences, D dimensions, N pairs to choose on, P scored pairs, K configurations, R
+resamples.
 """
 
 from __future__ import annotations

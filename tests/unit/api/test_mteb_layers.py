@@ -168,9 +168,9 @@ def test_all_kinds_of_tasks_by_layer() -> None:
     scores = evaluate_layers(encoder, tasks, [1, 5, "final"])
     assert scores.layers == ["1", "5", "final"] and scores.tasks == [task.metadata.name for task in tasks]
     assert scores.scores_LN.shape == (3, 5) and np.isfinite(scores.scores_LN).all()
-    classes_L, clusters_L, found_L, reranked_L = scores.scores_LN[:, 1:].T
+    classes_L, clusters_L, actual_L, reranked_L = scores.scores_LN[:, 1:].T
     assert (classes_L > 0.8).all() and (clusters_L >= 0).all() and clusters_L.max() > 0.1
-    assert (np.stack([found_L, reranked_L]) > 0.4).all(), "a third of the texts would be right at random"
+    assert (np.stack([actual_L, reranked_L]) > 0.4).all(), "a third of the texts would be right at random"
     # The pairs as scored by our own path, and the whole as one layer alone gives it.
     rows = tasks[0].dataset["test"] if tasks[0].data_loaded else None
     if rows is None:
