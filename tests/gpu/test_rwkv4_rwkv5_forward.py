@@ -18,6 +18,7 @@ from rwkv_sweep.embedding.layer_encoder import RwkvEncoder
 from rwkv_sweep.embedding.pooling import POOLS, STATE, idf_weights
 from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.checkpoint_tensors import named
+from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
 from rwkv_sweep.models.quantization.dtypes import is_matrix
 from rwkv_sweep.models.rwkv4 import checkpoint as checkpoint4
@@ -189,7 +190,8 @@ def encoder_on_gpu(generation: int, base: str = "float32", quantization: str = "
     config = replace(random_config(128, 3, 32, 448), generation=generation)
     idf_V = idf_weights([list(text.encode()) for pair in PAIRS for text in pair], 256)
     precision = PrecisionConfig(base, base, quantization=quantization)
-    return encoder_of(config, precision, GPU, max_tokens=4096, batch_tokens=16384, idf_V=idf_V)
+    encoder = encoder_of(config, precision, GPU, max_tokens=4096, batch_tokens=16384, idf_V=idf_V)
+    return replace(encoder, loaded=replace(encoder.loaded, end_of_text=EndOfText(0)))
 
 
 def assert_graphs_equal_eager(embedder: Embedder, tolerance: float) -> None:
