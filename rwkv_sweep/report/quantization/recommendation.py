@@ -12,7 +12,7 @@ from rwkv_sweep.records.results import Result
 from rwkv_sweep.report.common.run_groups import interval, metric
 from rwkv_sweep.report.common.text import first_few, interval_text, listed, times
 from rwkv_sweep.report.quantization.statements import Loss
-from rwkv_sweep.report.speeds.precision_fronts import whole_front
+from rwkv_sweep.report.speeds.precision_fronts import SAME_SIZE, whole_front
 from rwkv_sweep.report.speeds.precisions import MIB, PrecisionGroup, is_flagged
 from rwkv_sweep.report.speeds.speeds import BATCHES, Speeds
 from rwkv_sweep.stats.intervals import Interval
@@ -91,16 +91,21 @@ class Fronts:
 def recommended(group: PrecisionGroup, compared: Speeds, losses: Mapping[str, Loss]) -> Recommended | None:
     """The recommendation for one regime; None where its speeds were not compared with fp32's.
 
-    Of what does not lose quality, the fastest; of those that noise does not set apart from it, the smallest.
+    Of what no other beats and does not lose quality, the fastest; of those that noise does not set apart from it, the
+    smallest.
     """
     full = group.full
     if full is None or full.name not in compared.of:
         return None
     runs = [run for run in group.runs if run.name in compared.of]
     good = [run for run in runs if run is full or not _loses(run, losses)]
-    fastest = max(good, key=lambda run: compared.of[run.name].value)
-    alike = [run for run in good if not compared.sign(fastest.name, run.name)]
-    chosen = min(alike, key=lambda run: (_mib(run), -compared.of[run.name].value))
+    front = whole_front(group, compared)
+    among = [run for run in front if run in good] or good
+    fastest = max(among, key=lambda run: compared.of[run.name].value)
+    alike = [run for run in among if not compared.sign(fastest.name, run.name)]
+    least = min(map(_mib, alike))
+    smallest = [run for run in alike if _mib(run) <= least * (1 + SAME_SIZE)]
+    chosen = max(smallest, key=lambda run: compared.of[run.name].value)
     lossy = [run for run in runs if run not in good and compared.sign(run.name, chosen.name) > 0]
     whole, own = metric(full, MIB), metric(chosen, MIB)
     is_full = chosen is full
@@ -112,7 +117,7 @@ def recommended(group: PrecisionGroup, compared: Speeds, losses: Mapping[str, Lo
         None if is_full else interval(chosen, "parity/spearman_delta"),
         own / whole if own is not None and whole else None,
         [group.label(run) for run in lossy],
-        [group.label(run) for run in whole_front(group, compared)],
+        [group.label(run) for run in front],
     )
 
 

@@ -12,6 +12,8 @@ from rwkv_sweep.report.speeds.speeds import BATCHES, Regime, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
 ZERO = Interval(0.0, 0.0, 0.0)
+SAME_SIZE = 0.02
+"""Relative difference of bytes that decides nothing: scales of 2 or of 4 bytes a row, for example."""
 
 
 def quality_sign(group: PrecisionGroup, a: Result, b: Result) -> int:
@@ -51,9 +53,17 @@ def whole_front(group: PrecisionGroup, compared: Speeds) -> list[Result]:
         len(runs),
         lambda i, j: quality_sign(group, runs[i], runs[j]),
         lambda i, j: compared.sign(runs[i].name, runs[j].name),
-        lambda i, j: exact(metric(runs[i], MIB), metric(runs[j], MIB)),
+        lambda i, j: _size_sign(runs[i], runs[j]),
     )
     return sorted((runs[i] for i in front), key=lambda run: -compared.of[run.name].value)
+
+
+def _size_sign(a: Result, b: Result) -> int:
+    """1 where `a` has fewer MiB of weights by more than `SAME_SIZE`, -1 where more, else 0."""
+    ours, theirs = metric(a, MIB), metric(b, MIB)
+    if ours is None or theirs is None or abs(ours - theirs) <= SAME_SIZE * max(ours, theirs):
+        return 0
+    return exact(ours, theirs)
 
 
 def small_front(group: PrecisionGroup) -> list[Result]:
