@@ -23,7 +23,7 @@ _shows_traces = True
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def _run(cfg: DictConfig) -> float | None:
+def _run(cfg: DictConfig) -> float | list[float] | None:
     # Imported here: torch, transformers and mlflow take seconds that --help, --cfg and completion need not pay.
     from rwkv_sweep.sweep.current import CURRENT
     from rwkv_sweep.sweep.runs.run import run_task

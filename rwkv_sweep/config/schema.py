@@ -195,6 +195,7 @@ class RunConfig:
     batch_tokens: tokens per packed batch; null takes 4,096 on a CPU and 32,768 on a GPU, which fewer do not fill.
     baselines: run once per sweep.
     report: the research question that the end of the sweep answers; null for none.
+    objectives: metrics that each job returns to a sweeper that optimizes, such as hydra/sweeper=optuna.
     bootstrap: resamples of every interval.
     seed: of the bootstrap, and of the order in which batches and configurations are timed.
     on_error: what a failed job does to the rest of its sweep.
@@ -224,6 +225,7 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     report: str | None = None
+    objectives: list[str] = field(default_factory=lambda: ["quality/spearman"])
     bootstrap: int = 2000
     seed: int = 0
     on_error: str = "continue"

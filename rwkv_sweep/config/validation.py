@@ -167,6 +167,8 @@ def _check(run: RunConfig) -> None:
             f"pooling.source={run.pooling.source} model.rescale_every={run.model.rescale_every}: only a block's output "
             "is scaled, valid with it is pooling.source=residual"
         )
+    if not run.objectives:
+        raise UserError("objectives=[] is empty: name at least one metric, such as [quality/spearman]")
     if not run.dataset.splits:
         raise UserError("dataset.splits=[] is empty: name at least one split, such as [validation]")
 

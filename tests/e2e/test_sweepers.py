@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.e2e.finished import Command, Sweep, without
 from tests.search_path import search_path
@@ -89,3 +90,22 @@ def test_an_unknown_sweeper_is_refused(command: Command, tmp_path: Path) -> None
         "error: hydra/sweeper=by_modell is not known: valid are basic, by_model\n",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_optuna_with_two_objectives(started: Command, job: list[str], repo_root: Path, tmp_path: Path) -> None:
+    """Each trial is a run of its own; what no other beats in quality and time is the solution."""
+    plugin = pytest.importorskip(
+        "hydra_plugins.hydra_optuna_sweeper.config", reason="needs pip install 'rwkv-sweep[optuna]'"
+    )
+    small = ["hydra.sweeper.n_trials=3", "measure.throughput=false", "hydra.sweep.dir=sweep", "tracking.enabled=false"]
+    arguments = [*without(job, ["layer="]), *small, "hydra/sweeper=optuna", "+experiment=optuna"]
+    where = search_path(repo_root, Path(plugin.__file__).parents[2])
+    done = started(arguments, tmp_path / "work", PYTHONPATH=where)
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "work" / "sweep"
+    records = [json.loads(path.read_text())["metrics"] for path in sweep.glob("[0-9]*/result.json")]
+    both = [(metrics["quality/spearman"], metrics["latency/mean_ms"]) for metrics in records]
+    assert len(both) == 3
+    solutions = OmegaConf.load(sweep / "optimization_results.yaml").solutions
+    beaten = {one for one in both if any(a[0] >= one[0] and a[1] <= one[1] and a != one for a in both)}
+    assert sorted(tuple(one["values"]) for one in solutions) == sorted(set(both) - beaten)

@@ -37,11 +37,11 @@ from rwkv_sweep.utils.signals import interrupts_wait
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
-def run_task(cfg: DictConfig) -> float | None:
+def run_task(cfg: DictConfig) -> float | list[float] | None:
     """Carry out one job; a failure is recorded and reported in one line, and the rest of a sweep goes on.
 
     Returns:
-        Spearman of the first split (for optimizing sweepers), or None where there is none.
+        The metrics that `objectives` names (for optimizing sweepers), one as a number; None where one is missing.
     """
     quiet_dependencies()
     run = run_config(cfg)
@@ -62,7 +62,7 @@ def run_task(cfg: DictConfig) -> float | None:
         if finished is not None:
             log_line(f"{place.name}: finished before, not run again")
             _track(finished, run.tracking, place, again=True)
-            return finished.metrics.get("quality/spearman")
+            return _objectives(finished, run.objectives)
         with THIS_PROCESS.gpus.own(run.device, place.number) as device:
             chosen = replace(run, device=device)
             if run.isolate:
@@ -80,7 +80,14 @@ def run_task(cfg: DictConfig) -> float | None:
         result = failed(planned, error)
     _keep(result, run.tracking, place, clock)
     _report_failure(result, run.on_error, place)
-    return result.metrics.get("quality/spearman")
+    return _objectives(result, run.objectives)
+
+
+def _objectives(result: Result, names: list[str]) -> float | list[float] | None:
+    values = [result.metrics[name] for name in names if name in result.metrics]
+    if len(values) < len(names):
+        return None
+    return values[0] if len(values) == 1 else values
 
 
 def _place(name: Callable[[list[str], list[str]], str]) -> Place:

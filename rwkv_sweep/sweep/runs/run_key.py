@@ -36,7 +36,7 @@ DECIDING = (
 )
 """Sources that decide results; a change of any of them makes every finished run one of another program."""
 
-_HOW_IT_IS_RUN = ("tracking", "store", "report", "resume", "isolate", "timeout_s", "on_error")
+_HOW_IT_IS_RUN = ("tracking", "store", "report", "objectives", "resume", "isolate", "timeout_s", "on_error")
 """Keys of a run that leave its numbers alone."""
 
 

@@ -22,8 +22,8 @@ from rwkv_sweep.config.validation import RANGES, run_config
 OPTIONS = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
 KEYS = (
     "aggregation, baselines, batch_tokens, bootstrap, dataset, device, isolate, layer, max_tokens, measure, model, "
-    "on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, search, seed, select, "
-    "store, timeout_s, tracking, word_vectors"
+    "objectives, on_error, output, output_fit, pooling, postprocess, precision, prompt, report, resume, search, seed, "
+    "select, store, timeout_s, tracking, word_vectors"
 )
 MODEL_KEYS = (
     "eos_chunk, eos_count, eos_id, file, "
@@ -139,6 +139,7 @@ def test_defaults() -> None:
         },
         "store": {"enabled": True, "path": "mlruns/store", "max_gib": 8.0},
         "report": None,
+        "objectives": ["quality/spearman"],
         "bootstrap": 2000,
         "seed": 0,
         "on_error": "continue",

@@ -40,7 +40,7 @@ from rwkv_sweep.utils import source_digest as source_digest_module
 from rwkv_sweep.utils.source_digest import source_digest
 from tests.small_models import encoder_of, random_config, small_lm
 
-HOW_IT_IS_RUN = {"report", "resume", "isolate", "timeout_s", "on_error"}
+HOW_IT_IS_RUN = {"report", "objectives", "resume", "isolate", "timeout_s", "on_error"}
 """What a run's numbers do not depend on."""
 KNOWN_BY_CONTENT = {
     *("model.path", "model.tokenizer", "model.foreign_tokenizer"),
