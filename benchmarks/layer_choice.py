@@ -28,6 +28,7 @@ def criteria(scored: str, other: str | None) -> dict[str, tuple[str, bool]]:
     chosen = {f"best in hindsight ({scored})": (spearman_key(scored), True)}
     if other is not None:
         chosen[f"Spearman on {other}"] = (spearman_key(other), True)
+    chosen["Spearman on the split to choose on"] = ("select/spearman", True)
     chosen["probe, cross-validated"] = ("probe/fit_score", True)
     return chosen | {name: (f"representation/{name}", highest) for name, highest in HIGHEST.items()}
 
