@@ -112,6 +112,17 @@ RULES = (
         "tests/unit/evaluation/representation has the metrics; the rest is that of any sweep over layers",
     ),
     Rule(
+        r"python -m rwkv_sweep \+experiment=search$",
+        RUN,
+        "",
+        (
+            "search.poolings=[mean,last]",
+            "search.layers=[all,first4]",
+            'select.split="train[:24]"',
+            'pooling.fit="train[:24]"',
+        ),
+    ),
+    Rule(
         r"python -m rwkv_sweep \+experiment=generations model\.path=",
         COMPOSE,
         "its models are not in the repository; test_generations_report.py makes its report",
