@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb test-sentence-transformers mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
+.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb test-optuna test-sentence-transformers mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,7 @@ test-faults-all: setup ## The same with every combination of every fault (no lim
 	@touch $@
 
 OWN_ray := --ignore-installed hydra-ray-launcher ray
+OWN_optuna := -c $(LOCK) hydra-optuna-sweeper==1.3.0
 OWN_mteb := -c $(LOCK) 'mteb>=2.20'
 OWN_st5 := --no-deps 'sentence-transformers>=5,<6'
 OWN_st6 := --no-deps 'sentence-transformers>=6,<7'
@@ -114,6 +115,9 @@ test-ray: setup .venv-ray ## Run a sweep on a simulated Ray cluster that loses a
 
 test-mteb: setup .venv-mteb ## Score a task of mteb with the encoder, as mteb does it
 	.venv-mteb/bin/python -m pytest -q tests/unit/api/test_mteb.py tests/unit/api/test_mteb_layers.py tests/unit/data/test_sts_tasks.py $(ARGS)
+
+test-optuna: setup .venv-optuna ## Run Optuna's sweeper with two objectives
+	.venv-optuna/bin/python -m pytest -q tests/e2e/test_sweepers.py -k optuna $(ARGS)
 
 test-sentence-transformers: setup .venv-st5 .venv-st6 ## Load an exported encoder in sentence-transformers 5 and 6
 	.venv-st5/bin/python -m pytest -q tests/unit/export/test_sentence_transformers.py $(ARGS)

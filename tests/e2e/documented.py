@@ -123,6 +123,11 @@ RULES = (
         ),
     ),
     Rule(
+        r"python -m rwkv_sweep hydra/sweeper=optuna \+experiment=optuna$",
+        NOT,
+        "needs the extra optuna; make test-optuna runs it",
+    ),
+    Rule(
         r"python -m rwkv_sweep \+experiment=generations model\.path=",
         COMPOSE,
         "its models are not in the repository; test_generations_report.py makes its report",
