@@ -96,6 +96,7 @@ def learned_weights(
         UndefinedError: as `learn_weights`.
     """
     import torch
+    from threadpoolctl import threadpool_limits
 
     pairs = len(labels_P)
     if pairs > MOST_PAIRS:
@@ -103,7 +104,8 @@ def learned_weights(
         v_LSD, labels_P = v_LSD[:, np.concatenate([drawn, drawn + pairs])], labels_P[drawn]
     if aggregation.normalize == "unit":
         v_LSD = unit(torch.from_numpy(v_LSD)).numpy()
-    return learn_weights(pair_products(v_LSD), labels_P, seed)
+    with threadpool_limits(1):  # threads that wait for each other at matrices of a dozen rows double the time
+        return learn_weights(pair_products(v_LSD), labels_P, seed)
 
 
 def weighted(aggregation: AggregationConfig, learned: LearnedWeights) -> AggregationConfig:

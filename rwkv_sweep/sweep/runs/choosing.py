@@ -60,8 +60,9 @@ def choose(
         return quality.form.restored(scored_vectors(source, quality.embedder, sentences))
 
     weights = learned if spec == aggregation_split(run.aggregation, run.dataset) else {}
-    measured.add(*measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights))
-    if run.search.enabled:
+    if not run.search.enabled:
+        measured.add(*measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights))
+    else:  # of the whole split: the run's own figure there would need a pass over other sentences
         search = Search(quality.embedder, source, run.dataset, spec)
         measured.add(*run_search(search, run.search, run.postprocess, splits, resampling, job.place.folder))
     return measured
