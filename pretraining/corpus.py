@@ -173,9 +173,10 @@ def check(corpus: Path, mrpc: list[Path]) -> int:
         for count, document in enumerate(read_documents(path), 1):
             text = "\n".join(document)
             size += len(text.encode())
-            if hits := finder.find(text):
+            if sentences := finder.find(text):
                 bad += 1
-                print(f"HIT {source_name(path)} document {count}: {len(hits)} sentences, e.g. {min(hits)[:60]!r}")
+                shown = f"{len(sentences)} sentences, e.g. {min(sentences)[:60]!r}"
+                print(f"HIT {source_name(path)} document {count}: {shown}")
         print(f"{source_name(path):16} {count:6} documents {size:12,} bytes {bad:4} with an evaluation sentence")
         hits += bad
     print(f"documents with an evaluation sentence: {hits}")

@@ -113,10 +113,10 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
             with refusals_of("model.path", run.model.path):
                 shapes[model] = model_source(run.model).check()
         layers = check_layers(run.layer, run.pooling.spec, run.aggregation, run.postprocess, shapes[model])
-        check_use(run.model, run.precision, run.pooling.spec, run.max_tokens, shapes[model])
         check_output(run.output, layers, run.pooling.spec, run.aggregation, shapes[model])
         same_as.append(first_of.setdefault(repr(replace(run, layer=layers)), number))
         try:
+            check_use(run.model, run.precision, run.pooling.spec, run.max_tokens, shapes[model])
             if device_here:
                 check_device(run.precision, run.device)
         except UnsupportedError as error:

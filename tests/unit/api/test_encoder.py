@@ -246,7 +246,10 @@ REFUSED: dict[str, tuple[Callable[[Encoder], Any], str]] = {
         lambda e: Encoder.from_config("layers=3"),
         "layers is not a key: did you mean layer? v",
     ),
-    "an option": (lambda e: Encoder.from_config("pooling=men"), "pooling=men is not known: valid are first_last, idf"),
+    "an option": (
+        lambda e: Encoder.from_config("pooling=men"),
+        "pooling=men is not known: valid are eos, first_last, idf",
+    ),
     "a sweep": (
         lambda e: Encoder.from_config("layer=1,3"),
         "layer=1,3 is a sweep of several values, and an encoder has",
@@ -262,8 +265,8 @@ REFUSED: dict[str, tuple[Callable[[Encoder], Any], str]] = {
         "postprocess=whiten needs texts to",
     ),
     "scored sentences to fit on": (
-        lambda e: Encoder.from_config(*SMALL, "postprocess=whiten", "postprocess.fit=all"),
-        "no sentence that is not scored too, by dataset.splits=[all]: valid is another split; null fits a run on the",
+        lambda e: Encoder.from_config(*SMALL, "postprocess=whiten", "postprocess.fit=test"),
+        "no sentence that is not scored too, by dataset.splits=[test]: valid is another split; null fits a run on the",
     ),
     "two to fit on": (
         lambda e: Encoder.from_config(*SMALL, "pooling=idf", "pooling.fit=all", corpus=CORPUS),

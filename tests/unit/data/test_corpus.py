@@ -34,7 +34,9 @@ def run(tmp_path: Path) -> RunConfig:
     """A random model of one block, and three pairs."""
     path = tmp_path / "pairs.tsv"
     path.write_text("sentence1\tsentence2\tlabel\n" + "\n".join(ROWS[:3]) + "\n")
-    return composed((*SMALL, "model.vocab_size=256", "device=cpu", "dataset=pairs", f"dataset.path={path}", "layer=0"))
+    return composed(
+        (*SMALL, "model.vocab_size=256", "device=cpu", "dataset=pairs", f"dataset.path={path}", "layer=0"), {}
+    )
 
 
 def write(path: Path, content: str | bytes) -> str:
