@@ -272,7 +272,8 @@ def test_files_of_others_stay_as_they_are(
         for path in folder.rglob("*")
         if path.is_file()
     }
-    assert logged <= {*RUN_FILES, *HYDRA_FILES, "rwkv_sweep.log", "summary.csv", "summary.md", "report.html"}
+    model = {f"model/{name}" for name in ("MLmodel", "encoder.json", "fitted.safetensors", "input_example.json")}
+    assert logged <= {*RUN_FILES, *HYDRA_FILES, *model, "rwkv_sweep.log", "summary.csv", "summary.md", "report.html"}
     assert {"result.json", "pairs.csv"} <= logged
 
 

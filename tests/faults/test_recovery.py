@@ -127,7 +127,7 @@ def test_a_sweep_killed_without_its_folder_leaves_nothing_running(
 ) -> None:
     """The next sweep in the same place closes it, whether or not it is resumed."""
     command, killed = [*base, "layer=0,1"], None
-    for delay in (0.3, 0.6, 1.2, 2.4, 4.8, 9.6, 19.2, 38.4):  # on any machine one of them is in the middle of it
+    for delay in (0.3 * 1.3**step for step in range(20)):  # on any machine one of them is in the middle of it
         killed = commands.run(command, tmp_path, delay)
         if any(tmp_path.glob("multirun/*/*/sweep.json")) and tracked(tmp_path):
             break
