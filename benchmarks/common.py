@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from unittest.mock import patch
@@ -105,7 +107,25 @@ def original_name(name: str) -> str:
 
 
 def write_record(path: Path | None, args: argparse.Namespace, record: Mapping[str, object]) -> None:
-    """Date, arguments and figures as JSON, where a path is given."""
+    """Which benchmark, date, arguments and figures as JSON, where a path is given."""
     if path is not None:
-        whole = {"date": str(date.today()), "arguments": vars(args) | {"out": ""}, **record}
+        spec = sys.modules["__main__"].__spec__
+        benchmark = spec.name.removeprefix("benchmarks.") if spec else Path(sys.argv[0]).stem
+        whole = {
+            "benchmark": benchmark,
+            "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *without_out(sys.argv[1:])]),
+            "date": str(date.today()),
+            "arguments": {key: value for key, value in vars(args).items() if key != "out"},
+            **record,
+        }
         path.write_text(json.dumps(whole, indent=1, default=str) + "\n")
+
+
+def without_out(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command line less `--out` and its value."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not (skip or argument == "--out" or argument.startswith("--out=")):
+            kept.append(argument)
+        skip = argument == "--out"
+    return kept

@@ -153,54 +153,62 @@ def rounds_s(works: Works, rounds: int, device: torch.device) -> dict[str, np.nd
     return {name: np.array(values) for name, values in samples.items()}
 
 
-def forward_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
-    """A line for each work and each ratio."""
+def forward_figures(encoder: RwkvEncoder, args: argparse.Namespace) -> dict[str, Any]:
+    """Tokens/s of each work, and ratios with their intervals."""
     model: Any = encoder.loaded.model
     device = encoder.device
     packed = Packed.of([args.length] * args.sentences, device)
     ids_T = torch.randint(0, args.vocabulary, (packed.tokens,), device=device)
     bounds = gemms(model, packed.tokens, device)
     taken = rounds_s({**bounds, **forwards(model, args, ids_T, packed)}, args.rounds, device)
-    lines = [f"{name}: {packed.tokens / np.median(seconds):,.0f} tokens/s" for name, seconds in taken.items()]
     bound = min(bounds, key=lambda name: float(np.median(taken[name])))
-    ratios = {f"ours, share of {bound}": (taken[bound], taken["ours"])}
+    compared = {f"ours, share of {bound}": (taken[bound], taken["ours"])}
     if "fla" in taken:
-        ratios["ours, times fla's rate"] = (taken["fla"], taken["ours"])
-    for name, (above, below) in ratios.items():
-        ratio = median_ratio_interval(above, below, RESAMPLES, 0)
-        lines.append(f"{name}: {ratio.value:.3f} [{ratio.lo:.3f}, {ratio.hi:.3f}]")
+        compared["ours, times fla's rate"] = (taken["fla"], taken["ours"])
+    ratios = {name: median_ratio_interval(above, below, RESAMPLES, 0) for name, (above, below) in compared.items()}
     with plain_blocks():
-        plain = forwards(model, args, ids_T, packed)["ours"]
-        lines.append(f"plain: {packed.tokens / np.median(samples_s(plain, 2, device)):,.0f} tokens/s")
-    return lines
+        taken["plain"] = np.array(samples_s(forwards(model, args, ids_T, packed)["ours"], 2, device))
+    return {
+        "tokens_per_s": {name: packed.tokens / float(np.median(seconds)) for name, seconds in taken.items()},
+        "ratios": {name: [ratio.value, ratio.lo, ratio.hi] for name, ratio in ratios.items()},
+        "seconds": {name: [float(f"{second:.6g}") for second in seconds] for name, seconds in taken.items()},
+    }
 
 
-def pair_rows(encoder: RwkvEncoder, args: argparse.Namespace) -> list[str]:
-    """One pair from text to score."""
+def pair_figures(encoder: RwkvEncoder, args: argparse.Namespace) -> dict[str, Any]:
+    """One pair from text to score: milliseconds by percentile, and how it ran."""
     embedder = Embedder(encoder, [args.blocks], "mean", AggregationConfig(name="none"))
     pairs = embedded_pairs()[: args.pairs]
     embedder.prepare_pairs(pairs)
     metrics = measure_latency(embedder.score_pair, pairs, pairs[:10], encoder.device).metrics()
-    figures = ", ".join(f"{end} {metrics[f'latency/{end}_ms']:.3f} ms" for end in ("p50", "p95", "p99"))
-    return [f"pair ({embedder.pair_path}): {figures}"]
+    return {"path": embedder.pair_path} | {end: metrics[f"latency/{end}_ms"] for end in ("p50", "p95", "p99")}
+
+
+def lines_of(precision: str, figures: dict[str, Any]) -> list[str]:
+    """What is printed of one precision."""
+    lines = [f"{name}: {rate:,.0f} tokens/s" for name, rate in figures["tokens_per_s"].items()]
+    lines += [f"{name}: {value:.3f} [{lo:.3f}, {hi:.3f}]" for name, (value, lo, hi) in figures["ratios"].items()]
+    pair = figures["pair"]
+    lines.append(f"pair ({pair['path']}): " + ", ".join(f"{end} {pair[end]:.3f} ms" for end in ("p50", "p95", "p99")))
+    return [f"{precision} {line}" for line in lines]
 
 
 def main() -> None:
     args = arguments()
-    device, lines = torch.device(args.device), []
+    device, precisions = torch.device(args.device), {}
     args.intermediate = args.intermediate or int(RATIO[args.generation] * args.hidden)
     model = replace(random_model(args, args.tokenizer), generation=args.generation)
     for precision in args.precisions:
         encoder = load_encoder(model, precision, device, 4096, 16384)
         with torch.inference_mode():
-            rows = forward_rows(encoder, args) + pair_rows(encoder, args)
-        lines += [f"{precision} {row}" for row in rows]
-        print(*lines[-len(rows) :], sep="\n", flush=True)
-        tags = encoder.loaded.kernel_tags
+            figures = forward_figures(encoder, args) | {"pair": pair_figures(encoder, args)}
+        precisions[precision] = figures
+        print(*lines_of(precision, figures), sep="\n", flush=True)
+        versions = {"torch": torch.__version__, **device_tags(device), **encoder.loaded.kernel_tags}
+        # After each precision: what was measured is kept when the time of a machine ends.
+        write_record(args.out, args, {"versions": versions, "precisions": precisions})
         del encoder
-    versions = {"torch": torch.__version__, **device_tags(device), **tags}
     print(f"{date.today()}  RWKV-{args.generation}  {versions}")
-    write_record(args.out, args, {"versions": versions, "rows": lines})
 
 
 if __name__ == "__main__":

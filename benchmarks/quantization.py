@@ -140,7 +140,8 @@ def load_precision(
         model.load_state_dict(weights.state_dict(), assign=True)
         tags = apply_precision(model.eval(), config, device) | model.path_tags(device)
         model.prepare(device)
-    results: dict[str, object] = {"tags": tags, "audit": audit(model, config, device).record()}
+    audited = audit(model, config, device).record()
+    results: dict[str, object] = {"tags": tags, "audit": {key: audited[key] for key in ("kernel", "metrics")}}
     batch = runner(model, batch_tokens(args) // args.sentence_tokens, args, device)
     pair = runner(model, 2, args, device)
     if device.type == "cuda" and model.capture_obstacle(device) is None and needs_host(model) is None:
