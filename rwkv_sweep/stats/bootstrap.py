@@ -1,6 +1,6 @@
 """Resampling of pairs: Spearman and ratios on each resample, and the bounds and p-values read from them.
 
-Shapes: P pairs, R resamples, K score arrays, G groups of equal values.
+Shapes: P pairs, R resamples, K score arrays, G groups of equal values, B rows of a block.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ def bootstrap_spearman(scores: list[np.ndarray], labels: np.ndarray, resamples: 
     result_KR = np.empty((len(scores), resamples))
     done = 0
     for counts_RP in resampled_counts(len(labels), resamples, seed):
-        rows = slice(done, done + len(counts_RP))
-        label_RP, label_R = labels_rank.centred(counts_RP)
-        weighted_RP = counts_RP * label_RP
+        counts_PR = np.ascontiguousarray(counts_RP.T)  # so that every step adds or copies whole rows
+        label_GR, label_R = labels_rank.centred(counts_PR)
+        weighted_PR = counts_PR * label_GR[labels_rank.group_P]
+        part = slice(done, done + len(counts_RP))
         for ranks, result_R in zip(ranks_K, result_KR, strict=True):
-            score_RP, score_R = ranks.centred(counts_RP)
+            score_GR, score_R = ranks.centred(counts_PR)
             with np.errstate(invalid="ignore"):
-                result_R[rows] = np.einsum("rp,rp->r", weighted_RP, score_RP) / np.sqrt(label_R * score_R)
-        done = rows.stop
+                products_R = np.einsum("gr,gr->r", ranks.grouped(weighted_PR), score_GR)
+                result_R[part] = products_R / np.sqrt(label_R * score_R)
+        done = part.stop
     return result_KR
 
 
@@ -118,17 +120,44 @@ class _Ranks:
 
     def __init__(self, values_P: np.ndarray) -> None:
         _, self.group_P, sizes_G = np.unique(values_P, return_inverse=True, return_counts=True)
-        self.order_P = np.argsort(self.group_P, kind="stable")
-        self.starts_G = np.cumsum(sizes_G) - sizes_G
+        self._order_P = np.argsort(self.group_P, kind="stable")
+        self._starts_G = np.cumsum(sizes_G) - sizes_G
 
-    def centred(self, counts_RP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mid-ranks less their mean, in the order of the pairs [R, P], and the resamples' sums of squares [R]."""
-        counts_RG = np.add.reduceat(np.take(counts_RP, self.order_P, axis=1), self.starts_G, axis=1)
-        ranks_RG = np.cumsum(counts_RG, axis=1)
-        ranks_RG -= 0.5 * counts_RG
-        ranks_RG -= 0.5 * counts_RP.shape[1]  # mid-ranks of P values average (P + 1) / 2
-        squares_R = np.einsum("rg,rg,rg->r", counts_RG, ranks_RG, ranks_RG)
-        return np.take(ranks_RG, self.group_P, axis=1), squares_R
+    def grouped(self, weights_PR: np.ndarray) -> np.ndarray:
+        """Sums over the pairs of each value, [G, R], the smallest value first."""
+        sorted_PR = weights_PR.take(self._order_P, axis=0)
+        if len(self._starts_G) == len(sorted_PR):
+            return sorted_PR
+        return np.add.reduceat(sorted_PR, self._starts_G, axis=0)
+
+    def centred(self, counts_PR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mid-ranks of the values less their mean, [G, R], and the resamples' sums of squares [R]."""
+        counts_GR = self.grouped(counts_PR)
+        ranks_GR = _running_sums(counts_GR)
+        scratch_GR = 0.5 * counts_GR
+        ranks_GR -= scratch_GR
+        ranks_GR -= 0.5 * len(counts_PR)  # mid-ranks of P values average (P + 1) / 2
+        np.multiply(counts_GR, ranks_GR, out=scratch_GR)
+        return ranks_GR, np.einsum("gr,gr->r", scratch_GR, ranks_GR)
+
+
+def _running_sums(values_GR: np.ndarray) -> np.ndarray:
+    """Cumulative sums down the rows; `np.cumsum` adds number by number, which takes four times as long.
+
+    In blocks of B rows: all blocks at once, row by row, then each block is raised by what precedes it.
+    """
+    rows, resamples = values_GR.shape
+    block = max(1, int(rows**0.5))
+    whole = rows - rows % block
+    sums_GR = values_GR.copy()
+    blocks_NBR = sums_GR[:whole].reshape(-1, block, resamples)
+    for row in range(1, block):
+        blocks_NBR[:, row] += blocks_NBR[:, row - 1]
+    for number in range(1, len(blocks_NBR)):
+        blocks_NBR[number] += blocks_NBR[number - 1, -1]
+    for row in range(whole, rows):
+        sums_GR[row] += sums_GR[row - 1]
+    return sums_GR
 
 
 def resampled_counts(pairs: int, resamples: int, seed: Seed) -> Iterator[np.ndarray]:

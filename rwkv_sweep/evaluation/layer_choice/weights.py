@@ -4,7 +4,7 @@ The loss is that of RankNet (Burges et al. 2005) on cosines: the mean of log(1 +
 are labelled higher than j, with one scale b > 0 that is fitted too. Weights are 0 or more; the squared distance from
 equal weights, times a strength that cross-validation chooses, is added. Few strengths, few folds: the weights are few.
 
-Shapes: L layers, P pairs, C comparisons of two pairs, F folds, R strengths.
+Shapes: L layers, P pairs, C comparisons of two pairs, F folds, R strengths; 3 as in `pair_products`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rwkv_sweep.errors import UndefinedError
-from rwkv_sweep.evaluation.layer_choice.pair_products import PairProducts, weighted_cosines
+from rwkv_sweep.evaluation.layer_choice.pair_products import PairProducts, cosines_and_factors, weighted_cosines
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001, 0.0001)
 """Of the regularization, the strongest first: with 1 the weights stay almost equal."""
@@ -72,7 +72,7 @@ def _on_fold(products: PairProducts, labels_P: np.ndarray, held_out_P: np.ndarra
     left_out, parameters = products.rows(held_out_P), _start(products)
     for number, strength in enumerate(STRENGTHS):
         parameters = _minimum(products, comparisons_C2, strength, parameters)
-        cosines = weighted_cosines(left_out, parameters[:-1])[0]
+        cosines = weighted_cosines(left_out, parameters[:-1])
         if np.ptp(cosines) > 0:
             spearman_R[number] = float(spearmanr(cosines, labels).statistic)
     return spearman_R
@@ -122,16 +122,17 @@ def ranking_loss(
     """
     weights_L, scale = parameters[:-1], float(np.exp(parameters[-1]))
     layers = len(weights_L)
-    cosine_P, slope_PL = weighted_cosines(products, weights_L)
+    cosine_P, factors_3P = cosines_and_factors(products, weights_L)
     higher, lower = comparisons_C2.T
-    gap_C = cosine_P[higher] - cosine_P[lower]
-    loss = float(np.logaddexp(0.0, -scale * gap_C).mean())
-    by_gap_C = -scale / (1 + np.exp(np.clip(scale * gap_C, -500, 500))) / len(gap_C)
-    pull_P = np.bincount(higher, by_gap_C, len(cosine_P)) - np.bincount(lower, by_gap_C, len(cosine_P))
+    scaled_C = scale * (cosine_P[higher] - cosine_P[lower])
+    small_C = np.exp(-np.abs(scaled_C))  # at most 1, whatever the gap: log(1 + exp(-x)) and its slope come from it
+    loss = float((np.log1p(small_C) - np.minimum(scaled_C, 0)).mean())
+    by_scaled_C = -np.where(scaled_C > 0, small_C, 1.0) / (1 + small_C) / len(scaled_C)
+    pull_P = np.bincount(higher, by_scaled_C, len(cosine_P)) - np.bincount(lower, by_scaled_C, len(cosine_P))
     away_L = weights_L - 1 / layers
     loss += strength * layers * float(away_L @ away_L)
-    gradient = np.append(pull_P @ slope_PL + 2 * strength * layers * away_L, by_gap_C @ gap_C)
-    return loss, gradient
+    slope_L = products.gradient(weights_L, scale * pull_P * factors_3P) + 2 * strength * layers * away_L
+    return loss, np.append(slope_L, by_scaled_C @ scaled_C)
 
 
 def _minimum(products: PairProducts, comparisons_C2: np.ndarray, strength: float, start: np.ndarray) -> np.ndarray:
@@ -152,9 +153,8 @@ def _minimum(products: PairProducts, comparisons_C2: np.ndarray, strength: float
 
 def _start(products: PairProducts) -> np.ndarray:
     """Equal weights, and a scale at which differences of cosines are about 1."""
-    layers = products.cross_PLL.shape[1]
-    weights_L = np.full(layers, 1 / layers)
-    spread = float(weighted_cosines(products, weights_L)[0].std())
+    weights_L = np.full(products.layers, 1 / products.layers)
+    spread = float(weighted_cosines(products, weights_L).std())
     return np.append(weights_L, -np.log(spread) if spread > 0 else 0.0)
 
 

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from rwkv_sweep.errors import UndefinedError
 from rwkv_sweep.evaluation.layer_choice import weights as weights_module
-from rwkv_sweep.evaluation.layer_choice.pair_products import PairProducts, pair_products, weighted_cosines
+from rwkv_sweep.evaluation.layer_choice.pair_products import cosines_and_factors, pair_products, weighted_cosines
 from rwkv_sweep.evaluation.layer_choice.weights import (
     drawn_comparisons,
     fit_weights,
@@ -48,15 +48,15 @@ def by_hand(v_LSD: np.ndarray, weights: object) -> np.ndarray:
 @pytest.mark.parametrize("pairs", [3, 300])
 def test_cosines_from_products_are_those_of_the_vectors(weights: list[float], pairs: int) -> None:
     v_LSD = layers_of_pairs(3, pairs)
-    cosines, _ = weighted_cosines(pair_products(v_LSD), np.array(weights))
+    cosines = weighted_cosines(pair_products(v_LSD), np.array(weights))
     np.testing.assert_allclose(cosines, by_hand(v_LSD, weights), atol=1e-12)
 
 
 def test_a_sum_of_length_0_has_cosine_0() -> None:
     v_LSD = layers_of_pairs(2, 3)
     v_LSD[:, 1] = 0
-    cosines, slopes = weighted_cosines(pair_products(v_LSD), np.array([0.5, 0.5]))
-    assert cosines[1] == 0 and not slopes[1].any() and np.isfinite(slopes).all() and cosines[0] != 0
+    cosines, factors = cosines_and_factors(pair_products(v_LSD), np.array([0.5, 0.5]))
+    assert cosines[1] == 0 and not factors[:, 1].any() and np.isfinite(factors).all() and cosines[0] != 0
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3])
@@ -134,7 +134,7 @@ def test_pure_noise_leaves_weights_equal_or_costs_little() -> None:
     labels = np.random.default_rng(5).integers(0, 2, 120).astype(float)
     products = pair_products(v_LSD)
     learned = learn_weights(products, labels, seed=0)
-    on_fitted = spearmanr(weighted_cosines(products, fit_weights(products, labels, 0.0001, 0))[0], labels).statistic
+    on_fitted = spearmanr(weighted_cosines(products, fit_weights(products, labels, 0.0001, 0)), labels).statistic
     assert abs(learned.cross_validated) < 0.2 < on_fitted
 
 
@@ -159,7 +159,20 @@ def test_what_has_no_spearman_is_undefined(what: str) -> None:
         learn_weights(pair_products(v_LSD), labels, 0)
 
 
-def test_rows_of_products() -> None:
-    products = pair_products(layers_of_pairs(2, 5))
-    some = products.rows(np.array([3, 1]))
-    assert isinstance(some, PairProducts) and (some.cross_PLL == products.cross_PLL[[3, 1]]).all()
+def test_products_of_some_pairs_and_of_some_layers() -> None:
+    v_LSD = layers_of_pairs(4, 5)
+    chosen = np.array([3, 1])
+    some = pair_products(v_LSD).rows(chosen).of_layers([2, 0])
+    weights = np.array([0.3, 0.7])
+    expected = by_hand(v_LSD[[2, 0]][:, np.concatenate([chosen, chosen + 5])], weights)
+    np.testing.assert_allclose(weighted_cosines(some, weights), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_the_loss_is_finite_at_any_scale(scale: float) -> None:
+    v_LSD, labels = planted([0.2, 0.3, 0.5], pairs=12)
+    comparisons = drawn_comparisons(labels, np.arange(12), 0)
+    loss, slope = ranking_loss(np.array([0.2, 0.5, 0.3, np.log(scale)]), pair_products(v_LSD), comparisons, 0.0)
+    gaps = by_hand(v_LSD, [0.2, 0.5, 0.3])[comparisons] @ [1, -1]
+    assert loss == pytest.approx(np.logaddexp(0, -scale * gaps).mean(), rel=1e-9)
+    assert np.isfinite(slope).all()
