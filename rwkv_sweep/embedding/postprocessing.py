@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -124,28 +125,53 @@ def fit(name: str, vectors_SD: np.ndarray, components: int = 2) -> Postprocess:
     Raises:
         UserError: more components than the vectors have directions, or vectors that are all the same.
     """
-    require_one_of("postprocess.name", name, POSTPROCESSES)
-    if name == "none":
-        return Postprocess()
-    vectors_SD = np.asarray(vectors_SD, dtype=np.float64)
-    mean_D = vectors_SD.mean(0)
-    if name == "center":
-        return Postprocess(mean_D)
-    variance_R, direction_RD = _principal(vectors_SD - mean_D)
-    if name == "abtt":
-        if components >= len(variance_R):
+    return VectorStatistics(vectors_SD).postprocess(name, components)
+
+
+class VectorStatistics:
+    """The sentences that post-processings are fitted on; what several of them need is computed once.
+
+    Attributes:
+        vectors_SD: float64.
+    """
+
+    def __init__(self, vectors_SD: np.ndarray) -> None:
+        self.vectors_SD = np.asarray(vectors_SD, dtype=np.float64)
+
+    @cached_property
+    def mean_D(self) -> np.ndarray:
+        """Their mean."""
+        mean_D: np.ndarray = self.vectors_SD.mean(0)
+        return mean_D
+
+    @cached_property
+    def principal(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variances [R], the largest first, and their directions [R, D]."""
+        return _principal(self.vectors_SD - self.mean_D)
+
+    def postprocess(self, name: str, components: int = 2) -> Postprocess:
+        """As `fit`."""
+        require_one_of("postprocess.name", name, POSTPROCESSES)
+        if name == "none":
+            return Postprocess()
+        if name == "center":
+            return Postprocess(self.mean_D)
+        variance_R, direction_RD = self.principal
+        sentences = len(self.vectors_SD)
+        if name == "abtt":
+            if components >= len(variance_R):
+                raise UserError(
+                    f"postprocess.components={components} is too many: the {sentences} vectors fitted on have "
+                    f"{len(variance_R)} directions, and at least one must be left"
+                )
+            return Postprocess(self.mean_D, direction_RD[:components])
+        kept = min(len(variance_R), int(WHITENED_SHARE * sentences))
+        if kept == 0:
             raise UserError(
-                f"postprocess.components={components} is too many: the {len(vectors_SD)} vectors fitted on have "
-                f"{len(variance_R)} directions, and at least one must be left"
+                f"postprocess=whiten found no direction with a variance in the {sentences} vectors fitted on: valid "
+                "are two sentences or more that are not all the same"
             )
-        return Postprocess(mean_D, direction_RD[:components])
-    kept = min(len(variance_R), int(WHITENED_SHARE * len(vectors_SD)))
-    if kept == 0:
-        raise UserError(
-            f"postprocess=whiten found no direction with a variance in the {len(vectors_SD)} vectors fitted on: valid "
-            "are two sentences or more that are not all the same"
-        )
-    return Postprocess(mean_D, whitening_DR=direction_RD[:kept].T / np.sqrt(variance_R[:kept]))
+        return Postprocess(self.mean_D, whitening_DR=direction_RD[:kept].T / np.sqrt(variance_R[:kept]))
 
 
 def _principal(centred_SD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

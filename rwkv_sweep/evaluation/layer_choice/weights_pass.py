@@ -18,7 +18,7 @@ from rwkv_sweep.data.splits import PairSplit
 from rwkv_sweep.embedding.aggregation import unit
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.evaluation.layer_choice.pair_products import pair_products
+from rwkv_sweep.evaluation.layer_choice.pair_products import PairProducts, pair_products
 from rwkv_sweep.evaluation.layer_choice.weights import LearnedWeights, learn_weights
 
 MOST_PAIRS = 4096
@@ -96,16 +96,38 @@ def learned_weights(
         UndefinedError: as `learn_weights`.
     """
     import torch
-    from threadpoolctl import threadpool_limits
 
+    if aggregation.normalize == "unit":
+        v_LSD = unit(torch.from_numpy(v_LSD)).numpy()
+    return weights_of_products(*drawn_products(v_LSD, np.arange(v_LSD.shape[1]), labels_P, seed), seed)
+
+
+def drawn_products(
+    v_LSD: np.ndarray, sentences: np.ndarray, labels_P: np.ndarray, seed: int
+) -> tuple[PairProducts, np.ndarray]:
+    """Inner products of the layers of at most `MOST_PAIRS` pairs, and the labels of these pairs.
+
+    Args:
+        v_LSD: as they are summed.
+        sentences: numbers of the pairs' first sentences, and then of their second ones.
+    """
     pairs = len(labels_P)
     if pairs > MOST_PAIRS:
         drawn = np.sort(np.random.default_rng(seed).permutation(pairs)[:MOST_PAIRS])
-        v_LSD, labels_P = v_LSD[:, np.concatenate([drawn, drawn + pairs])], labels_P[drawn]
-    if aggregation.normalize == "unit":
-        v_LSD = unit(torch.from_numpy(v_LSD)).numpy()
-    with threadpool_limits(1):  # threads that wait for each other at matrices of a dozen rows double the time
-        return learn_weights(pair_products(v_LSD), labels_P, seed)
+        sentences, labels_P = sentences[np.concatenate([drawn, drawn + pairs])], labels_P[drawn]
+    return pair_products(v_LSD[:, sentences]), labels_P
+
+
+def weights_of_products(products: PairProducts, labels_P: np.ndarray, seed: int) -> LearnedWeights:
+    """As `learn_weights`, in one thread: threads that wait for each other at matrices of a dozen rows double the time.
+
+    Raises:
+        UndefinedError: as `learn_weights`.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return learn_weights(products, labels_P, seed)
 
 
 def weighted(aggregation: AggregationConfig, learned: LearnedWeights) -> AggregationConfig:

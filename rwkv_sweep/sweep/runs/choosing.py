@@ -1,40 +1,34 @@
 """What a run gives to choose by: its figures on the split to choose on, and a search of many configurations.
 
-Shapes: L layers, S sentences, D dimensions, N pairs to choose on, P scored pairs, K configurations, R
-resamples.
+Shapes: S sentences, D dimensions, P scored pairs, K configurations, R resamples.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rwkv_sweep.config.fitting_splits import aggregation_split, selection_split
-from rwkv_sweep.config.schema import DatasetConfig, PostprocessConfig, SearchConfig, SelectConfig
-from rwkv_sweep.data.fitting_pairs import fitting_pairs
-from rwkv_sweep.data.splits import PairSplit, load_fit_split
-from rwkv_sweep.embedding.aggregation import aggregate
+from rwkv_sweep.config.schema import PostprocessConfig, SearchConfig, SelectConfig
+from rwkv_sweep.data.splits import PairSplit
 from rwkv_sweep.embedding.cached_encoder import VectorSource
-from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.postprocessing import fit
-from rwkv_sweep.errors import NonFiniteError, UndefinedError, UserError
-from rwkv_sweep.evaluation.layer_choice.grid import Configuration, configurations
-from rwkv_sweep.evaluation.layer_choice.weights_pass import learned_weights, weighted
+from rwkv_sweep.errors import UndefinedError, UserError
+from rwkv_sweep.evaluation.layer_choice.search import Search, spearman_rows
 from rwkv_sweep.evaluation.metrics import paired_difference
-from rwkv_sweep.evaluation.quality import QualityPass, pair_scores
+from rwkv_sweep.evaluation.quality import QualityPass
 from rwkv_sweep.evaluation.representation_pass import scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
 from rwkv_sweep.evaluation.selection_pass import measure_selection
+from rwkv_sweep.models.quantization import weights_bytes
+from rwkv_sweep.profiling.memory import MIB
 from rwkv_sweep.records.results import write_search
 from rwkv_sweep.stats.bootstrap import bootstrap_spearman, percentile_bounds
 from rwkv_sweep.stats.intervals import Interval
 from rwkv_sweep.sweep.runs.job import Job, Measured
-from rwkv_sweep.utils.console import log_line
 
 
 def choose(
@@ -63,122 +57,20 @@ def choose(
     if not run.search.enabled:
         measured.add(*measure_selection(vectors, run.dataset, spec, splits, run.bootstrap, run.seed, weights))
     else:  # of the whole split: the run's own figure there would need a pass over other sentences
-        search = Search(quality.embedder, source, run.dataset, spec)
-        measured.add(*run_search(search, run.search, run.postprocess, splits, resampling, job.place.folder))
+        measured.add(*_searched(job, Search(quality.embedder, source, run.dataset, spec), splits, resampling))
     return measured
 
 
-@dataclass(frozen=True)
-class SearchRow:
-    """A configuration that has a Spearman on both splits.
-
-    Attributes:
-        overrides: what makes a run of it.
-        depth: blocks that it runs. dimension: of its vectors.
-        chosen_on: Spearman on the split to choose on; of learned weights less what cross-validation shows it to be too
-            high by.
-        scores_P: of the scored pairs.
-    """
-
-    overrides: str
-    depth: int
-    dimension: int
-    chosen_on: float
-    scores_P: np.ndarray
-
-
-@dataclass(frozen=True)
-class Search:
-    """What the configurations of a search share.
-
-    Attributes:
-        embedder: of the run: its model, its prompt, and how layers are normalized. source: of its vectors.
-        split: of `dataset`, that configurations are chosen on and everything is fitted to.
-    """
-
-    embedder: Embedder
-    source: VectorSource
-    dataset: DatasetConfig
-    split: str
-
-    def rows(
-        self, search: SearchConfig, postprocess: PostprocessConfig, splits: Sequence[PairSplit], seed: int
-    ) -> Iterator[SearchRow]:
-        """A row for each configuration that has a Spearman; one that has none is logged.
-
-        Raises:
-            UserError: the split is scored, cannot be read, or leaves too few pairs; or layers that do not exist.
-            NonFiniteError: NaN or infinity in vectors.
-        """
-        from scipy.stats import spearmanr
-
-        model = self.embedder.encoder.loaded
-        blocks = model.model.config.num_hidden_layers
-        labels_N = fitting_pairs(self.dataset, "select.split", self.split, splits).labels
-        whole, scored = load_fit_split(self.dataset, self.split), splits[0]
-        seen_S = np.zeros(len(whole.sentences), dtype=bool)
-        for split in splits:
-            seen_S |= whole.sentences.is_in(split.sentences)
-        kept = np.flatnonzero(~np.logical_or(*np.split(seen_S, 2)))
-        pairs = np.concatenate([kept, kept + len(whole)])
-        for configuration in configurations(search, self.embedder.aggregation, self.split, blocks):
-            layers = configuration.layers
-            ours, theirs = (
-                self.source.of(texts, configuration.pooling, layers) for texts in (whole.sentences, scored.sentences)
-            )
-            optimism, aggregation = 0.0, configuration.aggregation
-            try:
-                if aggregation.name == "learned":
-                    learned = learned_weights(aggregation, ours.numpy()[:, pairs], labels_N, seed)
-                    aggregation = weighted(aggregation, learned)
-                    fitted_SD = aggregate(ours, aggregation, layers).numpy()[pairs]
-                    own = spearmanr(pair_scores(fitted_SD), labels_N).statistic
-                    optimism = float(own) - learned.cross_validated
-            except UndefinedError as error:
-                log_line(f"search: {configuration.overrides('none')} is left out: {error}")
-                continue
-            vectors = [aggregate(vectors_LSD, aggregation, layers).numpy() for vectors_LSD in (ours, theirs)]
-            depth = model.depth(layers)
-            yield from _processed(
-                configuration, search, postprocess, vectors, ~seen_S, pairs, labels_N, depth, optimism
-            )
-
-
-def _processed(
-    configuration: Configuration,
-    search: SearchConfig,
-    postprocess: PostprocessConfig,
-    vectors: Sequence[np.ndarray],
-    fitted_on_S: np.ndarray,
-    pairs: np.ndarray,
-    labels_N: np.ndarray,
-    depth: int,
-    optimism: float,
-) -> Iterator[SearchRow]:
-    """A row for each post-processing of the vectors [S, D] of the split to choose on and of the scored one.
-
-    Args:
-        fitted_on_S: sentences of the former that are not scored. pairs: their pairs, first and second sentences.
-        optimism: what is subtracted from Spearman on them, as weights were fitted to these very pairs.
-    """
-    from scipy.stats import spearmanr
-
-    for name in search.postprocesses:
-        overrides = configuration.overrides(name)
-        try:
-            post = fit(name, vectors[0][fitted_on_S] if name != "none" else vectors[0][:0], postprocess.components)
-            own, scored = (post.apply(part_SD) if name != "none" else part_SD for part_SD in vectors)
-            own_N, scores_P = pair_scores(own[pairs]), pair_scores(scored)
-        except UserError as error:
-            log_line(f"search: {overrides} is left out: {error}")
-            continue
-        if not (np.isfinite(own_N).all() and np.isfinite(scores_P).all()):
-            raise NonFiniteError(f"{overrides} gives NaN or infinity")
-        if np.ptp(own_N) == 0 or np.ptp(scores_P) == 0:
-            log_line(f"search: {overrides} is left out: all its scores are equal")
-            continue
-        chosen_on = float(spearmanr(own_N, labels_N).statistic) - optimism
-        yield SearchRow(overrides, depth, scored.shape[1], chosen_on, scores_P)
+def _searched(
+    job: Job, searching: Search, splits: Sequence[PairSplit], resampling: Resampling
+) -> tuple[dict[str, float], dict[str, str]]:
+    """As `run_search`, and how its time divides between forward passes and all else."""
+    run = job.run
+    check_weights(run.select.max_weights_mib, weights_bytes(searching.embedder.encoder.loaded.model) / MIB)
+    before = job.clock.seconds.get("forward", 0.0)
+    metrics, tags = run_search(searching, run.search, run.postprocess, splits, resampling, job.place.folder)
+    forward = job.clock.seconds.get("forward", 0.0) - before
+    return {**metrics, "search/forward_s": forward, "search/scoring_s": metrics["search/seconds"] - forward}, tags
 
 
 def run_search(
@@ -198,8 +90,6 @@ def run_search(
         UndefinedError: no configuration has a Spearman.
         UserError, NonFiniteError: as `Search.rows`.
     """
-    from scipy.stats import spearmanr
-
     started = time.perf_counter()
     with torch.inference_mode():
         rows = list(searching.rows(search, postprocess, splits, resampling.seed))
@@ -208,7 +98,7 @@ def run_search(
     labels_P = splits[0].labels
     rows.sort(key=lambda row: -row.chosen_on)  # stable: ties stay in the order of the grid
     resampled_KR = bootstrap_spearman([row.scores_P for row in rows], labels_P, resampling.bootstrap, resampling.seed)
-    spearman_K = np.array([float(spearmanr(row.scores_P, labels_P).statistic) for row in rows])
+    spearman_K = spearman_rows(np.stack([row.scores_P for row in rows]), labels_P)
     bounds = [percentile_bounds(resampled_R) for resampled_R in resampled_KR]
     highest = int(spearman_K.argmax())
     loss = paired_difference(rows[highest].scores_P, rows[0].scores_P, labels_P, resampling.bootstrap, resampling.seed)
@@ -232,7 +122,8 @@ def run_search(
 
 
 def check_search(search: SearchConfig, select: SelectConfig, split: str | None, pooling_fit: str | None) -> None:
-    """Raises UserError where a search has no split to choose on, or would count `idf` in the scored sentences."""
+    """Raises UserError where a search has no split to choose on, has a limit for latencies, which it does not measure, or
+    would count `idf` in the scored sentences."""
     if not search.enabled:
         return
     if split is None:
@@ -240,8 +131,23 @@ def check_search(search: SearchConfig, select: SelectConfig, split: str | None, 
             f"search.enabled=true select.split={select.split}: valid is a split of the dataset to choose on, other "
             "than what is scored, such as select.split=train"
         )
+    if select.max_latency_ms is not None:
+        raise UserError(
+            f"select.max_latency_ms={select.max_latency_ms:g} with search.enabled=true, which times no configuration: "
+            "valid is null; sweep the first rows of search.csv with -m, where the limit holds"
+        )
     if "idf" in search.poolings and pooling_fit is None:
         raise UserError(
             "search.poolings with idf and pooling.fit=null: valid is a split in whose sentences tokens are counted, "
             f"such as pooling.fit={split}, or search.poolings without idf"
+        )
+
+
+def check_weights(limit: float | None, weights_mib: float) -> None:
+    """Raises UserError where the model, which all configurations of a search share, is larger than `limit` allows."""
+    if limit is not None and weights_mib > limit:
+        raise UserError(
+            f"select.max_weights_mib={limit:g} with search.enabled=true: every configuration has the model's "
+            f"{weights_mib:.1f} MiB of weights: valid is a limit of {weights_mib:.1f} or more, or another model or "
+            "precision"
         )

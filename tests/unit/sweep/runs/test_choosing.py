@@ -18,9 +18,10 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.layer_choice.grid import configurations
+from rwkv_sweep.evaluation.layer_choice.search import Search, SearchRow
 from rwkv_sweep.evaluation.metrics import cosine, score
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.sweep.runs.choosing import Search, SearchRow, check_search, run_search
+from rwkv_sweep.sweep.runs.choosing import check_search, run_search
 from tests.small_models import FP32, small_lm
 
 WORDS = ("cat", "mat", "rain", "north", "price", "bank", "snow", "hill", "tree", "river", "stone", "cloud")
