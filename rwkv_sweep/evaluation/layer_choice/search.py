@@ -86,7 +86,7 @@ class _Pooled:
     @cached_property
     def _summed(self) -> tuple[Tensor, Tensor]:
         """As aggregations take them: at length 1, where that is asked for."""
-        return tuple(map(unit, (self.own_LSD, self.scored_LSD))) if self.normalize == "unit" else self._raw
+        return (unit(self.own_LSD), unit(self.scored_LSD)) if self.normalize == "unit" else self._raw
 
     @property
     def _raw(self) -> tuple[Tensor, Tensor]:

@@ -122,8 +122,8 @@ def run_search(
 
 
 def check_search(search: SearchConfig, select: SelectConfig, split: str | None, pooling_fit: str | None) -> None:
-    """Raises UserError where a search has no split to choose on, has a limit for latencies, which it does not measure, or
-    would count `idf` in the scored sentences."""
+    """Raises UserError where a search has no split to choose on, has a limit for latencies, which it does not measure,
+    or would count `idf` in the scored sentences."""
     if not search.enabled:
         return
     if split is None:
