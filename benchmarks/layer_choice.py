@@ -4,34 +4,31 @@ For each byte-level checkpoint, one sweep over all layers, chosen on `train` and
 the learned aggregation. A loss is in Spearman on `validation` against the layer that is best there, which nobody knows
 beforehand, with a 95 % paired bootstrap interval.
 
-    python -m benchmarks.layer_choice --models FOLDER --data FOLDER --out layer-choice.json
-    python -m benchmarks.layer_choice --table layer-choice.json          the table, of a record
-
 FOLDER holds `rwkv6-tiny-bytes.pth` and the others, and MRPC as TSV. About five minutes a checkpoint on two cores; what
 `--work` has finished is not run again.
 
-Command: python -m benchmarks.layer_choice --models FOLDER --data FOLDER
+Command: python -m benchmarks.layer_choice --models FOLDER --data FOLDER --out layer-choice.json
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.common import benchmark_parser, write_record
+from benchmarks.tables import layer_choice
 from rwkv_sweep.evaluation.metrics import paired_difference
+from rwkv_sweep.hardware.devices import device_tags
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.report.common.ranking import recorded_scores
 from rwkv_sweep.report.common.run_groups import layer, metric
 from rwkv_sweep.report.common.splits import spearman_key, split_names
-from rwkv_sweep.report.common.text import table
 from rwkv_sweep.report.plain_sweep.representation import HIGHEST
 
 RESAMPLES, SEED = 2000, 0
@@ -103,45 +100,18 @@ def _scores(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return recorded
 
 
-def markdown(record: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The table of all checkpoints side by side."""
-    header = ["chosen by"]
-    for name in record:
-        header += [f"{name.upper().replace('RWKV', 'RWKV-')}: layer", "Spearman", "loss [95 %]"]
-    lines = []
-    for rows in zip(*record.values(), strict=True):
-        cells = [str(rows[0]["by"])]
-        for row in rows:
-            loss, low, high = row["loss"]
-            shown = "0" if not (loss or low or high) else f"{loss:.3f} [{low:.3f}, {high:.3f}]"
-            cells += [str(row["layer"]), f"{row['spearman']:.3f}", shown]
-        lines.append(cells)
-    return table(header, lines)
-
-
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--models", type=Path, help="folder of the checkpoints")
-    parser.add_argument("--data", type=Path, help="folder of MRPC")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the checkpoints")
+    parser.add_argument("--data", type=Path, required=True, help="folder of MRPC")
     parser.add_argument("--work", type=Path, default=Path("layer-choice"), help="folder of the sweeps")
-    parser.add_argument("--table", type=Path, help="print the table of this record, and run nothing")
     arguments = parser.parse_args()
-    if arguments.table is None:
-        _run(parser, arguments)
-    else:
-        print(markdown(json.loads(arguments.table.read_text())["choices"]))
-
-
-def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    if arguments.models is None or arguments.data is None:
-        parser.error("--models and --data are needed, or --table")
-    record = {}
+    record: dict[str, Any] = {"torch": torch.__version__, "machine": device_tags(torch.device("cpu")), "choices": {}}
     for name in CHECKPOINTS:
         folders = sweep(arguments.models / f"{name}-tiny-bytes.pth", arguments.data, arguments.work.absolute())
-        record[name] = choices(*folders)
-    arguments.models, arguments.data, arguments.work = "", "", ""  # folders of one machine
-    write_record(arguments.out, arguments, {"resamples": RESAMPLES, "choices": record})
-    print(markdown(record))
+        record["choices"][name] = choices(*folders)
+        write_record(arguments.out, arguments, record)
+    print(layer_choice(record))
 
 
 if __name__ == "__main__":

@@ -156,8 +156,32 @@ def growth(record: Record) -> str:
     return "\n\n".join(tables)
 
 
+def layer_choice(record: Record) -> str:
+    """What each criterion chooses, and what that loses; the checkpoints side by side."""
+    head = ["chosen by"]
+    for name in record["choices"]:
+        head += [f"{name.upper().replace('RWKV', 'RWKV-')}: layer", "Spearman", "loss [95 %]"]
+    rows = []
+    for choices in zip(*record["choices"].values(), strict=True):
+        cells = [choices[0]["by"]]
+        for choice in choices:
+            loss = interval(choice["loss"]) if any(choice["loss"]) else "0"
+            cells += [choice["layer"], f"{choice['spearman']:.3f}", loss]
+        rows.append(cells)
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[Record], str]] = {
     function.__name__: function
-    for function in (quantization, forward_gpu_rwkv7, forward_gpu, forward_cpu, sweep, aggregation_overhead, growth)
+    for function in (
+        quantization,
+        forward_gpu_rwkv7,
+        forward_gpu,
+        forward_cpu,
+        sweep,
+        aggregation_overhead,
+        growth,
+        layer_choice,
+    )
 }
 """By the name of the benchmark that wrote the record."""

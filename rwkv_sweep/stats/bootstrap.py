@@ -1,6 +1,6 @@
 """Resampling of pairs: Spearman and ratios on each resample, and the bounds and p-values read from them.
 
-Shapes: P pairs, R resamples, K score arrays, G groups of equal values, B rows of a block.
+Shapes: P pairs, R resamples, K score arrays, G groups of equal values, N blocks of B rows each.
 """
 
 from __future__ import annotations
