@@ -133,7 +133,7 @@ RULES = (
         "its models are not in the repository; test_generations_report.py makes its report",
     ),
     Rule(
-        r"python -m benchmarks\.layer_choice multirun/",
+        r"python -m benchmarks\.layer_choice --models",
         NOT,
         "needs MRPC; test_layer_choice.py runs it on a made-up sweep",
     ),

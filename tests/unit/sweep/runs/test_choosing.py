@@ -18,10 +18,10 @@ from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.layer_choice.grid import configurations
-from rwkv_sweep.evaluation.layer_choice.search import Search, SearchRow
+from rwkv_sweep.evaluation.layer_choice.search import Search, SearchRow, spearman_rows
 from rwkv_sweep.evaluation.metrics import cosine, score
 from rwkv_sweep.evaluation.resampling import Resampling
-from rwkv_sweep.sweep.runs.choosing import check_search, run_search
+from rwkv_sweep.sweep.runs.choosing import check_search, check_weights, run_search
 from tests.small_models import FP32, small_lm
 
 WORDS = ("cat", "mat", "rain", "north", "price", "bank", "snow", "hill", "tree", "river", "stone", "cloud")
@@ -154,6 +154,31 @@ def test_what_is_refused(split: str | None, pooling_fit: str | None, poolings: l
         with pytest.raises(UserError, match=message):
             check_search(config, SelectConfig(split), split, pooling_fit)
     check_search(replace(config, enabled=False), SelectConfig(split), split, pooling_fit)
+
+
+def test_a_limit_of_latency_is_refused_and_one_of_weights_kept() -> None:
+    config = SearchConfig(True, ["mean"])
+    with pytest.raises(
+        UserError, match=r"^select\.max_latency_ms=2\.5 with search\.enabled=true, which times no config"
+    ):
+        check_search(config, SelectConfig("train", max_latency_ms=2.5), "train", None)
+    check_search(replace(config, enabled=False), SelectConfig("train", max_latency_ms=2.5), "train", None)
+    for limit in (None, 12.5, 13.0):
+        check_weights(limit, 12.5)
+    with pytest.raises(
+        UserError, match=r"^select\.max_weights_mib=5 with search\.enabled=true: .* 12\.5 MiB of weights"
+    ):
+        check_weights(5.0, 12.5)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_spearman_of_rows_is_that_of_scipy(ties: bool) -> None:
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(size=(4, 30)), random.integers(0, 3, 30)
+    scores = np.round(scores) if ties else scores
+    expected = [spearmanr(row, labels).statistic for row in scores]
+    np.testing.assert_allclose(spearman_rows(scores, labels), expected, atol=1e-12)
+    assert np.isnan(spearman_rows(np.ones((1, 30)), labels)).all()
 
 
 @pytest.mark.parametrize("layers", ["first9", "3", "everything"])
