@@ -80,17 +80,14 @@ class CapturedPairs:
 
     def graph_of(self, tokenized: Tokenized) -> _Graph | None:
         """The graph for a pair of this size, captured if need be; None for a pair that must run eagerly."""
-        size = next((size for size in SIZES if size > tokenized.tokens), None)
+        size, partly = self.size_of(tokenized), self._partly(tokenized)
         if size is None or self.reason is not None:
             return None
-        pairs = zip(tokenized.spans, tokenized.ids, strict=True)
-        partly = self._eos or any(end - start < len(ids) for (start, end), ids in pairs)
         if (size, partly) not in self._graphs:
             try:
                 with current_device(self._encoder.device):
-                    graph = _Graph(
-                        self._vectors, size, partly, self._eos, self._idf_V, self._pool, tokenized, self._encoder.device
-                    )
+                    graph = self._graph(tokenized, size, partly)
+                    graph.capture(self._pool)
             except Exception as error:  # whatever a layer does that a graph cannot hold, each library has its own error
                 self.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else repr(error)
                 log.warning("single pairs run eagerly, as they cannot be captured as a CUDA graph: %s", self.reason)
@@ -98,13 +95,33 @@ class CapturedPairs:
             self._graphs[size, partly] = graph
         return self._graphs[size, partly]
 
+    @staticmethod
+    def size_of(tokenized: Tokenized) -> int | None:
+        """Tokens of the graph for a pair; None where it is too long for any."""
+        return next((size for size in SIZES if size > tokenized.tokens), None)
+
+    def rehearse(self, tokenized: Tokenized) -> None:
+        """Run what the graph for a pair of this size would hold, once, without capturing it."""
+        if (size := self.size_of(tokenized)) is not None:
+            self._graph(tokenized, size, self._partly(tokenized)).run()
+
+    def _partly(self, tokenized: Tokenized) -> bool:
+        """Whether only a part of the tokens is pooled."""
+        pairs = zip(tokenized.spans, tokenized.ids, strict=True)
+        return self._eos or any(end - start < len(ids) for (start, end), ids in pairs)
+
+    def _graph(self, tokenized: Tokenized, size: int, partly: bool) -> _Graph:
+        return _Graph(self._vectors, size, partly, self._eos, self._idf_V, tokenized, self._encoder.device)
+
 
 class _Graph:
-    """One captured size.
+    """One size of pairs, ready to be captured.
 
     Attributes:
-        vectors_2D: sentence vectors of the last pair, on the device.
+        vectors_2D: sentence vectors of the last pair, on the device, once it is captured.
     """
+
+    vectors_2D: Tensor
 
     def __init__(
         self,
@@ -113,10 +130,10 @@ class _Graph:
         partly: bool,
         eos: bool,
         idf_V: Tensor | None,
-        pool: Any,
         example: Tokenized,
         device: torch.device,
     ) -> None:
+        self._vectors = vectors
         self._size, self._partly, self._eos, self._idf_V = size, partly, eos, idf_V
         # ids; cu_seqlens; spans and their numbers; where only parts are pooled, places and cu_seqlens of those tokens.
         spans = size // CHUNK + 3
@@ -125,23 +142,31 @@ class _Graph:
         self._host_numbers = self._host.numpy()
         self._score = torch.zeros(1, pin_memory=True)
         self._fill(example)
-        staged = torch.empty(sum(self._parts), dtype=torch.int64, device=device)
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
+        self._staged = torch.empty(sum(self._parts), dtype=torch.int64, device=device)
+        self._device = device
+
+    def capture(self, pool: Any) -> None:
+        """Capture it. pool: of the memory that all graphs share."""
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.inference_mode(), torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                self._run(vectors, staged)
+                self._run()
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with (
                 _no_garbage_collection(),
                 torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
             ):
-                self.vectors_2D = self._run(vectors, staged)
+                self.vectors_2D = self._run()
             # The first replay copies the graph to the device, which belongs to no pair's time.
             self._graph.replay()
             stream.synchronize()
-        self._staged, self._device = staged, device
+
+    def run(self) -> None:
+        """Run it once, uncaptured."""
+        with torch.inference_mode():
+            self._run()
 
     def score(self, tokenized: Tokenized) -> float:
         """Cosine of a pair of this size."""
@@ -151,9 +176,9 @@ class _Graph:
         torch.cuda.current_stream(self._device).synchronize()
         return float(self._score[0])
 
-    def _run(self, vectors: Vectors, staged: Tensor) -> Tensor:
-        staged.copy_(self._host, non_blocking=True)
-        ids_T, cu_seqlens_4, spans, earlier, places, pooled_cu_seqlens_4 = staged.split(self._parts)
+    def _run(self) -> Tensor:
+        self._staged.copy_(self._host, non_blocking=True)
+        ids_T, cu_seqlens_4, spans, earlier, places, pooled_cu_seqlens_4 = self._staged.split(self._parts)
         lengths = (1, 1, self._size - 2)
         packed = FilledPacked(lengths, cu_seqlens_4, spans.view(-1, 2), earlier)
         pooled = Packed(lengths, pooled_cu_seqlens_4) if self._partly else packed
@@ -163,7 +188,7 @@ class _Graph:
             batch = Batch(ids_T, packed, PooledTokens(packed), None, PooledTokens(pooled), places)
         else:
             batch = Batch(ids_T, packed, PooledTokens(pooled, weights_P), places if self._partly else None)
-        vectors_2D = vectors(batch)
+        vectors_2D = self._vectors(batch)
         score = torch.nn.functional.cosine_similarity(vectors_2D[0], vectors_2D[1], dim=0)
         self._score.copy_(score.reshape(1), non_blocking=True)
         return vectors_2D

@@ -96,6 +96,20 @@ class Embedder:
             for pair in pairs:
                 self._captured.graph_of(self.encoder.tokenize(pair))
 
+    def rehearse_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Run what scores pairs of these sizes, once, without capturing it; for `compiled_ahead`."""
+        for tokenized in {self.pair_shape(pair): self.encoder.tokenize(pair) for pair in pairs}.values():
+            if self._captured is None:
+                self.embed_tokens(tokenized)
+            else:
+                self._captured.rehearse(tokenized)
+
+    def pair_shape(self, pair: tuple[str, str]) -> object:
+        """Pairs of one shape run the same kernels: the tokens of their graph, or of both sentences."""
+        tokenized = self.encoder.tokenize(pair)
+        size = None if self._captured is None else self._captured.size_of(tokenized)
+        return tuple(map(len, tokenized.ids)) if size is None else size
+
     @property
     def pair_path(self) -> str:
         """How single pairs run, for the record: known for sure only once some have."""

@@ -14,7 +14,7 @@ from rwkv_sweep.data.text_column import Texts
 from rwkv_sweep.embedding.aggregation import aggregate
 from rwkv_sweep.embedding.cached_encoder import VectorSource
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.fp32_reference import REFERENCE, ReferenceEncoder, why_no_reference
+from rwkv_sweep.embedding.fp32_reference import REFERENCE, ReferenceEncoder, ResidentReference
 from rwkv_sweep.evaluation.parity import Embedded, parity_metrics
 from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, pair_scores, sentence_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
@@ -32,6 +32,7 @@ def measure_parity(
     fitting: PostprocessFit,
     splits: Sequence[PairSplit],
     resampling: Resampling,
+    reference: ResidentReference | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Compare the first split's vectors and scores with fp32; both come from the store where it has them.
 
@@ -42,6 +43,7 @@ def measure_parity(
         fitting: the post-processing.
         splits: all of the run.
         resampling: of the difference in Spearman.
+        reference: where the fp32 weights may be already.
 
     Returns:
         Metrics `parity/*`, and a tag that says why there are none: the fp32 weights do not fit into memory.
@@ -50,10 +52,11 @@ def measure_parity(
         NonFiniteError: NaN or infinity in vectors or scores, of either precision.
     """
     loaded, encoder = embedder.encoder.loaded, embedder.encoder
-    reason = why_no_reference(loaded.model, encoder.device)
+    reference = reference or ResidentReference()
+    reason = reference.why_not(loaded.model, encoder.device)
     if reason is not None:
         return {}, {"note.parity": f"absent: {reason}"}
-    in_fp32 = ReferenceEncoder.beside(encoder, model)
+    in_fp32 = ReferenceEncoder.beside(encoder, model, reference)
     compared = (
         (embedder, source),
         (replace(embedder, encoder=in_fp32), source.with_encoder(in_fp32, REFERENCE)),

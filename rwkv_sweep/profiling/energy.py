@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ Metrics = dict[str, float]
 Tags = dict[str, str]
 
 RAMP_SECONDS = 0.3
-"""How long the work runs before its energy is counted: after a rest a card's clocks need that long to come up."""
+"""How long the work runs before its energy is counted, after a rest: a card's clocks need that long to come up."""
 IDLE_SECONDS = 0.3
 """How long the card rests before its idle power is read; the reading itself is a mean over some of that time."""
 LEAST_SECONDS = 0.5
@@ -73,10 +74,12 @@ def _measured(
     device: torch.device,
 ) -> tuple[Metrics, Tags]:
     synchronize(device)
-    time.sleep(IDLE_SECONDS)
-    idle_watts = nvml.nvmlDeviceGetPowerUsage(card) / 1e3
+    start = time.perf_counter()
+    idle_watts = _idle_watts(str(torch.cuda.get_device_properties(device).uuid))
+    rested = time.perf_counter() - start >= IDLE_SECONDS
     endless = itertools.cycle(work)
-    _run_until(endless, device, RAMP_SECONDS, lambda: True)
+    # Without a rest the batches of the throughput pass have just run.
+    _run_until(endless, device, RAMP_SECONDS if rested else 0.0, lambda: True)
     counter = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, card)
     at_start = counter()
     _run_until(endless, device, 0.0, lambda: counter() != at_start)
@@ -108,6 +111,16 @@ def _measured(
         "energy.power_limit_w": f"{limit:.0f}",
     }
     return metrics, tags
+
+
+@functools.cache
+def _idle_watts(uuid: str) -> float:
+    """Power of a card after a rest, read once in a process: it does not depend on the work, and a rest in each job,
+    with the time that the clocks then need, takes as long as the measurement."""
+    import pynvml
+
+    time.sleep(IDLE_SECONDS)
+    return float(pynvml.nvmlDeviceGetPowerUsage(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")) / 1e3)
 
 
 def _run_until(

@@ -23,8 +23,10 @@ class MemoryWatch:
     to its configuration.
     """
 
-    def __init__(self, device: torch.device, weights_bytes: int) -> None:
-        self._device, self._weights = device, weights_bytes
+    def __init__(self, device: torch.device, weights_bytes: int, others_bytes: int = 0) -> None:
+        """others_bytes: on a GPU, of what lies there beside this model all the while, such as another model; it does
+        not count."""
+        self._device, self._weights, self._others = device, weights_bytes, others_bytes
         self._stopped: dict[str, float] | None = None
         self.peak_is_of_this_run = False
         self.restart()
@@ -53,9 +55,10 @@ class MemoryWatch:
             "memory/process_peak_mib": _process_peak_bytes() / MIB,
         }
         if self._device.type == "cuda":
-            allocated = torch.cuda.max_memory_allocated(self._device)
+            allocated = torch.cuda.max_memory_allocated(self._device) - self._others
+            reserved = torch.cuda.max_memory_reserved(self._device) - self._others
             peaks["memory/peak_allocated_mib"] = allocated / MIB
-            peaks["memory/peak_reserved_mib"] = torch.cuda.max_memory_reserved(self._device) / MIB
+            peaks["memory/peak_reserved_mib"] = reserved / MIB
             peaks["memory/peak_above_weights_mib"] = (allocated - self._weights) / MIB
         return peaks
 

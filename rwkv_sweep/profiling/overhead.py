@@ -8,7 +8,7 @@ import numpy as np
 
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.prompts import Tokenized
-from rwkv_sweep.profiling.interleaved import Work, interleaved
+from rwkv_sweep.profiling.interleaved import Work, interleaved, stop_rule
 from rwkv_sweep.profiling.memory import MIB, peak_bytes
 from rwkv_sweep.stats.intervals import median_ratio_interval, ratio_interval
 
@@ -24,8 +24,8 @@ def measure_overhead(
         embedders: `final` (final-layer inference), `this` (the configuration) and, where there is one, `naive` (the
             same by the `output_hidden_states` baseline, which keeps every layer's tokens).
         pairs: timed one by one, from text to score.
-        batch: tokenized sentences of one full batch, timed `rounds` times.
-        rounds: of the batch.
+        batch: tokenized sentences of one full batch.
+        rounds: of the batch, at most; on a GPU both end early by `StopRule`.
         seed: of the bootstrap and of the order within a round.
 
     Returns:
@@ -44,9 +44,10 @@ def measure_overhead(
         name: lambda embedder=embedder: embedder.embed_tokens(batch)  # type: ignore[misc]
         for name, embedder in embedders.items()
     }
+    rule, shapes = stop_rule("final", device), [embedders["final"].pair_shape(pair) for pair in pairs]
     samples_by_kind = {
-        "latency": interleaved(single, device, random),
-        "batch": interleaved([whole] * rounds, device, random),
+        "latency": interleaved(single, device, random, rule, shapes),
+        "batch": interleaved([whole] * rounds, device, random, rule),
     }
     peaks = {name: peak_bytes(work, device) for name, work in whole.items()}
     metrics: dict[str, float] = {}

@@ -32,6 +32,9 @@ CPU_FLOP = 2.5e10
 a second's, and the same number for every layer, so that layers compare."""
 LEAST_TOKENS = 512
 """... but so many at least: below, the matrix products are no longer those of a batch."""
+GPU_FLOP = 1.2e13
+"""As `CPU_FLOP` for a batch that is timed against another configuration, round after round: 4,096 tokens of Finch 1B6's
+shape, a quarter of a second in fp32, and 32,768 of any model of up to a fifth of its size."""
 MetricsAndTags = tuple[dict[str, float], dict[str, str]]
 
 
@@ -61,7 +64,7 @@ def measure_speed(
     tags: dict[str, str] = {}
     pairs = split.first_pairs(max(measure.latency_pairs, measure.warmup_pairs, measure.overhead_pairs))
     timed = pairs[: measure.latency_pairs]
-    parts = _timed_batches(embedder, read.sample) if measure.throughput else []
+    parts = timed_batches(embedder, read.sample) if measure.throughput else []
     _warm_up(embedder, parts, timed, memory)
     if parts or timed:
         device = embedder.encoder.device
@@ -77,7 +80,7 @@ def measure_speed(
             metrics, tags = metrics | values, tags | notes
     if measure.overhead:
         compared = [pairs[index % len(pairs)] for index in range(measure.overhead_pairs)]
-        batch = read.full_batch(embedder.encoder.batch_tokens)
+        batch = compared_batch(embedder, read)
         ratios, samples_ms = measure_overhead(
             _configurations(embedder), compared, batch, measure.overhead_batches, seed
         )
@@ -161,11 +164,11 @@ def _configurations(embedder: Embedder) -> dict[str, Embedder]:
     return compared
 
 
-def _timed_batches(embedder: Embedder, tokenized: Tokenized) -> list[Tokenized]:
+def timed_batches(embedder: Embedder, tokenized: Tokenized) -> list[Tokenized]:
     """The packed batches that are timed: of all lengths on a GPU, of median length on a CPU."""
     on_gpu = embedder.encoder.device.type == "cuda"
     batch_tokens = embedder.encoder.batch_tokens
-    limit = batch_tokens if on_gpu else min(batch_tokens, _cpu_tokens(embedder))
+    limit = batch_tokens if on_gpu else min(batch_tokens, _tokens_of(embedder, CPU_FLOP))
     parts = batches([len(ids) for ids in tokenized.ids], limit)
     filled = [sum(len(tokenized.ids[index]) for index in part) for part in parts]
     # The last one holds what is left over.
@@ -174,8 +177,17 @@ def _timed_batches(embedder: Embedder, tokenized: Tokenized) -> list[Tokenized]:
     return [tokenized.select(whole[(2 * place + 1) * len(whole) // (2 * count)]) for place in range(count)]
 
 
-def _cpu_tokens(embedder: Embedder) -> int:
-    """See `CPU_FLOP`: a power of two. A block of an RWKV or a transformer has about 13 weights per squared width."""
+def compared_batch(embedder: Embedder, read: SplitTokens) -> Tokenized:
+    """The packed batch by which configurations are timed against each other: the fullest, on a GPU see `GPU_FLOP`."""
+    limit = embedder.encoder.batch_tokens
+    if embedder.encoder.device.type == "cuda":
+        limit = min(limit, _tokens_of(embedder, GPU_FLOP))
+    return read.full_batch(limit)
+
+
+def _tokens_of(embedder: Embedder, flop: float) -> int:
+    """Tokens that take `flop` in all blocks: a power of two. A block of an RWKV or a transformer has about 13 weights
+    per squared width."""
     shape = embedder.encoder.loaded.model.config
-    tokens = CPU_FLOP / (2 * 13 * shape.hidden_size**2 * shape.num_hidden_layers)
+    tokens = flop / (2 * 13 * shape.hidden_size**2 * shape.num_hidden_layers)
     return max(LEAST_TOKENS, 1 << max(0, int(tokens).bit_length() - 1))

@@ -6,19 +6,17 @@ that is common to both and cancels in the ratio; two precisions are compared by 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from rwkv_sweep.config.schema import ModelConfig
 from rwkv_sweep.embedding.embedder import Embedder
-from rwkv_sweep.embedding.fp32_reference import REFERENCE, why_no_reference
+from rwkv_sweep.embedding.fp32_reference import ResidentReference
 from rwkv_sweep.embedding.prompts import Tokenized
-from rwkv_sweep.models.loading import load_model
-from rwkv_sweep.profiling.interleaved import Work, interleaved
+from rwkv_sweep.models.common.interface import LoadedModel
+from rwkv_sweep.profiling.interleaved import Work, interleaved, stop_rule
 from rwkv_sweep.stats.intervals import ratio_interval
 
 RESAMPLES = 10_000
@@ -33,6 +31,7 @@ def measure_speedup(
     batch: Tokenized,
     rounds: int,
     seed: int,
+    reference: ResidentReference | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Time of fp32 over that of this precision, for the batch and for single pairs: above 1 this precision is faster.
 
@@ -41,42 +40,49 @@ def measure_speedup(
         model: the one it has loaded.
         pairs: timed one by one, as many as there are rounds for, from the first on again where they are fewer.
         batch: tokenized sentences of one packed batch.
-        rounds: of the batch; of the pairs `PAIRS_PER_ROUND` times as many.
+        rounds: of the batch, at most, see `StopRule`; of the pairs `PAIRS_PER_ROUND` times as many.
         seed: of the bootstrap and of the order within a round.
+        reference: where the fp32 weights may be already.
 
     Returns:
         Metrics `speedup/*` (ratios of mean times with 95 % bootstrap intervals over rounds), and a tag that says why
         there are none: the fp32 weights do not fit into memory.
     """
     encoder = embedder.encoder
-    reason = why_no_reference(encoder.loaded.model, encoder.device)
+    reference = reference or ResidentReference()
+    reason = reference.why_not(encoder.loaded.model, encoder.device)
     if reason is not None:
         return {}, {"note.speedup": f"absent: {reason}"}
-    loaded = load_model(model, REFERENCE, encoder.device)
-    embedders = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
     timed = [pairs[index % len(pairs)] for index in range(rounds * PAIRS_PER_ROUND)]
-    for compared in embedders.values():
-        compared.prepare_pairs(timed)
-    whole: dict[str, Work] = {
-        name: lambda compared=compared: compared.embed_tokens(batch)  # type: ignore[misc]
-        for name, compared in embedders.items()
-    }
-    single: list[dict[str, Work]] = [
-        {name: lambda compared=compared, pair=pair: compared.score_pair(*pair) for name, compared in embedders.items()}  # type: ignore[misc]
-        for pair in timed
-    ]
-    random = np.random.default_rng(seed)
-    try:
-        samples = {"": [whole] * rounds, "pair_": single}
-        taken = {kind: interleaved(works, encoder.device, random) for kind, works in samples.items()}
-    finally:
-        del embedders, compared, loaded, whole, single
-        gc.collect()
-        if encoder.device.type == "cuda":
-            torch.cuda.empty_cache()
+    with reference.loaded(model, encoder.device) as loaded:
+        taken = _interleaved(embedder, loaded, timed, batch, rounds, seed)
     metrics: dict[str, float] = {}
     for kind, times in taken.items():
         ratio = ratio_interval(np.array(times["fp32"]), np.array(times["this"]), RESAMPLES, seed)
         name = f"speedup/{kind}over_fp32"
         metrics |= ratio.metrics(name)
     return metrics, {}
+
+
+def _interleaved(
+    embedder: Embedder, loaded: LoadedModel, pairs: Sequence[tuple[str, str]], batch: Tokenized, rounds: int, seed: int
+) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds of `this` and `fp32`, for the batch and for the pairs. loaded: the model in fp32."""
+    encoder = embedder.encoder
+    embedders = {"this": embedder, "fp32": replace(embedder, encoder=replace(encoder, loaded=loaded))}
+    for compared in embedders.values():
+        compared.prepare_pairs(pairs)
+    whole: dict[str, Work] = {
+        name: lambda compared=compared: compared.embed_tokens(batch)  # type: ignore[misc]
+        for name, compared in embedders.items()
+    }
+    single: list[dict[str, Work]] = [
+        {name: lambda compared=compared, pair=pair: compared.score_pair(*pair) for name, compared in embedders.items()}  # type: ignore[misc]
+        for pair in pairs
+    ]
+    random = np.random.default_rng(seed)
+    rule = stop_rule("fp32", encoder.device)
+    return {
+        "": interleaved([whole] * rounds, encoder.device, random, rule),
+        "pair_": interleaved(single, encoder.device, random, rule, [embedder.pair_shape(pair) for pair in pairs]),
+    }

@@ -39,15 +39,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hex digits; read in blocks.
+    """SHA-256 of a file's content, 64 hex digits; read in blocks, into one buffer.
 
     Raises:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
+    buffer = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

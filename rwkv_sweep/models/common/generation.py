@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rwkv_sweep.models.common.rwkv_network import RwkvModel
 from rwkv_sweep.models.common.shape import RwkvShape
@@ -58,6 +58,16 @@ class Generation:
         """Random weights, drawn where they will lie: on a CPU 1.6 billion numbers take ten seconds."""
         with torch.device("meta"):
             model = self.build(config)
-        model.to_empty(device=device)
+        _allocate(model, device)
         self.fill(model, seed)
         return model
+
+
+def _allocate(model: RwkvModel, device: torch.device) -> None:
+    """As `model.to_empty`, which for a model on the meta device imports SymPy, for seconds."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+            module.register_parameter(name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))

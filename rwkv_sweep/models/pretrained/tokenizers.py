@@ -6,6 +6,7 @@ tokenizer lies beside the weights or is named, and must fit the embedding table.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,9 +54,7 @@ class WorldTokenizer:
     suffix: Sequence[int] = ()
 
     def __init__(self) -> None:
-        from pyrwkv_tokenizer import RWKVTokenizer
-
-        self._trie = RWKVTokenizer()
+        self._trie = _world_trie()
         self.vocab_size: int = self._trie.vocab_size()
         self.fingerprint = _digest(Path(self._trie.vocab_filepath).read_bytes())
 
@@ -173,3 +172,11 @@ def check_unicode(sentences: Sequence[str]) -> None:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+@functools.cache
+def _world_trie() -> Any:
+    """Built once in a process: that takes half a second, and encoding changes nothing in it."""
+    from pyrwkv_tokenizer import RWKVTokenizer
+
+    return RWKVTokenizer()

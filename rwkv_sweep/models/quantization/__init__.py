@@ -81,6 +81,9 @@ def apply_precision(
             parameter.data = converted(name, parameter.data, dtype, device)
     for name, linear in list(linears(model)):
         if name in chosen:
+            if device.type == "cuda":
+                # In the file's dtype: what follows happens there, and the host converts nothing.
+                linear.weight.data = linear.weight.data.to(device)
             _replace(model, name, _quantized(name, linear, precision, device, batches is not None))
         else:
             _replace(model, name, plain_linear(linear, precision.base, device))

@@ -8,7 +8,10 @@ Shapes: N outputs, K inputs of a linear layer.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -134,7 +137,8 @@ def load_bitsandbytes() -> Any:
     # On the CPU the import warns of a missing kernel for 4-bit products, which nothing here uses.
     logger.setLevel(logging.ERROR)
     try:
-        import bitsandbytes
+        with _compiling_at_first_call():
+            import bitsandbytes
     except ImportError as error:
         raise UnsupportedError(
             f"int8, nf4 and fp4 need bitsandbytes ({error}): run pip install 'rwkv-sweep[quantization]', or choose "
@@ -143,3 +147,31 @@ def load_bitsandbytes() -> Any:
     finally:
         logger.setLevel(level)
     return bitsandbytes
+
+
+@contextlib.contextmanager
+def _compiling_at_first_call() -> Iterator[None]:
+    """Within it `torch.compile` only notes what to compile, and does so when that is first called.
+
+    bitsandbytes decorates functions of its optimizers and of devices without kernels with it. The decorator alone
+    imports TorchDynamo, Inductor and SymPy, which takes seconds, and no layer here calls these functions on a GPU.
+    """
+    compile_now: Any = torch.compile
+
+    def compile_later(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if function is None:
+            return functools.partial(compile_later, **options)
+        compiled = functools.cache(lambda: compile_now(function, **options))
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return compiled()(*args, **kwargs)
+
+        return call
+
+    library: Any = torch
+    library.compile = compile_later
+    try:
+        yield
+    finally:
+        library.compile = compile_now

@@ -69,14 +69,15 @@ def is_matrix(name: str, weight: Tensor) -> bool:
 
 
 def converted(name: str, weight: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A copy of `weight` in `dtype` on `device`.
+    """A copy of `weight` in `dtype` on `device`; it is copied there as it is, and converted there.
 
     Raises:
         UserError: an entry is too large for fp16.
     """
+    placed = weight.to(device)
     if dtype == torch.float16:
-        check_fits(name, weight)
-    return weight.to(device, dtype, copy=True)
+        check_fits(name, placed)
+    return placed.to(dtype, copy=placed is weight)
 
 
 def check_fits(name: str, weight: Tensor) -> None:

@@ -38,7 +38,7 @@ from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.quantization import audit, weights_bytes
 from rwkv_sweep.profiling.memory import MemoryWatch
-from rwkv_sweep.profiling.speed import measure_speed
+from rwkv_sweep.profiling.speed import compared_batch, measure_speed, timed_batches
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
@@ -94,13 +94,16 @@ def _measured(job: Job, device: torch.device) -> Result:
     measured = _described(job, loaded, splits, layers, device)
     encoder = _encoder(job, loaded, splits, measured, device)
     embedder = Embedder(encoder, layers, run.pooling.spec, run.aggregation)
+    if device.type == "cuda":
+        with job.clock.stage("load"):
+            _compile_kernels(job, embedder, splits[0])
     embedder = _score(job, embedder, splits, measured)
     with job.clock.stage("scoring"):
         measured.tags |= keep_encoder(job, embedder)
     audited = audit(loaded.model, run.precision, device)
     write_audit(job.place.folder, audited.record())
     measured.tags["quantized_kernel"] = audited.kernel
-    memory = MemoryWatch(device, weights_bytes(loaded.model))
+    memory = MemoryWatch(device, weights_bytes(loaded.model), job.process.reference.allocated_bytes)
     if not memory.peak_is_of_this_run:
         measured.tags["note.process_peak"] = "of the whole process: this system cannot reset it"
     _time(job, embedder, splits[0], memory, measured)
@@ -152,6 +155,17 @@ def _encoder(
     return encoder.with_idf([corpus.texts])
 
 
+def _compile_kernels(job: Job, embedder: Embedder, split: PairSplit) -> None:
+    """Those that the passes below will launch."""
+    measure = job.run.measure
+    read = job.process.tokens.read(embedder.encoder, split, job.run.seed)
+    batches = timed_batches(embedder, read.sample) if measure.throughput else []
+    if measure.overhead or measure.speedup_rounds:
+        batches.append(compared_batch(embedder, read))
+    pairs = split.first_pairs(max(measure.latency_pairs, measure.warmup_pairs, measure.overhead_pairs))
+    job.process.kernels.compile(embedder, job.run.precision, batches, pairs, measure.overhead)
+
+
 def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> Embedder:
     """The quality pass, and parity with fp32; returns the embedder with aggregation and post-processing fitted."""
     run, loaded = job.run, embedder.encoder.loaded
@@ -193,7 +207,8 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         measured.tags["parity"] = "none: fp32 is the reference of the others"
     elif run.measure.parity:
         with job.clock.stage("scoring"):
-            measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling))
+            reference = job.process.reference
+            measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling, reference))
     return embedder
 
 
@@ -226,6 +241,7 @@ def _compare_with_fp32(job: Job, embedder: Embedder, split: PairSplit, measured:
     run = job.run
     with job.clock.stage("timing"):
         read = job.process.tokens.read(embedder.encoder, split, run.seed)
-        batch = read.full_batch(embedder.encoder.batch_tokens)
+        batch = compared_batch(embedder, read)
         pairs = split.first_pairs(run.measure.latency_pairs or len(split))
-        measured.add(*measure_speedup(embedder, run.model, pairs, batch, run.measure.speedup_rounds, run.seed))
+        rounds, reference = run.measure.speedup_rounds, job.process.reference
+        measured.add(*measure_speedup(embedder, run.model, pairs, batch, rounds, run.seed, reference))

@@ -1,0 +1,63 @@
+"""The kernels of a GPU compiled before a model's first job: all that its quality and speed passes will launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rwkv_sweep.config.schema import AggregationConfig, PrecisionConfig
+from rwkv_sweep.embedding.embedder import REFERENCE_TEXTS, Embedder
+from rwkv_sweep.embedding.prompts import Tokenized
+from rwkv_sweep.hardware.devices import current_device
+from rwkv_sweep.ops.common.availability import triton_missing
+
+BLOCKS = 3
+"""Blocks of the forward that is run through: the first, one that is handed over, and one that is not."""
+
+
+class CompiledKernels:
+    """What was compiled in this process, so that a further job of the same model compiles nothing again."""
+
+    def __init__(self) -> None:
+        self._compiled: set[object] = set()
+
+    def compile(
+        self,
+        embedder: Embedder,
+        precision: PrecisionConfig,
+        batches: Sequence[Tokenized],
+        pairs: Sequence[tuple[str, str]],
+        keep_layers: bool,
+    ) -> None:
+        """Compile, by several threads, what these batches and pairs launch; on a CPU, and without Triton, nothing.
+
+        Args:
+            precision: the model's.
+            keep_layers: also for the `output_hidden_states` baseline.
+        """
+        encoder = embedder.encoder
+        if encoder.device.type != "cuda" or triton_missing() is not None:
+            return
+        # Weights of layers, and what was fitted, belong to the layers of the job.
+        joined = AggregationConfig(name="concat")
+        short = replace(embedder, layers=_first_layers(embedder.layers), aggregation=joined, postprocess=None)
+        key = (encoder.loaded.fingerprint, repr(precision), embedder.pooling, tuple(short.layers), keep_layers)
+        if key in self._compiled:
+            return
+        self._compiled.add(key)
+        from rwkv_sweep.ops.triton.common.ahead import compiled_ahead
+
+        examples = [encoder.tokenize(REFERENCE_TEXTS), *batches]
+        with current_device(encoder.device), compiled_ahead(encoder.device):
+            for variant in [short, replace(short, keep_layers=True)] if keep_layers else [short]:
+                for batch in examples:
+                    variant.embed_tokens(batch)
+                variant.rehearse_pairs(pairs)
+
+
+def _first_layers(layers: Sequence[int]) -> list[int]:
+    """Layers within the first `BLOCKS` blocks that stand for `layers`: the deepest, and those before it that have a
+    counterpart among them, since a layer that is handed over launches other kernels."""
+    deepest = min(max(layers), BLOCKS - 1)
+    several = {deepest - 1} if len(set(layers)) > 1 and deepest > 0 else set()
+    return sorted({deepest} | several | {layer for layer in layers if layer < deepest})
