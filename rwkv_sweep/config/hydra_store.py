@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
+from rwkv_sweep.config.launchers import register_resolvers
 from rwkv_sweep.config.schema import RunConfig
 from rwkv_sweep.utils.package_paths import PACKAGE
 
@@ -17,6 +18,7 @@ def register_schemas() -> None:
     option there.
     """
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    register_resolvers()
 
 
 def share_config_store() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 EXTRAS = {
     "joblib": "joblib",
@@ -26,3 +26,22 @@ def missing_plugin(option: str) -> str | None:
 def runs_here(config: DictConfig) -> bool:
     """Whether the jobs run on this very machine, so that its devices are theirs."""
     return not str(config.hydra.launcher._target_).endswith(_ELSEWHERE)
+
+
+def parallel_jobs(device: str, index: int | None) -> int:
+    """Jobs that `hydra/launcher=parallel` runs at the same time: one on each GPU. -1, as many as there are CPUs, where
+    the jobs run on the CPU or on one GPU that is named and may thus be shared.
+
+    Args:
+        device: `device.type`. index: `device.index`.
+    """
+    if device == "cpu" or index is not None:
+        return -1
+    import torch  # the config alone must be composed without it
+
+    return torch.cuda.device_count() or -1
+
+
+def register_resolvers() -> None:
+    """Make `${parallel_jobs:TYPE,INDEX}` known to the configs."""
+    OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)

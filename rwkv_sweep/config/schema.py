@@ -125,7 +125,7 @@ class MeasureConfig:
     probe: bool = False
     probe_fit: str | None = None
     speedup_rounds: int = 0
-    energy_seconds: float = 1.0
+    energy_seconds: float = 0.5
     overhead: bool = False
     overhead_pairs: int = 200
     overhead_batches: int = 20

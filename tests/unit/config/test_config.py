@@ -118,7 +118,7 @@ def test_defaults() -> None:
             "probe": False,
             "probe_fit": None,
             "speedup_rounds": 0,
-            "energy_seconds": 1.0,
+            "energy_seconds": 0.5,
             "overhead": False,
             "overhead_pairs": 200,
             "overhead_batches": 20,
@@ -339,3 +339,25 @@ def test_inner_vectors_are_refused_where_there_are_none(overrides: tuple[str, ..
 )
 def test_modes_first(typed: list[str], reordered: list[str]) -> None:
     assert modes_first(typed) == reordered
+
+
+@pytest.mark.parametrize(
+    ("cards", "device", "expected"),
+    [
+        (4, ["device=cuda"], 4),
+        (2, [], 2),
+        (1, ["device=cuda"], 1),
+        (0, [], -1),
+        (4, ["device=cpu"], -1),
+        (4, ["device=cuda", "device.index=1"], -1),
+        (4, ["hydra.launcher.n_jobs=3"], 3),
+    ],
+)
+def test_a_parallel_launcher_takes_every_card(
+    cards: int, device: list[str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    config = compose("config", ["hydra/launcher=parallel", *device], return_hydra_config=True)
+    assert config.hydra.launcher.n_jobs == expected

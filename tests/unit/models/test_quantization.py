@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -233,3 +235,28 @@ def test_what_a_gpu_cannot_do_is_unsupported(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     with pytest.raises(UnsupportedError, match=r"needs a GPU of compute capability .*, and cuda:0 has"):
         check_precision(config, torch.device("cuda", 0))
+
+
+def test_a_library_imported_so_compiles_when_first_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rwkv_sweep.models.quantization import bitsandbytes_layers
+
+    compiled: list[tuple[str, dict[str, object]]] = []
+
+    def compile_now(function: Callable[[int], int], **options: object) -> Callable[[int], int]:
+        compiled.append((function.__name__, options))
+        return lambda number: 10 * function(number)
+
+    monkeypatch.setattr(torch, "compile", compile_now)
+    with bitsandbytes_layers._compiling_at_first_call():
+
+        @torch.compile
+        def plain(number: int) -> int:
+            return number
+
+        @torch.compile(dynamic=False)
+        def with_options(number: int) -> int:
+            return number + 1
+
+    assert torch.compile is compile_now and not compiled
+    assert [with_options(1), with_options(2), plain(3)] == [20, 30, 30]
+    assert compiled == [("with_options", {"dynamic": False}), ("plain", {})]

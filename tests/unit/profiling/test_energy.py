@@ -50,6 +50,19 @@ def test_joules_of_a_thousand_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tags["energy.throttle_reasons"] == "power cap" and tags["energy.sm_clock_mhz"] == "1980 to 1980"
 
 
+def test_idle_power_is_read_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    readings: list[str] = []
+    nvml = SimpleNamespace(
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetPowerUsage=lambda card: readings.append(card) or 70_000,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(energy, "time", SimpleNamespace(sleep=rests.append))
+    assert [energy._idle_watts(card) for card in ("one", "two", "one", "one")] == [70.0] * 4
+    assert readings == ["GPU-one", "GPU-two"] and rests == [energy.IDLE_SECONDS] * 2
+
+
 def test_reasons_in_words() -> None:
     assert reason_names(0) == "" and reason_names(0x24) == "power cap, software thermal"
     assert reason_names(0x1001) == "idle, 0x1000"
