@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.faults.sweeps import SWEPT, arguments, check_complete, quality, records, tracked
 from tests.search_path import search_path
@@ -66,3 +67,9 @@ def start(command: list[str], cwd: Path, environment: dict[str, str]) -> subproc
         return subprocess.Popen(
             [sys.executable, "-m", "rwkv_sweep", *command], cwd=cwd, env=environment, stdout=output, stderr=output
         )
+
+
+def test_ray_takes_the_cluster_file(repo_root: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((repo_root / "deploy" / "ray_cluster.yaml").read_text())))
