@@ -151,8 +151,10 @@ RULES = (
         "needs a cluster; slurm_local is run there",
     ),
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 hydra/launcher=ray", NOT, "needs Ray; tests/faults/test_ray.py runs it"),
+    Rule(r"ray (up|attach) deploy/", NOT, "needs machines; test_ray.py has Ray check the file"),
     Rule(r"ray start ", NOT, "needs Ray; tests/faults/test_ray.py starts a cluster"),
     Rule(r"python -m rwkv_sweep -m \.\.\. tracking\.uri=", NOT, "stands for any sweep; test_tracking.py has a server"),
+    Rule(r"python -m rwkv_sweep -m layer=1,3,5 tracking\.uri=http", COMPOSE, "needs the server before it"),
     Rule(r"pip install 'rwkv-sweep\[", NOT, "downloads; test_extras_exist"),
     # Reports, and the page of all keys.
     Rule(r"rwkv-sweep reference --write", NOT, "test_reference.py runs it, and would not write here"),
