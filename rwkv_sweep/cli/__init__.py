@@ -10,11 +10,19 @@ import sys
 from rwkv_sweep.cli.verbs import VERBS, run_verb, unknown_verb
 from rwkv_sweep.errors import BAD_INPUT
 from rwkv_sweep.utils.closed_output import outlive_output, output_code
+from rwkv_sweep.utils.processes import QuickExit
 from rwkv_sweep.utils.signals import handle_termination
 
 
 def main() -> None:
     """Run the command line of this process."""
+    end = QuickExit()
+    end.register()
+    with end.noted():
+        _run_command()
+
+
+def _run_command() -> None:
     first, *others = sys.argv[1:] or [""]
     if first in VERBS:
         from rwkv_sweep.config.output_guard import guard_command

@@ -14,6 +14,7 @@ from rwkv_sweep.config.hydra_store import conf_dir, register_schemas, share_conf
 from rwkv_sweep.config.output_guard import guard_command
 from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED
 from rwkv_sweep.utils.closed_output import outlive_output, output_code
+from rwkv_sweep.utils.processes import collection_paused
 from rwkv_sweep.utils.redaction import redact
 from rwkv_sweep.utils.signals import exit_code, handle_termination
 from rwkv_sweep.version import __version__
@@ -58,7 +59,8 @@ def main() -> None:
         _run()
         return
     try:
-        _run_in_order()
+        with collection_paused():  # until the sweep has begun
+            _run_in_order()
     except SystemExit as end:
         if end.code:
             output_code()

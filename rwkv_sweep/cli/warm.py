@@ -1,4 +1,4 @@
-"""Compile the CPU's Numba kernels for the usual sizes of heads, so that no run waits for it.
+"""Compile the CPU's Numba kernels for the usual sizes of heads and prepare MLflow's database: no run then waits for it.
 
 rwkv-sweep warm
 """
@@ -17,8 +17,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the kernels of quantized layers, and the smallest model of each size of heads."""
-    # Imported here, so that --help is quick.
+    """Run the kernels of quantized layers, and the smallest model of each size of heads; prepare MLflow's database."""
+    _compile()
+    try:
+        # Imported here, so that --help is quick.
+        from rwkv_sweep.tracking.database import prepare_database
+
+        prepare_database()
+    except OSError as error:
+        print(f"no prepared database ({error}): each new one takes seconds", file=sys.stderr)
+    return 0
+
+
+def _compile() -> None:
     import torch
 
     from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
@@ -43,4 +54,3 @@ def run(args: argparse.Namespace) -> int:
             for compiling.LITTLE in (0, sys.maxsize):
                 with torch.inference_mode():
                     model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
-    return 0

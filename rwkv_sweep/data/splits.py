@@ -2,12 +2,14 @@
 
 Local files are read by `rwkv_sweep.data.readers`, not by `datasets.load_dataset`: that writes a copy of every file into
 the user's cache, guesses types (the sentence "NA" becomes a missing value) and cannot report which line is
-wrong. Slices mean what they mean in the `datasets` library: its `ReadInstruction` parses them and turns them into rows.
+wrong. Slices mean what they mean in the `datasets` library: its `ReadInstruction` parses them and turns them into
+rows, except where a slice merely counts rows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, reduce
@@ -28,6 +30,8 @@ from rwkv_sweep.utils.package_paths import ASSETS
 
 PACKAGED = {"embedded": ASSETS / "embedded", "embedded_hard": ASSETS / "embedded_hard.tsv"}
 """The pairs that come with the package: `dataset.id`, and the file or folder."""
+_COUNTED = re.compile(r"(\w+(?:\.\w+)*)(?:\[(\d*):(\d*)\])?", re.ASCII)
+"""A split or a slice of it, such as `train`, `train[:1000]` or `train[20:40]`."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,25 @@ def _root(cfg: DatasetConfig) -> Path | None:
 
 def _split_names(spec: str) -> list[str]:
     """The splits that a slice such as `train[:10]+test` takes its rows from."""
-    return [part.partition("[")[0] for part in str(_instruction(spec)).split("+")]
+    parts = _counted_parts(spec)
+    if parts is None:
+        parts = [(part.partition("[")[0], slice(None)) for part in str(_instruction(spec)).split("+")]
+    return [name for name, _ in parts]
+
+
+def _counted_parts(spec: str) -> list[tuple[str, slice]] | None:
+    """Splits and rows, where `spec` counts rows from the first one, as most do; None where it is for `datasets`."""
+    parts = []
+    for part in spec.split("+"):
+        match = _COUNTED.fullmatch(part.strip())
+        if match is None:
+            return None
+        parts.append((match[1], slice(*(int(end) if end else None for end in match.groups()[1:]))))
+    return parts
 
 
 def _instruction(spec: str) -> Any:
-    from datasets import ReadInstruction  # takes more than a second, and a run may fail before it is needed
+    from datasets import ReadInstruction  # takes a second
 
     try:
         return ReadInstruction.from_spec(spec)
@@ -176,14 +194,14 @@ def _instruction(spec: str) -> Any:
 def _sliced(spec: str, read: Callable[[str], Pairs]) -> Pairs:
     pairs = {name: read(name) for name in _split_names(spec)}
     rows_of = {name: len(split_pairs.labels) for name, split_pairs in pairs.items()}
-    try:
-        parts = _instruction(spec).to_absolute(rows_of)
-    except ValueError as error:  # a rounding that a short split does not allow
-        raise UserError(f"dataset.splits={spec} cannot be cut: {error}") from error
-    slices = [
-        pairs[part.splitname].rows(*slice(part.from_, part.to).indices(rows_of[part.splitname])[:2]) for part in parts
-    ]
-    return reduce(Pairs.joined, slices)
+    parts = _counted_parts(spec)
+    if parts is None:
+        try:
+            absolute = _instruction(spec).to_absolute(rows_of)
+        except ValueError as error:  # a rounding that a short split does not allow
+            raise UserError(f"dataset.splits={spec} cannot be cut: {error}") from error
+        parts = [(part.splitname, slice(part.from_, part.to)) for part in absolute]
+    return reduce(Pairs.joined, [pairs[name].rows(*rows.indices(rows_of[name])[:2]) for name, rows in parts])
 
 
 def _split(spec: str, pairs: Pairs, scored: bool) -> PairSplit:

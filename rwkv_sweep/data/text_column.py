@@ -30,7 +30,7 @@ class Texts(Sequence[str]):
         """
         rest, parts = iter(sentences), []
         while part := list(islice(rest, ROWS_AT_A_TIME)):
-            parts.append(cls(pa.chunked_array([pa.array(part, pa.large_string())])))
+            parts.append(cls(pa.chunked_array([_array(part)])))
         return cls.joined(parts)
 
     @classmethod
@@ -81,3 +81,11 @@ class Texts(Sequence[str]):
         for sentence in self:
             data = sentence.encode()
             digest.update(len(data).to_bytes(8, "little") + data)
+
+
+def _array(sentences: list[str]) -> pa.Array:
+    """As `pa.array(sentences, pa.large_string())`, which imports pandas to see whether they are its series."""
+    encoded = [sentence.encode() for sentence in sentences]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(data) for data in encoded], out=offsets[1:])
+    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))

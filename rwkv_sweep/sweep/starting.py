@@ -26,6 +26,7 @@ from rwkv_sweep.sweep.folder_checks import (
 )
 from rwkv_sweep.sweep.jobs import job_overrides, takes_planned_jobs
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
+from rwkv_sweep.utils.processes import resume_collection
 from rwkv_sweep.utils.redaction import redact
 
 
@@ -79,9 +80,8 @@ def start(
     kept = [number for number, first_number in enumerate(same_as) if number == first_number]
     runs = [runs[number] for number in kept]
     names = _job_names(config, swept)
-    folders = _checked_folders(
-        config, root, [jobs[number] for number in kept], [names[number] for number in kept], first.resume
-    )
+    kept_jobs, kept_names = [jobs[number] for number in kept], [names[number] for number in kept]
+    folders = _checked_folders(config, root, kept_jobs, kept_names, first.resume)
     lock = claim(root, first.resume, SWEEP_KEY if multirun else RUN_KEY)
     before = previous_sweep(root)
     record = SweepRecord(
@@ -108,6 +108,7 @@ def start(
     _report_repeated(names, same_as)
     for prepared in checked.prepared:
         prepared.run_baselines(root, record.parent, THIS_PROCESS)
+    resume_collection()
     return kept
 
 

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from rwkv_sweep.tracking.uris import sqlite_uri
 from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.redaction import redact
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
-from rwkv_sweep.utils.user_folders import temporary_folder
+from rwkv_sweep.utils.user_folders import cache_folder, temporary_folder
 
 LOCK_SECONDS = 120.0
 
@@ -34,9 +36,50 @@ def create(database: Path) -> None:
     for path in database.parent.iterdir():
         if path.name.startswith(unfinished.name):
             path.unlink()
-    MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
+    try:
+        prepare_database()
+        shutil.copyfile(prepared_database(), unfinished)
+    except OSError as error:
+        log_line_once(f"a database is made without a prepared one, which takes seconds ({first_line(error)})")
+        unfinished.unlink(missing_ok=True)
+        MlflowClient(tracking_uri=sqlite_uri(unfinished)).search_experiments(max_results=1)
     follow_folder(unfinished)
     os.replace(unfinished, database)
+
+
+def prepared_database() -> Path:
+    """Where this user keeps an empty database of this version of MLflow, as making one takes seconds."""
+    return cache_folder() / f"mlflow-{mlflow.__version__}.db"
+
+
+def prepare_database() -> None:
+    """Make `prepared_database`, unless it is there.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    prepared = prepared_database()
+    if _is_whole(prepared):
+        return
+    prepared.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
+        database = Path(folder) / prepared.name
+        MlflowClient(tracking_uri=sqlite_uri(database)).search_experiments(max_results=1)
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            # MLflow's own experiment names a folder beside this file; MLflow makes one where there is none.
+            connection.execute("delete from experiments")
+        os.replace(database, prepared)
+
+
+def _is_whole(prepared: Path) -> bool:
+    """Whether a prepared database is there, this user's own, and undamaged."""
+    if not prepared.is_file() or (hasattr(os, "getuid") and prepared.stat().st_uid != os.getuid()):
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{prepared.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("pragma quick_check").fetchone() == ("ok",)
+    except sqlite3.Error:
+        return False
 
 
 @contextlib.contextmanager

@@ -1,10 +1,15 @@
-"""Which process wrote something, and whether it still lives."""
+"""Which process wrote something, and whether it still lives; how this one starts and ends."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
+import gc
 import os
 import socket
+import sys
+from collections.abc import Iterator
 
 import psutil
 
@@ -34,3 +39,62 @@ def is_dead(process: str) -> bool:
         return True
     except psutil.AccessDenied:
         return False
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """No garbage collection within, unless `resume_collection` ends the pause.
+
+    Imports of torch, MLflow and the like make a million objects, none of which is garbage: looking through them takes a
+    third of the imports' time (docs/log.md).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def resume_collection() -> None:
+    """Collect garbage again, of objects made from here on: those of the imports stay as long as the process.
+
+    Nothing that is to be freed later may exist yet.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+class QuickExit:
+    """Ends the process without taking apart its modules, once threads have ended and all other exit functions have run.
+
+    code: the process's exit code; None, as long as it is not known, leaves the end to Python.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def register(self) -> None:
+        """Before anything else registers an exit function: the first one registered runs last."""
+        atexit.register(self._leave)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the exit code with which the block ends; an exception that Python will show leaves it unknown."""
+        try:
+            yield
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                self.code = end.code or 0
+            raise
+        self.code = 0
+
+    def _leave(self) -> None:
+        if self.code is None:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):  # Python gives the reason and the code
+            return
+        os._exit(self.code)

@@ -45,6 +45,16 @@ def temporary_folder() -> Path | None:
     return folder if safe else None
 
 
+def cache_folder() -> Path:
+    """Where this user keeps what can be made again at any time: below the usual place, or `temporary_folder`. It may
+    not exist, and where there is neither, it cannot be made."""
+    home = _home()
+    usual = None if home is None else _usual(home, ".cache/rwkv_sweep")
+    if usual is not None and can_be_written(usual):
+        return usual
+    return temporary_folder() or usual or Path(tempfile.gettempdir()) / "rwkv_sweep-none"
+
+
 def lock_folder() -> Path:
     """Where this user's processes on this machine keep the locks that belong to no other folder.
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -107,10 +108,8 @@ def rank(runs: Sequence[Result], records: Records, split: str) -> Ranking:
 def shown_better(values_K: np.ndarray, error_KK: np.ndarray) -> np.ndarray:
     """Whether each run (row) exceeds each other (column) by more than noise, bool [K, K]; never where the error is
     NaN."""
-    from scipy.stats import norm
-
     gap_KK = values_K[:, None] - values_K[None, :]
-    limit = norm.isf(ALPHA / max(1, len(values_K) - 1))
+    limit = -NormalDist().inv_cdf(ALPHA / max(1, len(values_K) - 1))
     with np.errstate(invalid="ignore"):
         return (gap_KK > 1e-12) & (gap_KK > limit * error_KK)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import ReadInstruction
 
 from rwkv_sweep.config.schema import DatasetConfig
 from rwkv_sweep.data import splits as splits_module
@@ -89,6 +90,25 @@ def test_slices_are_those_of_datasets(tmp_path: Path, spec: str, rows: list[int]
     (split,) = load(tmp_path, spec)
     assert split.name == spec
     assert split.sentences1 == [ROWS[row][1] for row in rows]
+
+
+@pytest.mark.parametrize(
+    "spec", ["train", "a[3:]", "a[:3]", "train[2:5]", "a[5:3]", "a[:]", "train[:0]", "a[2:99]+train"]
+)
+def test_counted_rows_are_those_of_datasets(spec: str) -> None:
+    """Where rows are counted, `datasets` is not asked, which takes a second to import."""
+    rows_of = {"train": 10, "a": 4}
+    parts = splits_module._counted_parts(spec)
+    expected = ReadInstruction.from_spec(spec).to_absolute(rows_of)
+    assert parts is not None
+    assert [(name, *rows.indices(rows_of[name])[:2]) for name, rows in parts] == [
+        (part.splitname, *slice(part.from_, part.to).indices(rows_of[part.splitname])[:2]) for part in expected
+    ]
+
+
+@pytest.mark.parametrize("spec", ["train[-3:]", "train[1_0:]", "train[:10%]", "train[:3](closest)", "", "train[ :3]"])
+def test_what_does_not_merely_count_rows_is_left_to_datasets(spec: str) -> None:
+    assert splits_module._counted_parts(spec) is None
 
 
 def test_splits_of_a_folder(tmp_path: Path) -> None:
