@@ -1,27 +1,58 @@
 """Write the report of a sweep again, from its records: report.html, summary.csv, summary.md, and figures in report/.
 
     rwkv-sweep report FOLDER
+    rwkv-sweep report A B C [--out PAGE]
 
 FOLDER is that of a sweep or of a single run, as the end of either names it. Runs that finished after the last report,
-or that an interruption left without one, are in the new one.
+or that an interruption left without one, are in the new one. Several folders (of models, generations, commits) become
+one page, by default sweeps.html, and nothing is written into them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from rwkv_sweep.errors import UserError
+
+SEVERAL = Path("sweeps.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder of the sweep."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    """The folders, and where the page of several goes."""
+    parser.add_argument("folders", type=Path, metavar="FOLDER", nargs="+")
+    parser.add_argument("--out", type=Path, metavar="PAGE", help=f"of several folders (default {SEVERAL})")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print the paths of its files."""
-    print(*_write(args.folder), sep="\n")
+    if len(args.folders) > 1:
+        _write_several(args.folders, args.out or SEVERAL)
+        return 0
+    if args.out is not None:
+        raise UserError(f"--out={args.out} is for several folders: the report of one is written into it")
+    print(*_write(args.folders[0]), sep="\n")
     return 0
+
+
+def _write_several(roots: Sequence[Path], path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--out={path} cannot be written: valid is the path of a file in a folder that exists")
+    from rwkv_sweep.utils.console import quiet_dependencies
+
+    quiet_dependencies()
+    from rwkv_sweep.report.several_sweeps import read_sweeps, write_sweeps_page
+    from rwkv_sweep.report.summary import print_summary
+
+    sweeps = read_sweeps(roots)
+    try:
+        page = write_sweeps_page(path, sweeps)
+    except OSError as error:
+        raise UserError(f"--out={path} cannot be written: {error.strerror}") from error
+    print_summary(sweeps.findings.records.results, sweeps.record, path.parent, sweeps.findings.answer)
+    print(f"page     {page}")
 
 
 def _write(root: Path) -> list[Path]:

@@ -159,6 +159,7 @@ RULES = (
     # Reports, and the page of all keys.
     Rule(r"rwkv-sweep reference --write", NOT, "test_reference.py runs it, and would not write here"),
     Rule(r"rwkv-sweep report multirun/", RUN, ""),
+    Rule(r"rwkv-sweep report A B C", NOT, "test_several_sweeps.py runs it"),
     Rule(r"rwkv-sweep compare A B", RUN, ""),
     Rule(r"python -m tests\.browser\.screenshots ", NOT, "needs a browser; make test-browser drives the same pages"),
     # Figures that took long, on models or corpora that are not in the repository.
