@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb test-optuna test-sentence-transformers mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-gpu lint format ui wheel lock docs docs-lock clean
+.PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb test-optuna test-sentence-transformers mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-sweep-gpu bench-gpu lint format ui wheel lock docs docs-lock clean
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-sweep: setup ## Measure a sweep of twelve jobs against twelve processes
 
 bench-gpu: setup ## Measure one forward and one pair on an NVIDIA GPU
 	$(BIN)/python -m benchmarks.forward_gpu $(ARGS)
+
+bench-sweep-gpu: setup ## Measure whole sweeps at Finch 1B6's size on one or several NVIDIA GPUs (10 minutes)
+	$(BIN)/python -m benchmarks.gpu_sweep $(ARGS)
 
 test-gpu: setup ## Run all that needs an NVIDIA GPU: kernels, and the real command at full size (10 minutes; two cards where there are two)
 	$(BIN)/python -m pytest -q -m gpu tests/gpu tests/unit $(ARGS)

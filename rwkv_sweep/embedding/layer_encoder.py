@@ -33,6 +33,7 @@ from rwkv_sweep.errors import NonFiniteError, NoTokensError
 from rwkv_sweep.hardware.devices import current_device
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.ops.common.packing import Packed, batches, places_of_spans, to_device
+from rwkv_sweep.utils.ahead import one_ahead
 
 __all__ = ["Batch", "Progress", "RwkvEncoder", "Tokenized", "batches"]
 
@@ -129,16 +130,24 @@ class RwkvEncoder:
         """
         shape, count = self.loaded.model.config, len(sentences)
         vectors = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
-        for first in range(0, count, SENTENCES_AT_A_TIME):
-            rows = slice(first, first + SENTENCES_AT_A_TIME)
+        finite = {name: torch.ones(len(layers), count, dtype=torch.bool) for name in poolings}
+
+        def tokenized_from(first: int) -> Tokenized:
             try:
-                tokenized = self.tokenize(sentences[rows])
+                return self.tokenize(sentences[first : first + SENTENCES_AT_A_TIME])
             except NoTokensError as error:
                 raise NoTokensError(str(error), [first + row for row in error.rows]) from error
-            for name, part in self.encode_tokens(tokenized, layers, poolings, progress).items():
-                vectors[name][:, rows] = part
-        for name, vectors_LSD in vectors.items():
-            self._check_finite(vectors_LSD, sentences, layers, name)
+
+        starts = range(0, count, SENTENCES_AT_A_TIME)
+        # A GPU leaves the host time for the next sentences' tokens; a CPU has none to spare.
+        read = one_ahead(tokenized_from, starts) if self.device.type == "cuda" else map(tokenized_from, starts)
+        for first, tokenized in zip(starts, read, strict=True):
+            rows = slice(first, first + SENTENCES_AT_A_TIME)
+            for name, part_LSD in self.encode_tokens(tokenized, layers, poolings, progress).items():
+                finite[name][:, rows] = torch.isfinite(part_LSD).all(-1)
+                vectors[name][:, rows] = part_LSD
+        for name, finite_LS in finite.items():
+            self._check_finite(finite_LS, sentences, layers, name)
         return vectors
 
     @torch.inference_mode()
@@ -233,8 +242,8 @@ class RwkvEncoder:
         self.loaded.model(batch.ids_T, batch.packed, layers, keep if of_tokens else lambda *_: None, on_state, on_mean)
         return pooled
 
-    def _check_finite(self, vectors_LSD: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
-        bad_LS = ~torch.isfinite(vectors_LSD).all(-1)
+    def _check_finite(self, finite_LS: Tensor, sentences: Sequence[str], layers: Sequence[int], pooling: str) -> None:
+        bad_LS = ~finite_LS
         if bad_LS.any():
             layer, sentence = (int(index) for index in bad_LS.nonzero()[0])
             name = layer_name(layers[layer], self.loaded.model.config.num_hidden_layers)

@@ -56,7 +56,7 @@ class RandomModel(RwkvSource):
         tokenizer = self._any_tokenizer(shape)
         model = self._generation().draw(shape, RANDOM_SEED, device)
         digest = self._weights_fingerprint(shape)
-        return self._ready(model, tokenizer, digest, precision, device, calibration, False, {})
+        return self._ready(model, tokenizer, lambda: digest, precision, device, calibration, False, {})
 
     def _generation(self) -> Generation:
         number = DEFAULT_GENERATION if self.cfg.generation is None else self.cfg.generation

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -70,14 +71,14 @@ class RwkvSource(ModelSource):
         self,
         model: RwkvModel,
         tokenizer: Tokenizer,
-        digest: str,
+        digest: Callable[[], str],
         precision: PrecisionConfig,
         device: torch.device,
         calibration: Corpus | None,
         trained: bool,
         heads: Mapping[str, TaskHead],
     ) -> LoadedModel:
-        """The model in its precision, on its device. digest: the model's fingerprint. heads: its task heads."""
+        """The model in its precision, on its device. digest: gives the model's fingerprint. heads: its task heads."""
         batches = None if calibration is None else token_batches(tokenizer.encode(list(calibration.texts)), device)
         apply_precision(model, precision, device, batches)
         model.prepare(device)
@@ -86,7 +87,7 @@ class RwkvSource(ModelSource):
         if calibration is not None:
             tags["calibration"] = f"{precision.calibration} on {calibration.name}, {calibration.fingerprint[:16]}"
         end = end_of_text(self.cfg, model.config)
-        return LoadedModel(self.cfg.name, model.eval(), tokenizer, trained, digest, tags, end, heads)
+        return LoadedModel(self.cfg.name, model.eval(), tokenizer, trained, digest(), tags, end, heads)
 
 
 class RwkvCheckpoint(RwkvSource):
@@ -132,8 +133,11 @@ class RwkvCheckpoint(RwkvSource):
         generation = generation_of(path)
         shape = self._accepted(path, generation.read_shape(path))
         tokenizer, heads = self._own_tokenizer(path, shape), _task_heads(generation, path, shape)
-        model = generation.load(path)
-        return self._ready(model, tokenizer, fingerprint(path), precision, device, calibration, True, heads)
+        # Hashing takes one core longer than the rest takes together.
+        with ThreadPoolExecutor(1) as thread:
+            digest = thread.submit(fingerprint, path)
+            model = generation.load(path)
+            return self._ready(model, tokenizer, digest.result, precision, device, calibration, True, heads)
 
     def _accepted(self, path: Path, shape: RwkvShape) -> RwkvShape:
         """The shape of what lies at `path`, where this kind of source takes it."""
