@@ -28,12 +28,11 @@ from rwkv_sweep.embedding.pooling import (
     source_of,
     vector_size,
 )
-from rwkv_sweep.embedding.prompts import Tokenized, tokenize
-from rwkv_sweep.errors import NonFiniteError, NoTokensError
+from rwkv_sweep.embedding.prompts import Tokenized, tokenize, tokenized_parts
+from rwkv_sweep.errors import NonFiniteError
 from rwkv_sweep.hardware.devices import current_device
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.ops.common.packing import Packed, batches, places_of_spans, to_device
-from rwkv_sweep.utils.ahead import one_ahead
 
 __all__ = ["Batch", "Progress", "RwkvEncoder", "Tokenized", "batches"]
 
@@ -131,18 +130,9 @@ class RwkvEncoder:
         shape, count = self.loaded.model.config, len(sentences)
         vectors = {name: torch.empty(len(layers), count, vector_size(name, shape)) for name in poolings}
         finite = {name: torch.ones(len(layers), count, dtype=torch.bool) for name in poolings}
-
-        def tokenized_from(first: int) -> Tokenized:
-            try:
-                return self.tokenize(sentences[first : first + SENTENCES_AT_A_TIME])
-            except NoTokensError as error:
-                raise NoTokensError(str(error), [first + row for row in error.rows]) from error
-
-        starts = range(0, count, SENTENCES_AT_A_TIME)
         # A GPU leaves the host time for the next sentences' tokens; a CPU has none to spare.
-        read = one_ahead(tokenized_from, starts) if self.device.type == "cuda" else map(tokenized_from, starts)
-        for first, tokenized in zip(starts, read, strict=True):
-            rows = slice(first, first + SENTENCES_AT_A_TIME)
+        ahead = self.device.type == "cuda"
+        for rows, tokenized in tokenized_parts(self.tokenize, sentences, SENTENCES_AT_A_TIME, ahead):
             for name, part_LSD in self.encode_tokens(tokenized, layers, poolings, progress).items():
                 finite[name][:, rows] = torch.isfinite(part_LSD).all(-1)
                 vectors[name][:, rows] = part_LSD

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from rwkv_sweep.models.common.end_of_text import EndOfText
 from rwkv_sweep.models.pretrained.tokenizers import Tokenizer
 
 SLOT = "{sentence}"
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -168,3 +172,44 @@ def _check_some(sentences: Sequence[str], ids: Sequence[Sequence[int]], tokenize
     """Raises NoTokensError where a sentence has no ids."""
     if rows := [row for row, tokens in enumerate(ids) if not tokens]:
         raise NoTokensError(f"sentence {sentences[rows[0]]!r} has no tokens in tokenizer {tokenizer.name}", rows)
+
+
+def tokenized_parts(
+    tokens_of: Callable[[Sequence[str]], Tokenized], sentences: Sequence[str], size: int, ahead: bool
+) -> Iterator[tuple[slice, Tokenized]]:
+    """The sentences in parts of `size`: their places and their tokens.
+
+    Args:
+        tokens_of: tokenizes a part.
+        ahead: whether a thread tokenizes the next part while the caller uses this one.
+
+    Raises:
+        NoTokensError, UserError: see `tokenize`; rows are those of all sentences.
+    """
+
+    def part_from(first: int) -> tuple[slice, Tokenized]:
+        rows = slice(first, first + size)
+        try:
+            return rows, tokens_of(sentences[rows])
+        except NoTokensError as error:
+            raise NoTokensError(str(error), [first + row for row in error.rows]) from error
+
+    starts = range(0, len(sentences), size)
+    return one_ahead(part_from, starts) if ahead else map(part_from, starts)
+
+
+def one_ahead(function: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterator[Result]:
+    """`map(function, arguments)`, where a thread computes the next result while the caller uses this one.
+
+    Raises:
+        whatever `function` raises, when the caller asks for that result.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        pending: Future[Result] | None = None
+        for argument in arguments:
+            following = thread.submit(function, argument)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()

@@ -78,8 +78,8 @@ def _measured(
     idle_watts = _idle_watts(str(torch.cuda.get_device_properties(device).uuid))
     rested = time.perf_counter() - start >= IDLE_SECONDS
     endless = itertools.cycle(work)
-    # Without a rest the batches of the throughput pass have just run.
-    _run_until(endless, device, RAMP_SECONDS if rested else 0.0, lambda: True)
+    if rested:  # else the batches of the throughput pass have just run
+        _run_until(endless, device, RAMP_SECONDS, lambda: True)
     counter = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, card)
     at_start = counter()
     _run_until(endless, device, 0.0, lambda: counter() != at_start)

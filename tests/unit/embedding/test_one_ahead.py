@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rwkv_sweep.utils.ahead import one_ahead
+from rwkv_sweep.embedding.prompts import one_ahead
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
