@@ -145,7 +145,7 @@ for name in VERBS:
     assert done.stderr.splitlines() == [f"{name} []" for name in VERBS]
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--unknown"]])
+@pytest.mark.parametrize("arguments", [[], ["a", "--unknown"], ["a", "b", "--out"]])
 def test_arguments_that_are_not_valid_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run_verb("report", arguments)
