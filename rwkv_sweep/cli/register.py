@@ -1,14 +1,16 @@
-"""Make the best run of a sweep, or one run, the next version of a registered model of MLflow.
+"""Make the chosen run of a sweep, or one run, the next version of a registered model of MLflow.
 
     rwkv-sweep register RUN NAME [--uri URI]
 
-RUN is the folder of a sweep, of which the run with the highest Spearman on the first split is taken, or that of a run,
-or runs:/ID. It must have been tracked. The version is printed, and Encoder.from_run("models:/NAME/VERSION") loads it.
+RUN is the folder of a sweep, of a run, or runs:/ID. Of a sweep the run is taken that was chosen on select.split or,
+where none was, the one with the highest Spearman on the first split. It must have been tracked. The version is printed,
+and Encoder.from_run("models:/NAME/VERSION") loads it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(folder: Path) -> Result:
-    """The run in a folder, or the best one of the sweep in it.
+    """The run in a folder, or of the sweep in it the one chosen on `select.split`, or else the best.
 
     Raises:
         UserError: there is no finished run.
@@ -77,9 +79,31 @@ def _chosen(folder: Path) -> Result:
         raise UserError(f"RUN={folder} holds {len(runs)} runs without a Spearman: valid is the folder of one of them")
     if len({result.tags.get("data_fingerprint") for result in scored}) > 1:
         raise UserError(f"RUN={folder} holds runs on several data sets: valid is the folder of one run")
-    best = max(scored or runs, key=lambda result: result.metrics.get(SPEARMAN, 0.0))
-    print(f"{best.name}: {_description(best)}", file=sys.stderr)
-    return best
+    return _selected(folder, runs)
+
+
+def _selected(folder: Path, runs: list[Result]) -> Result:
+    """The run that the sweep in `folder` chose on `select.split`, or else the one with the highest Spearman.
+
+    The terminal shows which, and why.
+    """
+    from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
+    from rwkv_sweep.records.sweep_record import SweepRecord
+    from rwkv_sweep.report.answers import find
+    from rwkv_sweep.report.plain_sweep.selection import chosen_run
+
+    choice = None
+    if len(runs) > 1:
+        findings = find(SweepRecord.load(folder), sweep_results(folder), result_folders(folder))
+        choice = chosen_run(findings.answer)
+    if choice is not None:
+        result = next(run for run in runs if run.name == choice.name)
+        reason = f", chosen on {choice.split} by {choice.by.rpartition('/')[2].replace('_', ' ')}"
+    else:
+        result = max(runs, key=lambda run: run.metrics.get(SPEARMAN, -math.inf))
+        reason = ", the highest Spearman: no split chose one" if len(runs) > 1 else ""
+    print(f"{result.name}{reason}: {_description(result)}", file=sys.stderr)
+    return result
 
 
 def _tracked_at(folder: Path) -> str | None:

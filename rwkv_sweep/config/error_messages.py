@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
+import typing
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +24,8 @@ _LAUNCHER = re.compile(r"Could not (?:find|load) 'hydra/launcher/(?P<name>\w+)'"
 _CHOSEN_TWICE = re.compile(
     r"Multiple values for (?P<group>\S+)\. To override a value use 'override \S+ (?P<option>\S+)'"
 )
+_OVERRIDE = re.compile(r"Error merging override (.+)")
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
 
 
@@ -55,7 +60,7 @@ def one_line(error: Exception) -> str:
         )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     text = "\n".join(str(part) for part in (error, cause) if part)
-    return _unknown_key(text) or _wrong_type(text) or _joined(text)
+    return _unknown_key(text) or _wrong_type(text) or _wrong_kind(text) or _joined(text)
 
 
 def _unknown_key(text: str) -> str | None:
@@ -74,6 +79,36 @@ def _wrong_type(text: str) -> str | None:
     if wrong is None or full is None:
         return None
     return f"{full['key']}={wrong['value']} is not valid: it takes a value of type {wrong['type']}"
+
+
+def _wrong_kind(text: str) -> str | None:
+    """For null, a list or keys where something else is needed, and for a value in place of a group of keys."""
+    override, full = _OVERRIDE.search(text), _FULL_KEY.search(text)
+    kind = _type_of(full["key"]) if full else None
+    if override is None or full is None or kind is None:
+        return None
+    key = full["key"]
+    if dataclasses.is_dataclass(kind):
+        valid = ", ".join(f"{key}.{field.name}" for field in dataclasses.fields(kind))
+        return f"{override[1]} is not valid: {key} is a group of keys, valid are {valid}"
+    return f"{override[1]} is not valid: {key} takes {_type_in_words(kind)}"
+
+
+def _type_of(key: str) -> Any:
+    """The type that the schema gives a key such as `dataset.splits`; None for a key that it does not have."""
+    kind: Any = schema_module.RunConfig
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(kind):
+            return None
+        kind = typing.get_type_hints(kind).get(name)
+    return kind
+
+
+def _type_in_words(kind: Any) -> str:
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if type(None) in typing.get_args(kind):
+        return f"{_type_in_words(options[0])} or null"
+    return "a list such as [a,b]" if typing.get_origin(kind) is list else _IN_WORDS.get(kind, "another value")
 
 
 def _joined(text: str) -> str:

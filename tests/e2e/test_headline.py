@@ -23,12 +23,44 @@ from tests.e2e.finished import (
 LAYERS, PRECISIONS = ("1", "3", "5", "7", "9", "11"), ("fp16", "int8")
 
 
+UNNEEDED = {
+    *(
+        "bitsandbytes",
+        "datasets",
+        "gensim",
+        "huggingface_hub",
+        "IPython",
+        "matplotlib",
+        "scipy.optimize",
+        "scipy.stats",
+    ),
+    *("sklearn", "sympy", "tensorflow", "torch._dynamo", "torch._inductor", "torchvision", "transformers", "triton"),
+}
+"""What takes long to import, and a sweep with the defaults has no need of."""
+IMPORT = re.compile(r"^import time: .*\| +(\S.*)\n", re.MULTILINE)
+"""A line that Python writes of an import."""
+
+
 @pytest.fixture(scope="module")
-def headline(started: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def traced(started: Command, job: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, set[str]]:
+    """The sweep, and the modules that it imported."""
     cwd = tmp_path_factory.mktemp("headline")
     # The modes may stand anywhere; MLFLOW_RUN_ID must not redirect anything.
     arguments = ["-m", f"layer={','.join(LAYERS)}", f"precision={','.join(PRECISIONS)}", *job]
-    return Sweep(started(arguments, cwd, MLFLOW_RUN_ID="0" * 32), cwd)
+    done = started(arguments, cwd, MLFLOW_RUN_ID="0" * 32, PYTHONPROFILEIMPORTTIME="1")
+    modules = set(IMPORT.findall(done.stderr))
+    done.stderr = IMPORT.sub("", done.stderr)
+    return Sweep(done, cwd), modules
+
+
+@pytest.fixture(scope="module")
+def headline(traced: tuple[Sweep, set[str]]) -> Sweep:
+    return traced[0]
+
+
+def test_headline_imports_nothing_that_it_does_not_need(traced: tuple[Sweep, set[str]]) -> None:
+    assert {"torch", "mlflow", "rwkv_sweep.sweep.ending"} <= traced[1]
+    assert traced[1] & UNNEEDED == set()
 
 
 def test_headline_tracks_twelve_runs_and_two_baselines_under_one_parent(headline: Sweep) -> None:

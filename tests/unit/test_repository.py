@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -47,6 +48,35 @@ def test_ci_runs_every_python_that_the_package_and_make_accept(repo_root: Path) 
     assert re.findall(r"Python :: (3\.\d+)\"", project) == PYTHONS
     assert 'requires-python = ">=3.10,<3.14"' in project
     assert "(3, 10) <= sys.version_info[:2] <= (3, 13)" in (repo_root / "Makefile").read_text(encoding="utf-8")
+
+
+DISTRIBUTIONS = {"hydra": "hydra-core", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Of imports that are called otherwise."""
+NOT_DECLARED = {"triton": "comes with torch", "mteb": "its pins contradict the others: an environment of its own"}
+
+
+def test_what_is_imported_is_declared(repo_root: Path) -> None:
+    project = (repo_root / "pyproject.toml").read_text(encoding="utf-8")
+    listed = project[project.index("\ndependencies = [") : project.index("\n[dependency-groups]")]
+    declared = {name.lower() for name in re.findall(r"\"([A-Za-z][\w-]*)[<>=]=?[^\"]*\"", listed)}
+    own = {"rwkv_sweep", "hydra_plugins"}
+    sources = [path for name in own for path in (repo_root / name).rglob("*.py")]
+    known = own | NOT_DECLARED.keys() | sys.stdlib_module_names
+    undeclared = {
+        (name, str(path.relative_to(repo_root)))
+        for path in sources
+        for name in imported(path.read_text(encoding="utf-8")) - known
+        if DISTRIBUTIONS.get(name, name).replace("_", "-") not in {one.replace("_", "-") for one in declared}
+    }
+    assert undeclared == set()
+
+
+def imported(source: str) -> set[str]:
+    """The top-level packages that a module imports anywhere in it."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return {name.partition(".")[0] for name in names}
 
 
 def test_pre_commit_runs_what_make_lint_runs(repo_root: Path) -> None:

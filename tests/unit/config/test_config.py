@@ -222,13 +222,27 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
         ("layers=3", f"layers is not a key: did you mean layer? valid are {KEYS}"),
         ("+model.foo=1", f"model.foo is not a key: valid are {MODEL_KEYS}"),
         ("bootstrap=x", "bootstrap=x is not valid: it takes a value of type Integer"),
+        (
+            "select=null",
+            "select=null is not valid: select is a group of keys, valid are select.split, select.by, "
+            "select.max_latency_ms, select.max_weights_mib",
+        ),
+        (
+            "store=[1]",
+            "store=[1] is not valid: store is a group of keys, valid are store.enabled, store.path, store.max_gib",
+        ),
+        ("seed=null", "seed=null is not valid: seed takes a whole number"),
+        ("store.max_gib=null", "store.max_gib=null is not valid: store.max_gib takes a number"),
+        ("tracking.enabled=null", "tracking.enabled=null is not valid: tracking.enabled takes true or false"),
+        ("dataset.splits=null", "dataset.splits=null is not valid: dataset.splits takes a list such as [a,b]"),
+        ("model.path=[a]", "model.path=[a] is not valid: model.path takes a text or null"),
+        ("+select.split.a=1", "+select.split.a=1 is not valid: select.split takes a text or null"),
         ("max_tokens=true", "max_tokens=True is not valid: it takes a value of type Integer"),
         ("model.hidden_size=2.5", "model.hidden_size=2.5 is not valid: it takes a value of type Integer"),
         ("measure.throughput=maybe", "measure.throughput=maybe is not valid: it takes a value of type bool"),
         (
             "dataset.splits=validation",
-            "Error merging override dataset.splits=validation; Invalid value assigned: str is not a ListConfig, list "
-            "or tuple.; full_key: dataset.splits",
+            "dataset.splits=validation is not valid: dataset.splits takes a list such as [a,b]",
         ),
         (
             "postprocess.fit=train[:1000]",

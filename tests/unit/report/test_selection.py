@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scipy.stats import spearmanr
 
+from rwkv_sweep.cli.register import _chosen as registered_run
 from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.answers import find
@@ -53,6 +54,15 @@ def test_the_highest_on_the_other_split_within_the_limits(
     assert choice is not None and choice.label == f"layer {layer}" and choice.among == among
     assert choice.spearman.value == next(spearman for name, spearman, *_ in RUNS if name == layer)
     assert f"Chosen on train by {'AUC' if 'auc' in str(select) else 'Spearman'}" in choice.text
+
+
+def test_the_chosen_run_is_the_one_to_register(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    findings_of(tmp_path / "chosen", RUNS)
+    assert registered_run(tmp_path / "chosen").params["layer"] == "5"
+    assert ", chosen on train by spearman: Spearman 0.300 " in capsys.readouterr().err
+    findings_of(tmp_path / "highest", [(*run[:3], None) for run in RUNS])
+    assert registered_run(tmp_path / "highest").params["layer"] == "3"
+    assert ", the highest Spearman: no split chose one: Spearman 0.450 " in capsys.readouterr().err
 
 
 def test_figures_are_those_of_the_records(tmp_path: Path) -> None:
