@@ -31,6 +31,7 @@ from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.utils.stage_timer import STAGES
 
 ROOT = Path(__file__).parent.parent
+CARD = torch.device("cuda", 0)
 SHAPE = {"hidden_size": 2048, "num_hidden_layers": 24, "head_size": 64, "intermediate_size": 7168, "vocab_size": 65536}
 LAYERS = "layer=1,3,5,7,9,11"
 Part = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -103,7 +104,7 @@ def aggregation(args: argparse.Namespace, root: Path) -> dict[str, Any]:
 def loading(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Seconds to load 3.2 GB in bf16 in both layouts, with and without the digest of the file known, from a warm file
     cache."""
-    device, precision = torch.device("cuda", 0), PrecisionConfig(name="bf16", base="bfloat16")
+    device, precision = CARD, PrecisionConfig(name="bf16", base="bfloat16")
     torch.zeros(1, device=device)
     seconds: dict[str, float] = {}
     for name, path in checkpoints(root).items():
@@ -170,7 +171,7 @@ def checkpoints(root: Path) -> dict[str, Path]:
     if not author.exists():
         hub.mkdir()
         generation = GENERATIONS[6]
-        model = generation.draw(generation.random_config(dict(SHAPE)), 0, torch.device("cuda", 0))
+        model = generation.draw(generation.random_config(dict(SHAPE)), 0, CARD)
         weights = {
             f"rwkv.{name}": weight.detach().to("cpu", torch.bfloat16) for name, weight in model.named_parameters()
         }
@@ -194,7 +195,7 @@ def _shown(stages: Mapping[str, float]) -> str:
 
 def main() -> None:
     args = arguments()
-    device = environment_tags(torch.device("cuda", 0))
+    device = environment_tags(CARD)
     print(f"{torch.cuda.device_count()} x {device['device_name']}", flush=True)
     record: dict[str, Any] = {
         "benchmark": "gpu_sweep",

@@ -171,6 +171,31 @@ def layer_choice(record: Record) -> str:
     return table(head, rows)
 
 
+def gpu_sweep(record: Record) -> str:
+    """One row for each command, with where its time went; then loading, many pairs, and several cards in words."""
+    parts = record["parts"]
+    commands = {name: figures for name, figures in parts.items() if "stages_s" in figures}
+    commands |= {f"headline, {name}": figures for name, figures in parts.get("headline", {}).items()}
+    several = parts.get("cards", {})
+    commands |= {f"24 jobs, {name} of {several['cards']} cards": several[name] for name in ("one", "all") if several}
+    stages = list(dict.fromkeys(stage for figures in commands.values() for stage in figures["stages_s"]))
+    rows = [
+        [name, str(len(figures["jobs"])), f"{figures['seconds']:.1f}"]
+        + [f"{figures['stages_s'][stage]:.1f}" for stage in stages]
+        for name, figures in commands.items()
+    ]
+    lines = [table(["", "jobs", "seconds", *stages], rows)] if rows else []
+    lines += [f"Loading, {name}: {seconds:.2f} s." for name, seconds in parts.get("loading", {}).items()]
+    if "pairs" in parts:
+        many = parts["pairs"]
+        lines.append(
+            f"Many pairs: {many['tokens_per_s']:,.0f} tokens/s, {many['share_of_forward']:.0%} of the forward."
+        )
+    if several:
+        lines.append(f"{several['cards']} cards: {several['times_as_fast']:.2f} times as fast as one.")
+    return "\n\n".join(lines)
+
+
 TABLES: dict[str, Callable[[Record], str]] = {
     function.__name__: function
     for function in (
@@ -179,6 +204,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
         forward_gpu,
         forward_cpu,
         sweep,
+        gpu_sweep,
         aggregation_overhead,
         growth,
         layer_choice,

@@ -112,8 +112,8 @@ class MeasureConfig:
     times as many single pairs; 0 does not.
     energy_seconds: window over which a GPU's energy is counted, 0.5 at least; 0 for none.
     overhead: also time this configuration against final-layer inference, interleaved.
-    overhead_pairs: single pairs of that comparison.
-    overhead_batches: full packed batches of that comparison.
+    overhead_pairs: single pairs of that comparison, at most.
+    overhead_batches: packed batches of that comparison, at most.
     """
 
     latency_pairs: int = 20

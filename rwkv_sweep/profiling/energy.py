@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
@@ -18,8 +19,8 @@ Tags = dict[str, str]
 
 RAMP_SECONDS = 0.3
 """How long the work runs before its energy is counted, after a rest: a card's clocks need that long to come up."""
-IDLE_SECONDS = 0.3
-"""How long the card rests before its idle power is read; the reading itself is a mean over some of that time."""
+IDLE_SECONDS = 1.2
+"""How long a card that was busy rests before its idle power is read: the reading is a mean over a second."""
 LEAST_SECONDS = 0.5
 """The counter moves in steps of up to 0.1 s. The window starts and ends where it moves, and is much longer."""
 REASONS = {
@@ -63,6 +64,15 @@ def measure_energy(
     except Exception as error:  # NVML's own errors, of which the library makes classes as it goes
         return {}, {"note.energy": f"absent: NVML says {error}"}
     return _measured(pynvml, card, work, tokens_per_pair, max(seconds, LEAST_SECONDS), device)
+
+
+def read_idle_power(device: torch.device) -> None:
+    """Read a GPU's idle power before it has work, for all later windows; if that fails, `measure_energy` says why."""
+    with contextlib.suppress(Exception):  # NVML's own errors, of which the library makes classes as it goes
+        import pynvml
+
+        pynvml.nvmlInit()
+        _idle_watts(str(torch.cuda.get_device_properties(device).uuid))
 
 
 def _measured(
@@ -115,12 +125,14 @@ def _measured(
 
 @functools.cache
 def _idle_watts(uuid: str) -> float:
-    """Power of a card after a rest, read once in a process: it does not depend on the work, and a rest in each job,
-    with the time that the clocks then need, takes as long as the measurement."""
+    """Power of a card at rest, read once in a process: it does not depend on the work, and a rest in each job, with the
+    time that the clocks then need, takes longer than the measurement."""
     import pynvml
 
-    time.sleep(IDLE_SECONDS)
-    return float(pynvml.nvmlDeviceGetPowerUsage(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")) / 1e3)
+    card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    if pynvml.nvmlDeviceGetUtilizationRates(card).gpu > 0:
+        time.sleep(IDLE_SECONDS)
+    return float(pynvml.nvmlDeviceGetPowerUsage(card) / 1e3)
 
 
 def _run_until(

@@ -37,6 +37,7 @@ from rwkv_sweep.hardware.devices import current_device, resolve_device, set_thre
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.quantization import audit, weights_bytes
+from rwkv_sweep.profiling.energy import read_idle_power
 from rwkv_sweep.profiling.memory import MemoryWatch
 from rwkv_sweep.profiling.speed import compared_batch, measure_speed, timed_batches
 from rwkv_sweep.profiling.speedup import measure_speedup
@@ -83,6 +84,8 @@ def measure_run(job: Job) -> Result:
 
 def _measured(job: Job, device: torch.device) -> Result:
     run = job.run
+    if device.type == "cuda" and run.measure.throughput and run.measure.energy_seconds > 0:
+        read_idle_power(device)
     with job.clock.stage("load"):
         splits = load_splits(run.dataset)
         calibration = calibration_corpus(run.precision, run.dataset, splits)

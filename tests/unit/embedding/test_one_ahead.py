@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
-from rwkv_sweep.embedding.prompts import one_ahead
+from rwkv_sweep.embedding.prompts import Tokenized, one_ahead, tokenized_parts
+from rwkv_sweep.errors import NoTokensError
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
@@ -36,3 +38,26 @@ def test_an_error_comes_with_its_own_result() -> None:
     assert next(results) == 0
     with pytest.raises(ValueError, match="the second"):
         next(results)
+
+
+def tokens_of(sentences: Sequence[str]) -> Tokenized:
+    if rows := [row for row, sentence in enumerate(sentences) if not sentence]:
+        raise NoTokensError("a sentence has no tokens", rows)
+    ids = [[len(sentence)] for sentence in sentences]
+    return Tokenized(ids, [(0, 1)] * len(ids), 0)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 7, 20])
+def test_parts_are_all_sentences_in_order(ahead: bool, size: int) -> None:
+    sentences = ["x" * length for length in range(1, 8)]
+    parts = list(tokenized_parts(tokens_of, sentences, size, ahead))
+    assert [ids for _, part in parts for ids in part.ids] == [[length] for length in range(1, 8)]
+    assert [sentence for rows, _ in parts for sentence in sentences[rows]] == sentences
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_rows_of_an_error_are_those_of_all_sentences(ahead: bool) -> None:
+    with pytest.raises(NoTokensError) as caught:
+        list(tokenized_parts(tokens_of, ["a", "b", "c", "d", ""], 2, ahead))
+    assert list(caught.value.rows) == [4]

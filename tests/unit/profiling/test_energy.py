@@ -30,6 +30,7 @@ def test_joules_of_a_thousand_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetTotalEnergyConsumption=lambda _: 300_000 * now[0],
+        nvmlDeviceGetUtilizationRates=lambda _: SimpleNamespace(gpu=0),
         nvmlDeviceGetPowerUsage=lambda _: 70_000,
         nvmlDeviceGetCurrentClocksEventReasons=lambda _: 0x4,
         nvmlDeviceGetClockInfo=lambda *_: 1980,
@@ -53,14 +54,29 @@ def test_joules_of_a_thousand_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_idle_power_is_read_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     readings: list[str] = []
+
+    def power(card: str) -> int:
+        readings.append(card)
+        return 70_000
+
     nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetPowerUsage=lambda card: readings.append(card) or 70_000,
+        nvmlDeviceGetUtilizationRates=lambda card: SimpleNamespace(gpu=90 if card == "GPU-two" else 0),
+        nvmlDeviceGetPowerUsage=power,
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr(energy, "time", SimpleNamespace(sleep=rests.append))
-    assert [energy._idle_watts(card) for card in ("one", "two", "one", "one")] == [70.0] * 4
-    assert readings == ["GPU-one", "GPU-two"] and rests == [energy.IDLE_SECONDS] * 2
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="one"))
+    energy.read_idle_power(torch.device("cuda", 0))
+    assert readings == ["GPU-one"] and not rests, "a card without work needs no rest"
+    assert [energy._idle_watts(card) for card in ("one", "two", "one", "two")] == [70.0] * 4
+    assert readings == ["GPU-one", "GPU-two"] and rests == [energy.IDLE_SECONDS]
+
+
+def test_idle_power_that_cannot_be_read_is_left_to_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    energy.read_idle_power(torch.device("cuda", 0))
 
 
 def test_reasons_in_words() -> None:
