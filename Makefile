@@ -124,7 +124,7 @@ test-optuna: setup .venv-optuna ## Run Optuna's sweeper with two objectives
 	.venv-optuna/bin/python -m pytest -q tests/e2e/test_sweepers.py -k optuna $(ARGS)
 
 test-sentence-transformers: setup .venv-st5 .venv-st6 ## Load an exported encoder in sentence-transformers 5 and 6
-	.venv-st5/bin/python -m pytest -q tests/unit/export/test_sentence_transformers.py $(ARGS)
+	.venv-st5/bin/python -m pytest -q tests/unit/export/test_sentence_transformers.py tests/e2e/test_readme_to_neighbours.py $(ARGS)
 	.venv-st6/bin/python -m pytest -q tests/unit/export/test_sentence_transformers.py $(ARGS)
 
 # A first run of nothing writes all mutants, of which a sample is then taken.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SHOWN = ("from_config", "from_run", "encode", "encode_layers", "encode_query", "similarity")
+"""What a reader looks up, some of it inherited."""
 
 
 def built(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -32,6 +34,7 @@ def test_the_site_builds_without_warnings_and_asks_nothing_of_a_network(tmp_path
     assert ended.returncode == 0, ended.stderr
     pages = list(tmp_path.glob("*.html"))
     assert {"index.html", "configuration.html", "limits.html", "model_card.html"} <= {page.name for page in pages}
+    assert all(f'id="rwkv_sweep.api.encoder.Encoder.{name}"' in (tmp_path / "api.html").read_text() for name in SHOWN)
     for page in pages:
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>", page.read_text())
         assert not fetched, f"{page.name} fetches {fetched}"
@@ -47,6 +50,9 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
         "examples",
         "pretraining/README.md",
         "rwkv_sweep/assets/README.md",
+        "rwkv_sweep/__init__.py",
+        "rwkv_sweep/errors.py",
+        "rwkv_sweep/api",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
