@@ -10,6 +10,7 @@ from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.quantization import apply_precision
 from rwkv_sweep.models.quantization.native import Fp8Linear, Int8Linear, int_product
+from rwkv_sweep.models.quantization.weight_only_gpu import stacked_weights
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.rowwise import matmul_reference, quantize_rows, quantize_rows_reference
@@ -66,6 +67,23 @@ def test_products_match_the_reference(kind: type, sizes: tuple[int, int], tokens
     # bf16 has 8 bits of mantissa; fast accumulation of fp8 loses some of its own.
     error = (actual.float() - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-30)
     assert error.max() < (0.004 if kind is Int8Linear else 0.01)
+
+
+@pytest.mark.parametrize("tokens", [40, 128])
+@pytest.mark.parametrize("kind", [Int8Linear, Fp8Linear])
+def test_several_layers_of_few_tokens_equal_each(kind: type, tokens: int) -> None:
+    kernels = pytest.importorskip("rwkv_sweep.ops.triton.quantized.few_tokens", reason="no Triton")
+    layers = [kind(nn.Linear(384, 208, bias=False), torch.bfloat16, GPU) for _ in range(4)]
+    q_XK, scale_X = layers[0].quantize(rows(4 * tokens, 384, torch.bfloat16))
+    q_GTK, scale_GT = q_XK.view(4, tokens, 384), scale_X.view(4, tokens)
+    separate = [layer.matmul(*inputs) for layer, *inputs in zip(layers, q_GTK, scale_GT, strict=True)]
+    stack = stacked_weights(layers)
+    assert stack is not None
+    together = kernels.few_tokens_matmul(q_GTK, stack, row_scale_GT=scale_GT, dtype=torch.bfloat16)
+    for out, alone, layer, *inputs in zip(together, separate, layers, q_GTK, scale_GT, strict=True):
+        torch.testing.assert_close(out, alone, rtol=0.008, atol=0.01 * float(alone.abs().max()))
+        # The layer's weights now lie in the stack.
+        assert torch.equal(layer.matmul(*inputs), alone)
 
 
 def test_integers_by_pytorch_and_by_triton_agree() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from rwkv_sweep.ops.common.availability import triton_missing
 from rwkv_sweep.ops.common.number_formats import FP8
 from rwkv_sweep.ops.rowwise import quantize_rows, quantize_rows_reference
+
+if TYPE_CHECKING:
+    from rwkv_sweep.ops.triton.quantized.few_tokens import FewTokensWeight
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +39,19 @@ class RowwiseLinear(nn.Module, ABC):
     Attributes:
         weight_NK: in 8 bits row by row, [out, in].
         scale_N: fp32; weight_NK * scale_N[:, None] are the weights.
+        out_dtype: of outputs on a GPU.
     """
 
     row_dtype: torch.dtype
     weight_NK: Tensor
     scale_N: Tensor
+    out_dtype: torch.dtype
 
     def __init__(self, linear: nn.Linear, base: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.in_features, self.out_features, self.base = linear.in_features, linear.out_features, base
+        self.out_dtype = base
+        self._few: FewTokensWeight | None = None
         rows_NK, scale_N = quantize_rows_reference(linear.weight.data.to(device, torch.float32), self.row_dtype)
         self.register_buffer("weight_NK", rows_NK)
         self.register_buffer("scale_N", scale_N)
@@ -55,6 +63,18 @@ class RowwiseLinear(nn.Module, ABC):
     def quantize(self, x_TK: Tensor, square: bool = False) -> tuple[Tensor, Tensor]:
         """Inputs [T, in] (squared ReLUs of them, where asked for) to 8-bit rows and their scales [T], fp32."""
         return quantize_rows(x_TK, self.row_dtype, square)
+
+    def few_tokens(self, q_TK: Tensor, scale_T: Tensor) -> Tensor | None:
+        """As `matmul`, by the kernel for a pair's few tokens; None where it cannot run, or they are too many for it."""
+        if not q_TK.is_cuda or triton_missing() is not None:
+            return None
+        from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, FewTokensWeight, few_tokens_matmul
+
+        if len(q_TK) > MOST_TOKENS:
+            return None
+        if self._few is None or self._few.weight.data_ptr() != self.weight_NK.data_ptr():
+            self._few = FewTokensWeight(self.weight_NK[None], self.scale_N[None])
+        return few_tokens_matmul(q_TK[None], self._few, row_scale_GT=scale_T[None], dtype=self.out_dtype)[0]
 
     @abstractmethod
     def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
@@ -72,6 +92,8 @@ class Int8Linear(RowwiseLinear):
     row_dtype = torch.int8
 
     def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+        if (few_TN := self.few_tokens(q_TK, scale_T)) is not None:
+            return few_TN
         if q_TK.is_cuda and triton_missing() is None:
             from rwkv_sweep.ops.triton.quantized.int8_matmul import int8_matmul
 
@@ -89,7 +111,13 @@ class Fp8Linear(RowwiseLinear):
 
     row_dtype = FP8
 
+    def __init__(self, linear: nn.Linear, base: torch.dtype, device: torch.device) -> None:
+        super().__init__(linear, base, device)
+        self.out_dtype = torch.bfloat16
+
     def matmul(self, q_TK: Tensor, scale_T: Tensor) -> Tensor:
+        if (few_TN := self.few_tokens(q_TK, scale_T)) is not None:
+            return few_TN
         if scale_T.data_ptr() % ALIGNED:
             scale_T = scale_T.clone()
         return torch._scaled_mm(
@@ -132,7 +160,8 @@ def native_kernel(quantization: str, device: torch.device) -> str:
     """What multiplies, in words: exact enough to look it up."""
     if quantization == "fp8":
         by = "Triton" if triton_missing() is None else "PyTorch, as Triton is missing"
-        return f"fp8 e4m3 rows, torch._scaled_mm with fast accumulation, inputs by {by}"
+        few = "Triton GEMM up to 128 tokens, " if triton_missing() is None else ""
+        return f"fp8 e4m3 rows, {few}torch._scaled_mm with fast accumulation, inputs by {by}"
     if device.type == "cuda" and triton_missing() is None:
         return "int8 rows, Triton GEMM with scaled epilogue, inputs by Triton"
     if device.type == "cuda":

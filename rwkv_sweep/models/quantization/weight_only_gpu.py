@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rwkv_sweep.models.quantization.bitsandbytes_layers import FourBitLinear
 from rwkv_sweep.models.quantization.dtypes import DTYPES
+from rwkv_sweep.models.quantization.native import RowwiseLinear
 from rwkv_sweep.models.quantization.weight_only import WeightOnlyLinear
 from rwkv_sweep.ops.common.availability import triton_missing
 
@@ -118,6 +119,8 @@ def _log_once(reason: str) -> None:
 
 def stacked_weights(linears: Sequence[nn.Module]) -> FewTokensWeight | None:
     """The weights of layers of one shape, which then share that memory; None where they are not all packed alike."""
+    if all(isinstance(linear, RowwiseLinear) for linear in linears):
+        return _stacked_rows(cast(Sequence[RowwiseLinear], linears))
     if any(not isinstance(linear, PackedLinear) for linear in linears):
         return None
     from rwkv_sweep.ops.triton.quantized.few_tokens import FewTokensWeight
@@ -132,6 +135,21 @@ def stacked_weights(linears: Sequence[nn.Module]) -> FewTokensWeight | None:
         part = slice(index, index + 1)
         layer.take(FewTokensWeight(words_GNW[part], scale[part], first.numbers))
     return FewTokensWeight(words_GNW, scale, first.numbers)
+
+
+def _stacked_rows(linears: Sequence[RowwiseLinear]) -> FewTokensWeight | None:
+    """As `stacked_weights`, of layers whose weights and inputs are 8-bit rows."""
+    first = linears[0].weight_NK
+    alike = all(linear.weight_NK.dtype == first.dtype and linear.weight_NK.shape == first.shape for linear in linears)
+    if not alike or not first.is_cuda or triton_missing() is not None:
+        return None
+    from rwkv_sweep.ops.triton.quantized.few_tokens import FewTokensWeight
+
+    weight_GNK = torch.stack([linear.weight_NK.view(torch.int8) for linear in linears]).view(first.dtype)
+    scale_GN = torch.stack([linear.scale_N for linear in linears])
+    for linear, weight_NK, scale_N in zip(linears, weight_GNK, scale_GN, strict=True):
+        linear.weight_NK, linear.scale_N = weight_NK, scale_N
+    return FewTokensWeight(weight_GNK, scale_GN)
 
 
 def few_tokens_weight(linear: nn.Module) -> FewTokensWeight | None:

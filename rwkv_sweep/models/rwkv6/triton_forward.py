@@ -13,7 +13,7 @@ of K key and V value channels.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -75,7 +75,7 @@ def _time_mix(block: Block, normed: Normed, packed: Packed, states: bool) -> tup
         bounds_4 = _bounds(mix, fixed)
         x_TD, *rows = interpolate_token_shifts_fp8(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed, bounds_4)
         decay_TR = beside.run(lambda: x_TD @ mix.time_decay_w1)
-        k_TD, v_TD, r_TD, gate_TD = projections(_linears(mix), None, None, *rows)
+        k_TD, v_TD, r_TD, gate_TD = _of_rows(mix, *rows)
     else:
         x_5TD = interpolate_token_shifts(normed, block.ln1, low_TR, mix.time_maa_w2, fixed, packed)
         decay_TR = beside.run(lambda: x_5TD[0] @ mix.time_decay_w1)
@@ -101,9 +101,23 @@ def _projections(mix: TimeMix, x_4TD: Tensor) -> Sequence[Tensor]:
     """Key, value, receptance and gate, each [T, D]."""
     from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, few_tokens_matmul
 
-    if mix.few_4 is not None and x_4TD.shape[1] <= MOST_TOKENS:
-        return few_tokens_matmul(x_4TD, mix.few_4).unbind()
-    return projections(_linears(mix), mix.stack_4ED, mix.stack_int8, x_4TD)
+    if mix.few_4 is None or x_4TD.shape[1] > MOST_TOKENS:
+        return projections(_linears(mix), mix.stack_4ED, mix.stack_int8, x_4TD)
+    if row_dtype(*_linears(mix)) is not None:
+        # One launch for the inputs of all of them.
+        q_XD, scale_X = cast(Any, mix.key).quantize(x_4TD.flatten(0, 1))
+        return _of_rows(mix, q_XD.view(x_4TD.shape), scale_X.view(x_4TD.shape[:2]))
+    return few_tokens_matmul(x_4TD, mix.few_4).unbind()
+
+
+def _of_rows(mix: TimeMix, q_4TD: Tensor, scale_4T: Tensor) -> Sequence[Tensor]:
+    """As `_projections`, of inputs that are 8-bit rows already."""
+    from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, few_tokens_matmul
+
+    if mix.few_4 is None or q_4TD.shape[1] > MOST_TOKENS:
+        return projections(_linears(mix), None, None, q_4TD, scale_4T)
+    dtype = cast(Any, mix.key).out_dtype
+    return few_tokens_matmul(q_4TD, mix.few_4, row_scale_GT=scale_4T, dtype=dtype).unbind()
 
 
 def _bounded(mix: TimeMix) -> bool:

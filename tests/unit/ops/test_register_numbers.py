@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 from collections.abc import Callable
@@ -34,6 +35,17 @@ def prmt(low: int, high: int, selector: int) -> int:
     return made
 
 
+def lop3(first: int, second: int, third: int, table: int) -> int:
+    """PTX ISA, 9.7.8.6: in every place, the bit of the table whose number the three bits are."""
+    made = 0
+    for index in range(8):
+        if table >> index & 1:
+            bits = (first, second, third)
+            chosen = (bit if index >> 2 - place & 1 else ~bit for place, bit in enumerate(bits))
+            made |= functools.reduce(operator.and_, chosen)
+    return made & MASK
+
+
 def halves(register: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.tensor([register & 0xFFFF, register >> 16]).to(torch.int16).view(dtype)
 
@@ -52,6 +64,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "shl": operator.lshift,
     "shr": operator.rshift,
     "prmt": prmt,
+    "lop3": lop3,
 }
 
 

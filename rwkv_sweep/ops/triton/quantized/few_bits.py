@@ -8,8 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PLAIN, INT8, FOUR_BITS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-"""Weights in the inputs' dtype; int8; codes of 4 bits."""
+PLAIN, INT8, FOUR_BITS, ROWS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+"""Weights in the inputs' dtype; int8; codes of 4 bits; weights and inputs both in 8 bits, scaled row by row."""
 SLAB, GROUP = tl.constexpr(128), tl.constexpr(64)
 """Columns whose codes share 64 bytes, the first half in the low bits and the second in the high ones; columns of one
 scale."""

@@ -14,9 +14,10 @@ import torch
 import triton
 from torch import Tensor
 
+from rwkv_sweep.ops.common.number_formats import LARGEST
 from rwkv_sweep.ops.triton.common.dependent_launch import can_depend
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
-from rwkv_sweep.ops.triton.quantized.few_bits import FOUR_BITS, INT8, PLAIN, SLAB, dequantize_kernel
+from rwkv_sweep.ops.triton.quantized.few_bits import FOUR_BITS, INT8, PLAIN, ROWS, SLAB, dequantize_kernel
 from rwkv_sweep.ops.triton.quantized.few_tokens_kernels import few_tokens_kernel
 from rwkv_sweep.ops.triton.quantized.register_numbers import (
     instructions_of_int8,
@@ -34,8 +35,8 @@ ENOUGH_PROGRAMS, MOST_SPLITS = 100, 8
 Finch 1B6's shape in int4: 1.82 ms; with 60 programs 1.96, with 200 1.91)."""
 ENOUGH_LOOK_UPS = 200
 """The same where numbers come from a table, at more instructions each (nf4: 2.07 ms; with 100 programs 2.18)."""
-STAGES = 4
-"""Slabs on their way from memory at once."""
+STAGES, STAGES_OF_ROWS = 4, 6
+"""Slabs on their way from memory at once, with inputs in 16 and in 8 bits."""
 DEQUANTIZED_ROWS = 32
 INTEGERS = tuple(float(number) for number in range(16))
 """What the codes of int4 stand for before zero point and scale."""
@@ -46,8 +47,8 @@ class FewTokensWeight:
     """Weights of G layers of one shape as the kernel reads them.
 
     Attributes:
-        weight: [G, N, K] in fp16 or bf16, or int16 words: [G, N, K / 2] of `packed_int8`, [G, N, K / 4] of
-            `packed_codes`.
+        weight: [G, N, K] in fp16 or bf16, or in int8 or fp8 where inputs are such rows too, or int16 words: [G, N,
+            K / 2] of `packed_int8`, [G, N, K / 4] of `packed_codes`.
         scale: None in 16 bits; [G, N] of any float dtype with int8; with codes [G, K / 64, N], fp32 or `words`, or,
             where nested, places of the table [1, N, K / 64], uint8.
         numbers: of the sixteen codes; None elsewhere.
@@ -85,6 +86,8 @@ class FewTokensWeight:
     def kind(self) -> int:
         if self.numbers is not None:
             return int(FOUR_BITS.value)
+        if self.weight.dtype in LARGEST:
+            return int(ROWS.value)
         return int((INT8 if self.weight.dtype == torch.int16 else PLAIN).value)
 
 
@@ -126,21 +129,31 @@ def unpacked_int8(words_NW: Tensor) -> Tensor:
 
 
 @on_device_of_input
-def few_tokens_matmul(x_GTK: Tensor, weight: FewTokensWeight, square_factor: float | None = None) -> Tensor:
-    """Inputs [G, T, K] in fp16 or bf16, T at most `MOST_TOKENS`, to outputs [G, T, N] in their dtype.
+def few_tokens_matmul(
+    x_GTK: Tensor,
+    weight: FewTokensWeight,
+    square_factor: float | None = None,
+    row_scale_GT: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Inputs [G, T, K] in fp16 or bf16, T at most `MOST_TOKENS`, to outputs [G, T, N] in `dtype`, by default theirs.
 
-    square_factor: where given, the outputs are (relu(x @ weight.T) * square_factor) ** 2.
+    Args:
+        square_factor: where given, the outputs are (relu(x @ weight.T) * square_factor) ** 2.
+        row_scale_GT: of inputs that are rows of int8 or fp8, as the weights are then too; fp32.
     """
     groups, tokens, inner = x_GTK.shape
     outputs = weight.weight.shape[1]
-    out_GTN = x_GTK.new_empty(groups, tokens, outputs)
+    out_GTN = x_GTK.new_empty(groups, tokens, outputs, dtype=dtype or x_GTK.dtype)
     if not tokens:
         return out_GTN
     rows = max(16, triton.next_power_of_2(tokens))
     tiles = triton.cdiv(outputs, COLUMNS)
     looked_up = weight.numbers is not None and weight.numbers != INTEGERS
     splits = splits_of(groups * tiles, inner, ENOUGH_LOOK_UPS if looked_up else ENOUGH_PROGRAMS)
-    partial = torch.empty(groups * tiles * splits * COLUMNS * rows if splits > 1 else 1, device=x_GTK.device)
+    sums = torch.int32 if x_GTK.dtype == torch.int8 else torch.float32
+    size = groups * tiles * splits * COLUMNS * rows if splits > 1 else 1
+    partial = torch.empty(size, dtype=sums, device=x_GTK.device)
     second, table, offset = weight.nested or (None, None, 0.0)
     depends = can_depend(x_GTK.device)
     few_tokens_kernel[(tiles * splits, groups)](
@@ -149,6 +162,7 @@ def few_tokens_matmul(x_GTK: Tensor, weight: FewTokensWeight, square_factor: flo
         weight.scale,
         second,
         table,
+        None if row_scale_GT is None else row_scale_GT.contiguous(),
         offset,
         partial,
         weight.count,
@@ -170,7 +184,7 @@ def few_tokens_matmul(x_GTK: Tensor, weight: FewTokensWeight, square_factor: flo
         dependent=depends,
         # The sums of 128 rows are too many registers for four warps.
         num_warps=4 if rows <= 64 else 8,
-        num_stages=STAGES if rows <= 64 else 3,
+        num_stages=STAGES_OF_ROWS if weight.kind == ROWS.value else (STAGES if rows <= 64 else 3),
         launch_pdl=depends,
     )
     return out_GTN

@@ -10,8 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rwkv_sweep.ops.triton.common.dependent_launch import can_depend, launch_dependents, wait_for_earlier
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
 
+FEW = 2048
+"""Up to so many rows the launch is a large part of the time, and may begin before the kernel before has ended."""
 ROUNDING = 12582912.0
 """1.5 * 2**23: added to an fp32 number below 2**22 and taken away again, leaves the nearest integer, ties to even."""
 
@@ -25,6 +28,7 @@ def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, squar
     scale_T = torch.empty(tokens, device=x_TK.device)
     if tokens:
         block = triton.next_power_of_2(width)
+        dependent = tokens <= FEW and can_depend(x_TK.device)
         rows_kernel[(tokens,)](
             x_TK,
             q_TK,
@@ -35,6 +39,8 @@ def quantize_rows_triton(x_TK: Tensor, dtype: torch.dtype, largest: float, squar
             integers=dtype == torch.int8,
             square=square,
             rounding=ROUNDING,
+            dependent=dependent,
+            launch_pdl=dependent,
             num_warps=min(16, max(1, block // 512)),
             # A product and a sum fused into one would round once where the reference rounds twice.
             enable_fp_fusion=False,
@@ -53,11 +59,15 @@ def rows_kernel(
     integers: tl.constexpr,
     square: tl.constexpr,
     rounding: tl.constexpr,
+    dependent: tl.constexpr,
 ):
     """q * scale = x, or relu(x) ** 2 where `square`, bit for bit as `ops.rowwise.quantize_rows_reference`.
 
     x [T, K] of any float dtype, q [T, K] int8 or fp8, scale [T] fp32. One program a row.
     """
+    if dependent:
+        launch_dependents()
+        wait_for_earlier()
     row = tl.program_id(0).to(tl.int64)
     cols = tl.arange(0, block)
     mask = cols < width
@@ -74,9 +84,10 @@ def rows_kernel(
 def quantized_row(x, largest: tl.constexpr, integers: tl.constexpr, rounding: tl.constexpr):
     """A row [K] in registers, fp32, as numbers that fit the 8-bit dtype, and its scale: q = x * largest / amax rounded
     to integers or clamped, scale = amax / largest."""
-    amax = tl.max(tl.abs(x), 0)
-    # NaN must not pass as a number: max drops it, a sum does not.
-    amax = tl.where(tl.sum(x * 0.0, 0) == 0.0, amax, float("nan"))
+    # NaN must not pass as a number, and max drops it. As integers, the bits of sizes are in the order of the sizes,
+    # with infinity (0x7F800000) and NaN above all numbers.
+    bits = tl.max(tl.abs(x).to(tl.int32, bitcast=True), 0)
+    amax = tl.where(bits < 0x7F800000, bits.to(tl.float32, bitcast=True), float("nan"))
     q = x * tl.where(amax == 0.0, 0.0, tl.div_rn(largest, amax))
     if integers:
         q = (q + rounding) - rounding

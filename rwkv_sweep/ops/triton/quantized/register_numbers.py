@@ -17,12 +17,15 @@ from collections.abc import Sequence
 import torch
 
 ONES = {torch.float16: "0x3C003C00", torch.bfloat16: "0x3F803F80"}
+AND_OR = "0xEA"
+"""The table of (a & b) | c, for `lop3`."""
 PACKED = {torch.float16: "f16x2", torch.bfloat16: "bf16x2"}
 
 
 def instructions_of_int8(dtype: torch.dtype) -> str:
     """PTX from two words of two int8 each ($2) to the numbers of their low bytes ($0) and of their high ones ($1)."""
-    lines = ["{ .reg .b32 u, v, c, one;", f"mov.b32 one, {ONES[dtype]};"]
+    lines = ["{ .reg .b32 u, v, c, one, upper, below;", f"mov.b32 one, {ONES[dtype]};"]
+    lines += ["mov.b32 upper, 0x43004300;", "mov.b32 below, 0xC300C300;"]
     for out, shift in (("$0", 0), ("$1", 8)):
         lines.append(f"shr.b32 u, $2, {shift};" if shift else "mov.b32 u, $2;")
         if dtype == torch.float16:
@@ -34,10 +37,8 @@ def instructions_of_int8(dtype: torch.dtype) -> str:
             ]
         else:
             lines += [
-                "and.b32 v, u, 0x007F007F;",
-                "or.b32 v, v, 0x43004300;",
-                "and.b32 c, u, 0x00800080;",
-                "or.b32 c, c, 0xC300C300;",
+                f"lop3.b32 v, u, 0x007F007F, upper, {AND_OR};",
+                f"lop3.b32 c, u, 0x00800080, below, {AND_OR};",
             ]
         lines.append(f"fma.rn.{PACKED[dtype]} {out}, v, one, c;")
     return " ".join([*lines, "}"])
@@ -46,10 +47,11 @@ def instructions_of_int8(dtype: torch.dtype) -> str:
 def instructions_of_integers(dtype: torch.dtype) -> str:
     """As `instructions_of_table` for the numbers 0 to 15."""
     upper, taken = ("0x64006400", "0xE400E400") if dtype == torch.float16 else ("0x43004300", "0xC300C300")
-    lines = ["{ .reg .b32 v, c, one;", f"mov.b32 c, {taken};", f"mov.b32 one, {ONES[dtype]};"]
+    lines = ["{ .reg .b32 v, c, one, upper;", f"mov.b32 c, {taken};", f"mov.b32 one, {ONES[dtype]};"]
+    lines.append(f"mov.b32 upper, {upper};")
     for place in range(4):
-        lines += [f"shr.b32 v, $4, {4 * place};" if place else "mov.b32 v, $4;", "and.b32 v, v, 0x000F000F;"]
-        lines += [f"or.b32 v, v, {upper};", f"fma.rn.{PACKED[dtype]} ${place}, v, one, c;"]
+        lines += [f"shr.b32 v, $4, {4 * place};" if place else "mov.b32 v, $4;"]
+        lines += [f"lop3.b32 v, v, 0x000F000F, upper, {AND_OR};", f"fma.rn.{PACKED[dtype]} ${place}, v, one, c;"]
     return " ".join([*lines, "}"])
 
 
