@@ -88,13 +88,21 @@ def int8_linear(name: str, linear: nn.Linear, device: torch.device) -> nn.Module
     )
     # The parameter's own `to` quantizes only what comes from a CPU.
     weight = linear.weight.data.to(device, torch.float16).contiguous()
-    rows_NK, amax_N, _ = library.functional.int8_vectorwise_quant(weight)
+    quantize = rows_in_int8 if device.type == "cpu" else library.functional.int8_vectorwise_quant
+    rows_NK, amax_N, _ = quantize(weight)
     int8.weight = modules.Int8Params(rows_NK, requires_grad=False, has_fp16_weights=False, CB=rows_NK, SCB=amax_N)
     # Hands rows and scales to the layer's state, which its first forward would do otherwise.
     int8.init_8bit_state()
     # bitsandbytes tells of its rounding of other dtypes to fp16 and back at every call.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return int8.eval()
+
+
+def rows_in_int8(weight_NK: Tensor) -> tuple[Tensor, Tensor, None]:
+    """The same as the library's `int8_vectorwise_quant` of an fp16 matrix on a CPU, whose first call imports PyTorch's
+    compiler, which takes a second: int8 rows, the largest size in each as fp32, and None."""
+    amax_N = weight_NK.abs().amax(dim=1).float()
+    return torch.round(weight_NK * (127.0 / amax_N[:, None])).to(torch.int8), amax_N, None
 
 
 def state_tensors(module: nn.Module) -> list[Tensor]:

@@ -16,7 +16,7 @@ from bitsandbytes.functional import int8_vectorwise_quant
 from bitsandbytes.nn.modules import Linear8bitLt
 from torch import Tensor, nn
 
-from rwkv_sweep.models.quantization.bitsandbytes_layers import OUTLIER_THRESHOLD, int8_linear
+from rwkv_sweep.models.quantization.bitsandbytes_layers import OUTLIER_THRESHOLD, int8_linear, rows_in_int8
 from rwkv_sweep.models.quantization.native import int_product
 from rwkv_sweep.ops.numba import compiling
 from rwkv_sweep.ops.numba.int8 import _rounded_to_half, dequantized, quantize_int8, quantize_llm_int8
@@ -158,3 +158,13 @@ def llm_int8(width: int, wide: int) -> nn.Module:
     linear.weight.data = rows(wide, width) / 10
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return int8_linear("layer", linear, CPU)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 64), (65, 200)])
+def test_weights_become_the_librarys_rows(shape: tuple[int, int], scale: float) -> None:
+    weight_NK = (torch.randn(shape, generator=torch.Generator().manual_seed(shape[1])).clamp(-2, 2) * scale).half()
+    rows_NK, amax_N, _ = rows_in_int8(weight_NK)
+    expected_NK, expected_N, _ = int8_vectorwise_quant(weight_NK)
+    assert torch.equal(rows_NK, expected_NK) and torch.equal(amax_N, expected_N)
+    assert rows_NK.dtype == torch.int8 and amax_N.dtype == torch.float32
