@@ -47,10 +47,11 @@ $(STAMP): $(LOCK) pyproject.toml
 sweep: setup ## Run the headline sweep: six layers, two precisions
 	$(BIN)/python -m rwkv_sweep -m layer=1,3,5,7,9,11 precision=fp16,int8 $(ARGS)
 
-# Whole files go to a process, as what is costly to set up is shared within a file; one thread each, as they share the cores.
+# Whole files go to a process, as what is costly to set up is shared within a file, in the order of tests/conftest.py; one
+# thread each, as they share the cores.
 # The browser's tests have a target of their own, which leaves Selenium in .venv.
 test: setup ## Run the tests (ARGS="-k pooling" narrows them; WORKERS=2 processes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/browser $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/browser $(ARGS)
 
 # First without what this processor has beyond the oldest of its kind, all that is timed taking equally long; then without
 # AVX-512 and AMX, all that is timed taking a random time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from tests.search_path import search_path
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU_THREADS = 2
+LONG = ("tests/e2e/", "tests/unit/test_examples.py", "tests/unit/data/test_assets.py", "tests/unit/models/")
+"""Files and folders that take longest; the order within them stays."""
 
 # Set before anything imports them, so that no test, nor a process it starts, talks to the network or eats the machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is imported: of a million objects, none is garbage
     # Ignored where pytest was started in the background of a script, and what is interrupted here inherits that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,7 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
     jitter.install(seed)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported is looked through no more
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Long files first, so that no process ends with one of them while the others have nothing left to do.
+    items.sort(key=lambda item: not any(item.nodeid.startswith(name) for name in LONG))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

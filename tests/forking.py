@@ -7,6 +7,7 @@ conditions, as `commands.Conditions`. It answers with a line, as `commands.Ended
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import math
@@ -36,12 +37,10 @@ def serve() -> None:
 
 # What a run imports sooner or later, most of it where it is first needed, so that commands start quickly.
 IMPORTED = (
-    "datasets",
     "matplotlib.figure",
     "mlflow.store.db.utils",
     "mlflow.store.tracking.sqlalchemy_store",
     "scipy.stats",
-    "sklearn.metrics",
     "rwkv_sweep.cli.sweep",
     "rwkv_sweep.report.summary",
     "rwkv_sweep.sweep.runs.run",
@@ -51,6 +50,7 @@ IMPORTED = (
 
 def load_everything() -> None:
     """What each command would load again, but nothing that starts threads: after a fork they would be gone."""
+    gc.disable()
     for name in IMPORTED:
         importlib.import_module(name)
     import torch
@@ -66,6 +66,8 @@ def load_everything() -> None:
     with torch.inference_mode():
         model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
     torch.set_num_threads(threads)
+    gc.freeze()  # no child looks through it, nor copies its pages
+    gc.enable()
     assert threading.active_count() == 1, "threads were started, which no child would have"
 
 
