@@ -37,7 +37,7 @@ VERBS = {
     "import": Verb("import_records", "log to MLflow what it could not take during a sweep"),
     "server": Verb("server", "serve runs to a team from PostgreSQL"),
     "reference": Verb("reference", "print every key and option"),
-    "warm": Verb("warm", "compile the CPU's kernels before they are needed"),
+    "warm": Verb("warm", "compile kernels before they are needed"),
 }
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WORD = re.compile(r"[A-Za-z][\w-]*")

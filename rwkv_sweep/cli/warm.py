@@ -1,6 +1,9 @@
-"""Compile the CPU's Numba kernels for the usual sizes of heads and prepare MLflow's database: no run then waits for it.
+"""Compile kernels and prepare MLflow's database: no run then waits for it.
 
-rwkv-sweep warm
+rwkv-sweep warm                        the CPU's Numba kernels, for the usual sizes of heads, and the database
+rwkv-sweep warm device=cuda model=random precision=fp16,int8   a GPU's Triton kernels, for the jobs of this sweep
+
+The second form loads each of the sweep's models, and measures nothing.
 """
 
 # Shapes: T tokens, K inputs.
@@ -8,16 +11,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+
+from rwkv_sweep.errors import UserError
 
 HEAD_SIZES = (8, 64)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """The overrides of a sweep."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of a sweep: compile its jobs' kernels")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the kernels of quantized layers, and the smallest model of each size of heads; prepare MLflow's database."""
+    """Run the kernels of quantized layers, and the smallest model of each size of heads; prepare MLflow's database.
+
+    Raises:
+        UserError, UnsupportedError: overrides that are not valid, or that name no GPU of this machine.
+    """
+    if args.overrides:
+        _compile_for_gpu(args.overrides)
+        return 0
     _compile()
     try:
         # Imported here, so that --help is quick.
@@ -27,6 +41,58 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"no prepared database ({error}): each new one takes seconds", file=sys.stderr)
     return 0
+
+
+def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job, as Hydra's basic sweeper makes them.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)
+    except HydraException as error:
+        raise UserError(f"{' '.join(overrides)} cannot be read: {str(error).splitlines()[0]}") from error
+    return jobs
+
+
+def _compile_for_gpu(overrides: Sequence[str]) -> None:
+    """Load the model of each job, and compile what it will launch."""
+    from rwkv_sweep.api.composing import composed
+    from rwkv_sweep.data.splits import load_splits
+    from rwkv_sweep.embedding.embedder import Embedder
+    from rwkv_sweep.embedding.layer_encoder import RwkvEncoder, tokens_per_batch
+    from rwkv_sweep.hardware.devices import current_device, resolve_device
+    from rwkv_sweep.sweep.runs.checking import check_device, check_layers
+    from rwkv_sweep.sweep.runs.process import Process
+    from rwkv_sweep.utils.console import log_line
+
+    process = Process()
+    for job in jobs_of(overrides):
+        config = composed(tuple(job), {})
+        device = resolve_device(config.device)
+        if device.type != "cuda":
+            raise UserError(
+                f"{' '.join(job)} runs on a CPU, whose kernels do not depend on it: valid is device=cuda on a machine "
+                "with a GPU, or rwkv-sweep warm alone"
+            )
+        check_device(config.precision, config.device)
+        log_line(" ".join(job))
+        with current_device(device):
+            loaded = process.model.load(config.model, config.precision, device)
+            size = tokens_per_batch(config.batch_tokens, device)
+            encoder = RwkvEncoder(loaded, config.prompt, device, config.max_tokens, size)
+            pooling = "mean" if config.pooling.name == "idf" else config.pooling.spec
+            shape = loaded.model.config
+            layers = check_layers(config.layer, pooling, config.aggregation, config.postprocess, shape)
+            embedder = Embedder(encoder, layers, pooling, config.aggregation)
+            split = load_splits(config.dataset)[0]
+            read = process.tokens.read(encoder, split, config.seed)
+            process.kernels.compile_job(embedder, config.precision, config.measure, split, read)
 
 
 def _compile() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rwkv_sweep.config.schema import AggregationConfig, PrecisionConfig
+from rwkv_sweep.config.schema import AggregationConfig, MeasureConfig, PrecisionConfig
+from rwkv_sweep.data.splits import PairSplit
 from rwkv_sweep.embedding.embedder import REFERENCE_TEXTS, Embedder
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.hardware.devices import current_device
 from rwkv_sweep.ops.common.availability import triton_missing
+from rwkv_sweep.profiling.speed import compared_batch, timed_batches
+from rwkv_sweep.profiling.split_tokens import SplitTokens
 
 BLOCKS = 3
 """Blocks of the forward that is run through: the first, one that is handed over, and one that is not."""
@@ -20,6 +23,26 @@ class CompiledKernels:
 
     def __init__(self) -> None:
         self._compiled: set[object] = set()
+
+    def compile_job(
+        self,
+        embedder: Embedder,
+        precision: PrecisionConfig,
+        measure: MeasureConfig,
+        split: PairSplit,
+        read: SplitTokens,
+    ) -> None:
+        """Compile what the speed pass of a job will launch, and the quality pass of its pooling.
+
+        Args:
+            precision: the model's.
+            split, read: pairs and tokens that are timed.
+        """
+        batches = timed_batches(embedder, read.sample) if measure.throughput else []
+        if measure.overhead or measure.speedup_rounds:
+            batches.append(compared_batch(embedder, read))
+        pairs = split.first_pairs(max(measure.latency_pairs, measure.warmup_pairs, measure.overhead_pairs))
+        self.compile(embedder, precision, batches, pairs, measure.overhead)
 
     def compile(
         self,

@@ -39,7 +39,7 @@ from rwkv_sweep.models.common.interface import LoadedModel
 from rwkv_sweep.models.quantization import audit, weights_bytes
 from rwkv_sweep.profiling.energy import read_idle_power
 from rwkv_sweep.profiling.memory import MemoryWatch
-from rwkv_sweep.profiling.speed import compared_batch, measure_speed, timed_batches
+from rwkv_sweep.profiling.speed import compared_batch, measure_speed
 from rwkv_sweep.profiling.speedup import measure_speedup
 from rwkv_sweep.records.failures import failed, without_non_finite
 from rwkv_sweep.records.results import FINISHED, UNSUPPORTED, Result, write_audit
@@ -99,7 +99,8 @@ def _measured(job: Job, device: torch.device) -> Result:
     embedder = Embedder(encoder, layers, run.pooling.spec, run.aggregation)
     if device.type == "cuda":
         with job.clock.stage("load"):
-            _compile_kernels(job, embedder, splits[0])
+            read = job.process.tokens.read(encoder, splits[0], run.seed)
+            job.process.kernels.compile_job(embedder, run.precision, run.measure, splits[0], read)
     embedder = _score(job, embedder, splits, measured)
     with job.clock.stage("scoring"):
         measured.tags |= keep_encoder(job, embedder)
@@ -156,17 +157,6 @@ def _encoder(
         measured.params |= params
         measured.tags |= tags
     return encoder.with_idf([corpus.texts])
-
-
-def _compile_kernels(job: Job, embedder: Embedder, split: PairSplit) -> None:
-    """Those that the passes below will launch."""
-    measure = job.run.measure
-    read = job.process.tokens.read(embedder.encoder, split, job.run.seed)
-    batches = timed_batches(embedder, read.sample) if measure.throughput else []
-    if measure.overhead or measure.speedup_rounds:
-        batches.append(compared_batch(embedder, read))
-    pairs = split.first_pairs(max(measure.latency_pairs, measure.warmup_pairs, measure.overhead_pairs))
-    job.process.kernels.compile(embedder, job.run.precision, batches, pairs, measure.overhead)
 
 
 def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> Embedder:
