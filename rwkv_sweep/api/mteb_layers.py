@@ -6,11 +6,10 @@ Shapes: L layers, N tasks, S texts, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from rwkv_sweep.api.composing import mteb_meta
 from rwkv_sweep.api.encoder import Encoder
@@ -18,44 +17,9 @@ from rwkv_sweep.api.inputs import as_texts
 from rwkv_sweep.api.reading import chosen_prompt
 from rwkv_sweep.api.similarity import similarity, similarity_pairwise
 from rwkv_sweep.config.layer_spec import layer_name, resolve_layers
-from rwkv_sweep.errors import UserError, first_line
-from rwkv_sweep.records.csv_tables import table_text
-
-
-@dataclass(frozen=True)
-class LayerScores:
-    """What each layer reaches on each task.
-
-    Attributes:
-        layers, tasks: their names.
-        scores_LN: the main score of each task, higher is better.
-    """
-
-    layers: list[str]
-    tasks: list[str]
-    scores_LN: np.ndarray
-
-    @property
-    def average_L(self) -> np.ndarray:
-        """Mean score over the tasks."""
-        mean_L: np.ndarray = self.scores_LN.mean(1)
-        return mean_L
-
-    @property
-    def borda_L(self) -> np.ndarray:
-        """Borda count: on each task a point for each layer that is beaten, half a point for an equal one, summed.
-
-        It does not depend on the scales of the tasks, as the average does.
-        """
-        points_LN = rankdata(self.scores_LN, axis=0) - 1
-        sum_L: np.ndarray = points_LN.sum(1)
-        return sum_L
-
-    def csv(self) -> str:
-        """As CSV, the layer with the highest Borda count first: `layer`, each task, `average`, `borda`."""
-        order = np.lexsort((-self.average_L, -self.borda_L))
-        rows = [[self.layers[i], *self.scores_LN[i].tolist(), self.average_L[i], self.borda_L[i]] for i in order]
-        return table_text(["layer", *self.tasks, "average", "borda"], rows)
+from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.tasks.layer_scores import LayerScores
+from rwkv_sweep.evaluation.tasks.loading import load_task, main_score, require_mteb, task_named
 
 
 def evaluate_layers(
@@ -75,23 +39,18 @@ def evaluate_layers(
     Raises:
         UserError: `mteb` is not installed; a layer, or a task, that there is not; data of a task that cannot be had.
     """
-    try:
-        import mteb
-    except ImportError as error:
-        raise UserError(
-            f"evaluate_layers needs mteb, which cannot be imported ({error}): valid is pip install 'mteb>=2.20'"
-        ) from error
+    require_mteb("evaluate_layers")
     chosen = resolve_layers(layers, encoder.num_blocks)
     names = [layer_name(layer, encoder.num_blocks) for layer in chosen]
-    loaded = [_task(task) for task in tasks]
+    loaded = [task_named(task) if isinstance(task, str) else task for task in tasks]
     if not loaded:
         raise UserError("evaluate_layers has no tasks: valid is at least one task of mteb, or its name")
     columns = []
     for task in loaded:
-        _load(task)
+        load_task(task)
         texts = TextVectors(encoder, chosen, batch_size, on_empty)
         views = [LayerView(encoder, texts, row, name) for row, name in enumerate(names)]
-        columns.append([_score(mteb, view, task, batch_size) for view in views])
+        columns.append([main_score(view, task, batch_size) for view in views])
     return LayerScores(names, [task.metadata.name for task in loaded], np.array(columns, dtype=np.float64).T)
 
 
@@ -148,45 +107,3 @@ class LayerView:
         """The encoder's, under this layer's name."""
         revision = self._encoder.mteb_model_meta.revision
         return mteb_meta(replace(self._encoder.config, layer=self._name), revision)
-
-
-def _task(task: Any) -> Any:
-    """A task itself, or that of this name."""
-    if not isinstance(task, str):
-        return task
-    import mteb
-
-    try:
-        return mteb.get_task(task)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"task={task} is none of mteb's: {first_line(error)}") from error
-
-
-def _load(task: Any) -> None:
-    """Load a task's data.
-
-    Raises:
-        UserError: it cannot be had; the line says what to put where.
-    """
-    try:
-        task.load_data()
-    except (OSError, ValueError, KeyError) as error:  # those of `datasets` and the hub's client are among them
-        where = task.metadata.dataset
-        repository, revision = where.get("path"), where.get("revision")
-        raise UserError(
-            f"task={task.metadata.name}: its data cannot be had ({first_line(error)}); offline, run `hf download "
-            f"--repo-type dataset {repository} --revision {revision}` where there is a network, and set HF_HOME to a "
-            "copy of that cache"
-        ) from error
-
-
-def _score(mteb: Any, view: LayerView, task: Any, batch_size: int) -> float:
-    result = mteb.evaluate(
-        view,
-        task,
-        cache=None,
-        co2_tracker=False,
-        encode_kwargs={"batch_size": batch_size},
-        show_progress_bar=False,
-    )
-    return float(result.task_results[0].get_score())

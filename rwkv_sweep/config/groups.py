@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -229,6 +229,7 @@ class DatasetConfig:
     label: column of the labels, 0/1 or graded.
     fit: split that is not scored, and that weights are fitted to and configurations chosen on where no other key names
     one; null for none.
+    tasks: of MTEB, of any kind, scored beside the pairs, such as `[Banking77Classification, NFCorpus]`; needs `mteb`.
     word_split: how the word baselines cut the text: `whitespace` (MRPC, where words and punctuation stand apart
     already) or `punctuation` (ordinary text; Chinese, Japanese, Thai and other scripts without spaces by letters).
     """
@@ -245,4 +246,5 @@ class DatasetConfig:
     sentence2: str = "sentence2"
     label: str = "label"
     fit: str | None = None
+    tasks: list[str] = field(default_factory=list)
     word_split: str = "whitespace"

@@ -20,6 +20,7 @@ from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import Answer
+from rwkv_sweep.report.plain_sweep.tasks import task_columns
 from rwkv_sweep.report.speeds.precisions import is_full
 from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS
 from rwkv_sweep.utils.files import write_atomically
@@ -174,7 +175,8 @@ def _described_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:
         return columns
     keys = {"effective_rank": ".1f", "anisotropy": ".3f", "infonce": ".3f"}
     known = [name for name in keys if f"representation/{name}" in measured]
-    return columns + [(name.replace("_", " "), _metric(f"representation/{name}", keys[name])) for name in known]
+    columns += [(name.replace("_", " "), _metric(f"representation/{name}", keys[name])) for name in known]
+    return columns + task_columns(results)
 
 
 def _cost_columns(results: Sequence[Result]) -> list[tuple[str, Cell]]:

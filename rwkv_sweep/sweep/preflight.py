@@ -18,6 +18,7 @@ from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.evaluation.baselines import Baseline, baseline_folder, load_baselines, run_baseline
 from rwkv_sweep.evaluation.resampling import Resampling
+from rwkv_sweep.evaluation.tasks.loading import check_tasks
 from rwkv_sweep.models.common.shape import Shape
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.results import FINDINGS, FINISHED, Result
@@ -126,6 +127,7 @@ def check_runs(runs: Iterable[RunConfig], device_here: bool = True) -> Checked:
         if key not in prepared:
             with refusals_of("dataset.path", run.dataset.path):
                 splits = load_splits(run.dataset)
+            check_tasks(run.dataset.tasks)
             baselines = load_baselines(run.baselines, run.word_vectors.path, run.dataset.word_split)
             prepared[key] = Prepared(run, splits, baselines)
         fit = repr((run.pooling, run.postprocess, run.dataset, run.measure.probe, run.measure.probe_fit))

@@ -112,6 +112,11 @@ RULES = (
         "tests/unit/evaluation/representation has the metrics; the rest is that of any sweep over layers",
     ),
     Rule(
+        r"python -m rwkv_sweep \+experiment=mteb",
+        COMPOSE,
+        "mteb is no dependency; make test-mteb runs it on tasks in memory",
+    ),
+    Rule(
         r"python -m rwkv_sweep \+experiment=search$",
         RUN,
         "",
@@ -155,6 +160,7 @@ RULES = (
     Rule(r"ray start ", NOT, "needs Ray; tests/faults/test_ray.py starts a cluster"),
     Rule(r"python -m rwkv_sweep -m \.\.\. tracking\.uri=", NOT, "stands for any sweep; test_tracking.py has a server"),
     Rule(r"python -m rwkv_sweep -m layer=1,3,5 tracking\.uri=http", COMPOSE, "needs the server before it"),
+    Rule(r"pip install 'mteb", NOT, "downloads; make test-mteb"),
     Rule(r"pip install 'rwkv-sweep\[", NOT, "downloads; test_extras_exist"),
     # Reports, and the page of all keys.
     Rule(r"rwkv-sweep reference --write", NOT, "test_reference.py runs it, and would not write here"),

@@ -18,6 +18,7 @@ from rwkv_sweep.report.plain_sweep.representation import without_labels
 from rwkv_sweep.report.plain_sweep.search import searched
 from rwkv_sweep.report.plain_sweep.selection import chosen
 from rwkv_sweep.report.plain_sweep.statements import Against, Baselines, Best, Caution, Cheapest, Cost, OtherSplit
+from rwkv_sweep.report.plain_sweep.tasks import on_tasks
 from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
 from rwkv_sweep.stats.intervals import Interval
 
@@ -62,7 +63,7 @@ def _statements(
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
     statements += [other for other in others if other is not None]
     choice = chosen(compared, records, labels)
-    statements[1:1] = [*choice, *searched(compared.runs, splits[0], labels)]
+    statements[1:1] = [*choice, *searched(compared.runs, splits[0], labels), *on_tasks(ranking.runs, labels)]
     statements += without_labels(compared, records, labels)
     held_out = len(splits) > 1 or bool(choice)
     caution = Caution(compared.pairs, len(compared.runs), _no_signal(compared), held_out, _more(family))

@@ -33,6 +33,7 @@ from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
 from rwkv_sweep.evaluation.representation_pass import measure_representation, read_token_statistics, scored_vectors
 from rwkv_sweep.evaluation.resampling import Resampling
+from rwkv_sweep.evaluation.tasks.task_pass import measure_tasks
 from rwkv_sweep.hardware.devices import current_device, resolve_device, set_threads
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.common.interface import LoadedModel
@@ -213,13 +214,17 @@ def _describe(
     tokens_S3: np.ndarray | None,
     measured: Measured,
 ) -> None:
-    """Representation metrics and probe, where they are asked for."""
+    """Representation metrics, probe, and tasks of `mteb`, where they are asked for."""
     run = job.run
     if run.measure.representation:
         measured.add(*measure_representation(embedder, source, split, tokens_S3, run.seed, job.place.folder))
     if run.measure.probe and run.measure.probe_fit is not None:
         vectors = partial(scored_vectors, source, embedder)
         measured.add(*measure_probe(vectors, run.dataset, run.measure.probe_fit, split, run.bootstrap, run.seed))
+    if run.dataset.tasks:
+        vectors = partial(scored_vectors, source, embedder)
+        revision = embedder.encoder.loaded.fingerprint
+        measured.metrics |= measure_tasks(vectors, embedder.dimension, run.dataset.tasks, job.place.name, revision)
 
 
 def _time(job: Job, embedder: Embedder, split: PairSplit, memory: MemoryWatch, measured: Measured) -> None:

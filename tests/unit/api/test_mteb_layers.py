@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,9 @@ from rwkv_sweep import Encoder
 from rwkv_sweep.api.mteb_layers import LayerScores, TextVectors, evaluate_layers
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.metrics import cosine
+from rwkv_sweep.records.results import Result
+from tests.mteb_tasks import kinds
 
-SUBJECTS = ("A man", "A cat", "The bank", "My sister", "A dog", "The shop", "An old farmer", "The choir")
-TOPICS = {
-    "music": ("plays the guitar.", "sings a song.", "listens to the radio.", "tunes the piano."),
-    "money": ("raised its rates in May.", "sold all shares.", "pays the bill.", "borrowed two million."),
-    "rest": ("sleeps on the mat.", "lies in bed.", "takes a nap.", "closes both eyes."),
-}
-TEXTS = [
-    (f"{subject} {action}", topic) for topic, actions in TOPICS.items() for action in actions for subject in SUBJECTS
-]
 SMALL = (
     "model=random",
     "model.tokenizer=bytes",
@@ -76,92 +73,6 @@ def test_each_text_is_read_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatc
 # --- in mteb -------------------------------------------------------------------------------------------------------
 
 
-def metadata(name: str, kind: str, score: str) -> Any:
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    return TaskMetadata(
-        name=name,
-        dataset={"path": "none/in-memory", "revision": "1"},
-        description="Made by hand.",
-        reference=None,
-        type=kind,
-        category="t2t" if kind in ("STS", "Retrieval", "Reranking") else "t2c",
-        modalities=["text"],
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        main_score=score,
-        date=("2026-01-01", "2026-12-31"),
-        domains=["Written"],
-        task_subtypes=[],
-        license="mit",
-        annotations_creators="derived",
-        dialect=[],
-        sample_creation="created",
-        bibtex_citation="",
-    )
-
-
-def kinds() -> list[Any]:
-    """One task of each kind, small, with data in memory."""
-    pytest.importorskip("mteb", reason="mteb is not installed")
-    from datasets import Dataset, DatasetDict
-    from mteb.abstasks.classification import AbsTaskClassification
-    from mteb.abstasks.clustering import AbsTaskClustering
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-    from mteb.abstasks.sts import AbsTaskSTS
-
-    topics = list(TOPICS)
-    texts, labels = [text for text, _ in TEXTS], [topics.index(topic) for _, topic in TEXTS]
-    queries = Dataset.from_list([{"id": f"q{topic}", "text": TOPICS[topic][0]} for topic in topics])
-    corpus = Dataset.from_list([{"id": f"d{i}", "title": "", "text": text} for i, text in enumerate(texts[::4])])
-    relevant = {
-        f"q{topic}": {f"d{i}": int(label == topics.index(topic)) for i, label in enumerate(labels[::4])}
-        for topic in topics
-    }
-    ranked = {f"q{topic}": [f"d{i}" for i in range(len(corpus))] for topic in topics}
-
-    class Sts(AbsTaskSTS):
-        metadata = metadata("MemorySTS", "STS", "cosine_spearman")
-
-        def load_data(self, *args: Any, **kwargs: Any) -> None:
-            rows = {"sentence1": texts[:40], "sentence2": texts[1:41], "score": [float(i % 6) for i in range(40)]}
-            self.dataset, self.data_loaded = DatasetDict({"test": Dataset.from_dict(rows)}), True
-
-    class Classes(AbsTaskClassification):
-        metadata = metadata("MemoryClassification", "Classification", "accuracy")
-        n_experiments, samples_per_label = 2, 8
-
-        def load_data(self, *args: Any, **kwargs: Any) -> None:
-            parts = {
-                split: Dataset.from_dict({"text": texts[start::2], "label": labels[start::2]})
-                for start, split in enumerate(("train", "test"))
-            }
-            self.dataset, self.data_loaded = DatasetDict(parts), True
-
-    class Clusters(AbsTaskClustering):
-        metadata = metadata("MemoryClustering", "Clustering", "v_measure")
-        max_fraction_of_documents_to_embed = None
-        n_clusters = 2
-
-        def load_data(self, *args: Any, **kwargs: Any) -> None:
-            rows = Dataset.from_dict({"sentences": texts, "labels": labels})
-            self.dataset, self.data_loaded = DatasetDict({"test": rows}), True
-
-    class Search(AbsTaskRetrieval):
-        metadata = metadata("MemoryRetrieval", "Retrieval", "ndcg_at_10")
-        ranked: Any = None
-
-        def load_data(self, *args: Any, **kwargs: Any) -> None:
-            split = {"corpus": corpus, "queries": queries, "relevant_docs": relevant, "top_ranked": self.ranked}
-            self.dataset, self.data_loaded = {"default": {"test": split}}, True
-
-    class Reranked(Search):
-        metadata = metadata("MemoryReranking", "Reranking", "map_at_1000")
-
-    Reranked.ranked = ranked
-    return [Sts(), Classes(), Clusters(), Search(), Reranked()]
-
-
 def test_all_kinds_of_tasks_by_layer() -> None:
     tasks = kinds()
     encoder = Encoder.from_config("layer=3", "device=cpu")
@@ -213,3 +124,27 @@ def test_without_mteb_one_line_says_what_to_install(encoder: Encoder, monkeypatc
     monkeypatch.setitem(__import__("sys").modules, "mteb", None)
     with pytest.raises(UserError, match=r"^evaluate_layers needs mteb, .* pip install 'mteb>=2\.20'$"):
         evaluate_layers(encoder, ["STS12"])
+
+
+def test_the_command_scores_layers_and_reads_texts_once(tmp_path: Path) -> None:
+    """One task of each kind, two layers; the second layer's vectors come from the first one's pass."""
+    pytest.importorskip("mteb", reason="mteb is not installed")
+    names = [task.metadata.name for task in kinds()]
+    code = "from tests.mteb_tasks import run_command; run_command()"
+    arguments = ["+experiment=mteb", "layer=3,final", f"dataset.tasks=[{','.join(names)}]", "hydra.sweep.dir=sweep"]
+    root = Path(__file__).parents[3]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "300"}
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "tasks of MTEB" in ended.stdout and "Borda" in ended.stdout
+    table = (tmp_path / "sweep" / "summary.md").read_text(encoding="utf-8")
+    assert all(name in table for name in (*names, "average", "Borda"))
+    runs = [Result.load(tmp_path / "sweep" / str(number)) for number in (0, 1)]
+    assert "time/forward_s" in runs[0].metrics and "time/forward_s" not in runs[1].metrics
+    scores = evaluate_layers(Encoder.from_config("layer=3"), kinds(), [3, "final"])
+    for run, expected in zip(runs, scores.scores_LN, strict=True):
+        measured = [run.metrics[f"tasks/{name}"] for name in names]
+        np.testing.assert_allclose(measured, expected, atol=1e-4)
+        assert run.metrics["tasks/average"] == pytest.approx(np.mean(measured))

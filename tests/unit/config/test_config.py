@@ -99,6 +99,7 @@ def test_defaults() -> None:
             "sentence2": "sentence2",
             "label": "label",
             "fit": "train",
+            "tasks": [],
             "word_split": "punctuation",
         },
         "layer": "final",
