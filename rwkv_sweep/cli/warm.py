@@ -98,8 +98,10 @@ def _compile_for_gpu(overrides: Sequence[str]) -> None:
 def _compile() -> None:
     import torch
 
+    from rwkv_sweep.config.groups import PrecisionConfig
     from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
     from rwkv_sweep.models.generations import GENERATIONS
+    from rwkv_sweep.models.quantization import apply_precision
     from rwkv_sweep.ops.common.packing import Packed
     from rwkv_sweep.ops.numba import compiling
     from rwkv_sweep.ops.numba.int8 import dequantized, quantize_int8
@@ -116,7 +118,9 @@ def _compile() -> None:
         for generation in GENERATIONS.values():
             sizes = {"vocab_size": 4, "hidden_size": 64, "num_hidden_layers": 1, "head_size": size}
             config = generation.random_config({**sizes, "intermediate_size": 64})
-            model = generation.draw(config, 0, torch.device("cpu")).eval().requires_grad_(False)
-            for compiling.LITTLE in (0, sys.maxsize):
-                with torch.inference_mode():
-                    model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+            for base in ("float32", "bfloat16"):
+                model = generation.draw(config, 0, torch.device("cpu")).eval().requires_grad_(False)
+                apply_precision(model, PrecisionConfig(base, base), torch.device("cpu"))
+                for compiling.LITTLE in (0, sys.maxsize):
+                    with torch.inference_mode():
+                        model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, GatedChannelMix
+from rwkv_sweep.models.common.channel_mix import FP16_SQUARE_SCALE, GatedChannelMix, matmul
 from rwkv_sweep.models.common.layer_handover import (
     InnerReader,
     OnLayer,
@@ -26,6 +26,7 @@ from rwkv_sweep.models.common.layer_handover import (
     hand_over,
     shift_states,
 )
+from rwkv_sweep.ops.common.onednn import matmul_fp32
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed, add, add_norm_mix
 from rwkv_sweep.ops.numba.square import relu_square_
@@ -42,7 +43,7 @@ class TimeMixing:
     Attributes:
         mixes: of a time mix, the shares of the token before that its inputs take.
         run: (time mix, its inputs, packed, whether states are wanted, receiver of the values or None) to what it adds
-            to the stream [T, D], and the states [B, H, K, V] or None.
+            to the stream [T, D], fp32 or bf16, and the states [B, H, K, V] or None.
         keep_norm: whether `run` needs the norm of the stream too.
     """
 
@@ -65,7 +66,7 @@ def run_gated_blocks(
         layers: as `RwkvModel.forward`, and so are the three receivers.
         mixing: the time mix of this generation.
     """
-    with one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+    with one_thread_where(bool(blocks) and len(h_TD) * multiplications(blocks[0]) < LITTLE):
         return _run_blocks(blocks, h_TD, packed, layers, *receivers, mixing)
 
 
@@ -73,23 +74,25 @@ def run_gated_blocks_inner(
     blocks: Sequence[Any], h_TD: Tensor, packed: Packed, reader: InnerReader, *, mixing: TimeMixing
 ) -> None:
     """As `run_gated_blocks`, for `RwkvModel.inner_forward`: it ends behind the time mix of the last block."""
-    with one_thread_where(bool(blocks) and len(h_TD) * _multiplications(blocks[0]) < LITTLE):
+    with one_thread_where(bool(blocks) and len(h_TD) * multiplications(blocks[0]) < LITTLE):
         value_TD = gate_TD = None
         for index, block in enumerate(blocks):
             mix, wide = block.attention, block.feed_forward
-            normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm)
+            normed = add_norm_mix(
+                h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm, wide.matmul_dtype
+            )
             before_TD = normed.h_TD
             added_TD, _ = mixing.run(mix, normed, packed, False, reader.on_values(index))
-            reader.time_mix(index, added_TD)
+            reader.time_mix(index, added_TD.float())
             if index + 1 == len(blocks):
                 return
             maa = [wide.time_maa_k, wide.time_maa_r]
-            normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
+            normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, False, wide.matmul_dtype)
             h_TD = normed.h_TD
             value_TD, gate_TD = _channel_mix(wide, normed)
 
 
-def _multiplications(block: Any) -> int:
+def multiplications(block: Any) -> int:
     """Of the linear layers, a token."""
     mix, wide = block.attention, block.feed_forward
     layers = [mix.receptance, mix.key, mix.value, mix.output, wide.receptance, wide.key, wide.value]
@@ -124,13 +127,15 @@ def _run_blocks(
     value_TD = gate_TD = None
     for index, block in enumerate(blocks):
         mix, wide = block.attention, block.feed_forward
-        normed = add_norm_mix(h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm)
+        normed = add_norm_mix(
+            h_TD, value_TD, gate_TD, block.ln1, mixing.mixes(mix), packed, mixing.keep_norm, wide.matmul_dtype
+        )
         before_TD = normed.h_TD
         if index > 0 and index - 1 in layers:  # not the embedding, whose number is -1
             hand_over(index - 1, before_TD, packed, on_layer, on_mean)
         added_TD, state_BHKV = mixing.run(mix, normed, packed, on_state is not None and index in layers, None)
         maa = [wide.time_maa_k, wide.time_maa_r]
-        normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, keep_norm=False)
+        normed = add_norm_mix(before_TD, added_TD, None, block.ln2, maa, packed, False, wide.matmul_dtype)
         if on_state is not None and state_BHKV is not None:
             on_state(index, state_BHKV, shift_states(block, before_TD, normed.h_TD, packed))
         h_TD = normed.h_TD
@@ -143,17 +148,32 @@ def _run_blocks(
 
 
 def _channel_mix(mix: GatedChannelMix, normed: Normed) -> tuple[Tensor, Tensor]:
-    """Value and its gate before the sigmoid, [T, D] in fp32."""
-    dtype = mix.matmul_dtype
-    xk_TD, xr_TD = normed.mixed_MTD.to(dtype)
-    k_TF = mix.key(xk_TD)
-    if dtype == torch.float32:
-        return whole(mix.value(relu_square_(whole(k_TF)))), whole(mix.receptance(xr_TD))
-    scale = FP16_SQUARE_SCALE if dtype == torch.float16 else 1.0
-    value_TD = mix.value((torch.relu(k_TF).div_(scale) ** 2).to(dtype)).float() * scale**2
-    return value_TD.contiguous(), whole(mix.receptance(xr_TD))
+    """Value and its gate before the sigmoid, [T, D] in fp32 or bf16."""
+    xk_TD, xr_TD = normed.mixed_MTD
+    gate_TD = readable(mix.receptance(xr_TD))
+    return readable(square_and_value(mix.value, mix.key(xk_TD), mix.matmul_dtype)), gate_TD
+
+
+def square_and_value(value: Any, k_TF: Tensor, dtype: torch.dtype) -> Tensor:
+    """value(relu(k)^2), [T, D], with the square in `dtype`; k may be written over."""
+    if dtype == torch.float16:
+        square_TF = (torch.relu(k_TF).div_(FP16_SQUARE_SCALE) ** 2).to(dtype)
+        return value(square_TF).float() * FP16_SQUARE_SCALE**2
+    return value(relu_square_(readable(k_TF)).to(dtype))
 
 
 def whole(x: Tensor) -> Tensor:
-    """In fp32 and without gaps, as the kernels read it."""
+    """In fp32 and without gaps."""
     return x.float().contiguous()
+
+
+def readable(x: Tensor) -> Tensor:
+    """Without gaps and in a dtype that the kernels read: fp32, or bf16 as it is."""
+    return x.contiguous() if x.dtype == torch.bfloat16 else x.float().contiguous()
+
+
+def product(x_TK: Tensor, factor_KN: Tensor) -> Tensor:
+    """x @ factor of a low-rank product, [T, N], in fp32 or bf16; in fp32 by the library of the linear layers."""
+    if factor_KN.dtype == torch.float32:
+        return matmul_fp32(x_TK, factor_KN.t())
+    return readable(matmul(x_TK, factor_KN))

@@ -19,6 +19,8 @@ SHORT_NAMES = {"float32": "fp32", TF32: "tf32", "bfloat16": "bf16", "float16": "
 class CpuLinear(nn.Linear):
     """A linear layer of a CPU with fp32 or fp16 weights; the arithmetic is in fp32, as in `blocks.matmul`."""
 
+    only_multiplies = True
+
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] of any dtype, rounded to that of the weights, to [..., out] in fp32."""
         return onednn.matmul_fp32(input.to(self.weight.dtype).float(), self.weight.float())
@@ -55,7 +57,7 @@ def plain_linear(linear: nn.Linear, base: str, device: torch.device) -> nn.Linea
 
 def plain_kernel(base: str, device: torch.device) -> str:
     """What multiplies in a plain linear layer, in words."""
-    by = " by oneDNN" if device.type == "cpu" and onednn.available() else ""
+    by = f" by {onednn.library()}" if device.type == "cpu" and onednn.library() else ""
     if base == "float16" and device.type == "cpu":
         return f"fp32 arithmetic{by} on fp16 weights and inputs"
     if base == TF32:

@@ -15,6 +15,7 @@ from torch import Tensor
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
 from rwkv_sweep.models.gated.cpu_forward import (
     TimeMixing,
+    readable,
     run_gated_blocks,
     run_gated_blocks_inner,
     whole,
@@ -56,4 +57,4 @@ def _time_mix(mix: TimeMix, normed: Normed, packed: Packed, _: bool, on_values: 
     if on_values is not None:
         on_values(v_TA)
     y_TA = wkv4(r_TA, k_TA, v_TA, log_w_A, mix.time_first, packed)
-    return whole(mix.output(y_TA.to(mix.matmul_dtype))), None
+    return readable(mix.output(y_TA.to(mix.matmul_dtype))), None

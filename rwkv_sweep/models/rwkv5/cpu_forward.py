@@ -14,6 +14,7 @@ from torch import Tensor
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
 from rwkv_sweep.models.gated.cpu_forward import (
     TimeMixing,
+    readable,
     run_gated_blocks,
     run_gated_blocks_inner,
     whole,
@@ -53,14 +54,14 @@ def _time_mix(
     """What the half-block adds to the stream [T, D], and the states where asked for; the values [T, A] go to
     `on_values`."""
     xk, xv, xr, xg = normed.mixed_MTD.to(mix.matmul_dtype)
-    v_TA = whole(mix.value(xv))
+    v_TA = mix.value(xv)
     if on_values is not None:
-        on_values(v_TA)
+        on_values(whole(v_TA))
     y_TA, state_BHKV = time_mix(
-        whole(mix.receptance(xr)),
-        whole(mix.key(xk)),
+        mix.receptance(xr),
+        mix.key(xk),
         v_TA,
-        whole(mix.gate(xg)),
+        mix.gate(xg),
         None,
         whole(mix.time_decay.flatten()),
         whole(mix.time_faaaa),
@@ -68,4 +69,4 @@ def _time_mix(
         packed,
         states,
     )
-    return whole(mix.output(y_TA.to(mix.matmul_dtype))), state_BHKV
+    return readable(mix.output(y_TA.to(mix.matmul_dtype))), state_BHKV

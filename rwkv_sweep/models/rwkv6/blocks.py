@@ -118,6 +118,8 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(hidden, eps)
         self.attention = TimeMix(config)
         self.feed_forward = GatedChannelMix(hidden, config.intermediate_size)
+        # What `cpu_prepared` makes of the weights.
+        self.prepared: Any = None
 
     def forward(self, h_TD: Tensor, packed: Packed, on_state: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """The residual stream [T, D] before the block to the one after it; on_state as `OnState`, without the index."""

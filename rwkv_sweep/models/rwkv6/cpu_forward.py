@@ -15,13 +15,20 @@ from torch import Tensor
 
 from rwkv_sweep.models.common.channel_mix import matmul
 from rwkv_sweep.models.common.layer_handover import InnerReader, OnLayer, OnMean, OnState, OnValues
+from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
 from rwkv_sweep.models.gated.cpu_forward import (
     TimeMixing,
+    multiplications,
+    one_thread_where,
+    product,
+    readable,
     run_gated_blocks,
     run_gated_blocks_inner,
     whole,
 )
 from rwkv_sweep.models.rwkv6.blocks import Block, TimeMix
+from rwkv_sweep.models.rwkv6.cpu_prepared import prepare
+from rwkv_sweep.models.rwkv6.cpu_run import run_prepared
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.numba.residual import Normed
 from rwkv_sweep.ops.numba.time_mix import time_mix
@@ -41,6 +48,10 @@ def run_blocks(
 
     A pair of sentences in a small model takes one thread, whatever PyTorch has.
     """
+    ready = prepare(blocks) if on_state is None and packed.lengths else None
+    if ready:
+        with one_thread_where(len(h_TD) * multiplications(blocks[0]) < gated_cpu_forward.LITTLE):
+            return run_prepared(ready, h_TD, packed, layers, on_layer, on_mean)
     receivers = (on_layer, on_state, on_mean)
     return run_gated_blocks(blocks, h_TD, packed, layers, receivers, TimeMixing(_mixes, _time_mix, keep_norm=True))
 
@@ -60,20 +71,20 @@ def _time_mix(
     """What the half-block adds to the stream [T, D], and the states where asked for; the values [T, A] go to
     `on_values`."""
     dtype = mix.time_maa_w1.dtype
-    low_5TR = matmul(normed.mixed_MTD[0], mix.time_maa_w1).tanh_().unflatten(-1, (5, -1)).transpose(0, 1)
-    moved_5TD = whole(matmul(low_5TR, mix.time_maa_w2))
+    low_5TR = product(normed.mixed_MTD[0], mix.time_maa_w1).tanh_().unflatten(-1, (5, -1)).transpose(0, 1)
+    moved_5TD = readable(matmul(low_5TR, mix.time_maa_w2))
     fixed = (mix.time_maa_w, mix.time_maa_k, mix.time_maa_v, mix.time_maa_r, mix.time_maa_g)
-    fixed_5D = torch.stack([maa.flatten().float() for maa in fixed])
+    fixed_5D = torch.cat(fixed).flatten(1).float()
     xw, xk, xv, xr, xg = interpolate_token_shifts_(moved_5TD, fixed_5D, normed.x_TD, packed).to(dtype)
-    decay_TD = whole(matmul(matmul(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2))
-    v_TA = whole(mix.value(xv))
+    decay_TD = product(product(xw, mix.time_decay_w1).tanh_(), mix.time_decay_w2)
+    v_TA = mix.value(xv)
     if on_values is not None:
-        on_values(v_TA)
+        on_values(whole(v_TA))
     y_TD, state_BHKV = time_mix(
-        whole(mix.receptance(xr)),
-        whole(mix.key(xk)),
+        mix.receptance(xr),
+        mix.key(xk),
         v_TA,
-        whole(mix.gate(xg)),
+        mix.gate(xg),
         decay_TD,
         whole(mix.time_decay.flatten()),
         whole(mix.time_faaaa),
@@ -81,4 +92,4 @@ def _time_mix(
         packed,
         states,
     )
-    return whole(mix.output(y_TD.to(dtype))), state_BHKV
+    return readable(mix.output(y_TD.to(dtype))), state_BHKV

@@ -144,7 +144,7 @@ def _with_residual(mix: TimeMix, rows: Rows) -> Tensor:
 
 
 def _product(x_TK: Tensor, factor_KN: Tensor) -> Tensor:
-    """x @ factor of a low-rank product, [T, N]; in fp32 by oneDNN, as the linear layers."""
+    """x @ factor of a low-rank product, [T, N]; in fp32 by the library of the linear layers."""
     if factor_KN.dtype == torch.float32:
         return matmul_fp32(x_TK, factor_KN.t())
     return matmul(x_TK, factor_KN)

@@ -66,17 +66,30 @@ def call(kernel: NumbaKernel, *arguments: Tensor | float | bool) -> None:
 
     Args:
         kernel: what `compiled` made.
-        arguments: tensors are handed over as arrays of the same memory, so they must be contiguous and on the CPU.
+        arguments: tensors are handed over as arrays of the same memory, so they must be contiguous and on the CPU;
+            those of bf16 as their bits, see `bf16`.
     """
-    arrays = [x.detach().numpy() if isinstance(x, Tensor) else x for x in arguments]
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    work = kernel.cost * max(x.numel() for x in arguments if isinstance(x, Tensor))
-    if threads == 1 or work < LITTLE:
+    arrays = [array_of(x) if isinstance(x, Tensor) else x for x in arguments]
+    launch(kernel, max(x.size for x in arrays if isinstance(x, np.ndarray)), *arrays)
+
+
+def launch(kernel: NumbaKernel, size: int, *arrays: Any) -> None:
+    """As `call`, for arguments that are arrays already; size: numbers of the largest of them."""
+    work = kernel.cost * size
+    threads = 1 if work < LITTLE else min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if threads == 1:
         kernel.alone(*arrays)
         return
     with _one_at_a_time:
         numba.set_num_threads(threads)
         kernel.together(*arrays)
+
+
+def array_of(x: Tensor) -> Any:
+    """The tensor's memory; `detach` only where it is needed, since there are a thousand of these in a forward."""
+    if x.dtype == torch.bfloat16:
+        x = x.view(torch.uint16)
+    return x.detach().numpy() if x.requires_grad else x.numpy()
 
 
 @intrinsic

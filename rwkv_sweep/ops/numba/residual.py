@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.bf16 import narrowed, same_dtype, widened
 from rwkv_sweep.ops.numba.compiling import ONE, call, compiled, inlined, sigmoid32
 
 SPAN_TOKENS = 64
@@ -24,12 +25,12 @@ PLAIN, ADDED, GATED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Normed:
-    """A half-block's input, all fp32.
+    """A half-block's input.
 
     Attributes:
-        h_TD: the residual stream.
-        x_TD: its norm; empty where not asked for.
-        mixed_MTD: M mixes of the norm with the norm of the token before.
+        h_TD: the residual stream, fp32.
+        x_TD: its norm, fp32; empty where not asked for.
+        mixed_MTD: M mixes of the norm with the norm of the token before, in the dtype asked for.
     """
 
     h_TD: Tensor
@@ -45,26 +46,31 @@ def add_norm_mix(
     mixes: Sequence[Tensor],
     packed: Packed,
     keep_norm: bool,
+    dtype: torch.dtype = torch.float32,
 ) -> Normed:
     """h + sigmoid(gate) * value, its layer norm x, and x + (x of the token before - x) * mix for each mix.
 
     Args:
         h_TD: residual stream, fp32; left as it is.
-        value_TD: what is added, fp32; None adds nothing and returns h itself.
-        gate_TD: fp32; None adds the value as it is.
+        value_TD: what is added; None adds nothing and returns h itself. bf16 where the gate and `dtype` are too, else
+            read as fp32.
+        gate_TD: None adds the value as it is.
         norm: of the next half-block.
         mixes: vectors of D numbers, fp32.
         packed: the sentences; the first token of each has zeros before it.
         keep_norm: also return x.
+        dtype: of the mixes.
     """
     tokens, width = h_TD.shape
     out_TD = h_TD if value_TD is None else torch.empty_like(h_TD)
-    mixed_MTD = torch.empty(len(mixes), tokens, width)
+    value_TD, gate_TD, like = same_dtype(value_TD, gate_TD, torch.empty(0, 0, dtype=dtype))
+    assert like is not None
+    mixed_MTD = torch.empty(len(mixes), tokens, width, dtype=like.dtype)
     x_TD = torch.empty(tokens if keep_norm else 0, width)
     adding = PLAIN if value_TD is None else ADDED if gate_TD is None else GATED
-    value_TD = h_TD if value_TD is None else value_TD
+    value_TD = like if value_TD is None else value_TD
     call(
-        _add_norm_mix,
+        add_norm_mix_kernel,
         h_TD,
         value_TD,
         value_TD if gate_TD is None else gate_TD,
@@ -72,31 +78,34 @@ def add_norm_mix(
         norm.weight,
         norm.bias,
         norm.eps,
-        torch.stack([mix.flatten().float() for mix in mixes]),
+        torch.cat([mix.reshape(1, width) for mix in mixes]).float(),
         packed.first_T,
         out_TD,
         x_TD,
         mixed_MTD,
     )
-    return Normed(out_TD, x_TD, mixed_MTD)
+    return Normed(out_TD, x_TD, mixed_MTD.to(dtype))
 
 
 def add(h_TD: Tensor, value_TD: Tensor, gate_TD: Tensor) -> Tensor:
-    """h + sigmoid(gate) * value, [T, D], fp32."""
+    """h + sigmoid(gate) * value, [T, D], fp32; value and gate fp32 or bf16."""
     out_TD = torch.empty_like(h_TD)
-    call(_add, h_TD, value_TD, gate_TD, out_TD)
+    value, gate = same_dtype(value_TD, gate_TD)
+    assert value is not None and gate is not None
+    call(add_kernel, h_TD, value, gate, out_TD)
     return out_TD
 
 
 @inlined
 def _add_row(h_TD: Any, value_TD: Any, gate_TD: Any, t: Any, adding: Any, out_D: Any) -> None:
-    """out_D = h_TD[t] + sigmoid(gate_TD[t]) * value_TD[t], without gate or h_TD[t] alone by `adding`; fp32."""
+    """out_D = h_TD[t] + sigmoid(gate_TD[t]) * value_TD[t], without gate or h_TD[t] alone by `adding`; fp32, but
+    value_TD and gate_TD may be bf16."""
     if adding == GATED:
         for d in range(len(out_D)):
-            out_D[d] = h_TD[t, d] + value_TD[t, d] * sigmoid32(gate_TD[t, d])
+            out_D[d] = h_TD[t, d] + widened(value_TD[t, d]) * sigmoid32(widened(gate_TD[t, d]))  # type: ignore[call-arg]
     elif adding == ADDED:
         for d in range(len(out_D)):
-            out_D[d] = h_TD[t, d] + value_TD[t, d]
+            out_D[d] = h_TD[t, d] + widened(value_TD[t, d])  # type: ignore[call-arg]
     else:
         for d in range(len(out_D)):
             out_D[d] = h_TD[t, d]
@@ -119,7 +128,7 @@ def _norm_row(h_D: Any, weight_D: Any, bias_D: Any, eps: Any, out_RD: Any, row: 
 
 
 @compiled
-def _add_norm_mix(
+def add_norm_mix_kernel(
     h_TD: Any,
     value_TD: Any,
     gate_TD: Any,
@@ -136,8 +145,8 @@ def _add_norm_mix(
     """out_TD = h_TD + sigmoid(gate_TD) * value_TD, x_TD = its layer norm (weight_D, bias_D), and mixes of that norm:
     mixed_MTD[m] = x_TD + (x_TD of the token before - x_TD) * mix_MD[m], as `models.rwkv6.blocks` computes them.
 
-    All fp32 but first_T (int8), which marks the first token of each sentence: before it stand zeros. out_TD is not
-    written where `adding` is `PLAIN`, x_TD not where it is empty.
+    All fp32 but value_TD, gate_TD and mixed_MTD, which may be bf16, and first_T (int8), which marks the first token of
+    each sentence: before it stand zeros. out_TD is not written where `adding` is `PLAIN`, x_TD not where it is empty.
     """
     # Rows are indexed, not cut out: a view counts references, and threads that count the same ones wait for each other.
     tokens, width = h_TD.shape
@@ -164,13 +173,14 @@ def _add_norm_mix(
             for m in range(len(mix_MD)):
                 for d in range(width):
                     moved = (norm_2D[before, d] - norm_2D[now, d]) * mix_MD[m, d]
-                    mixed_MTD[m, t, d] = norm_2D[now, d] + moved
+                    mixed_MTD[m, t, d] = narrowed(norm_2D[now, d] + moved, mixed_MTD)  # type: ignore[call-arg]
 
 
 @compiled
-def _add(h_TD: Any, value_TD: Any, gate_TD: Any, out_TD: Any) -> None:
-    """out_TD = h_TD + sigmoid(gate_TD) * value_TD, fp32."""
+def add_kernel(h_TD: Any, value_TD: Any, gate_TD: Any, out_TD: Any) -> None:
+    """out_TD = h_TD + sigmoid(gate_TD) * value_TD, fp32; value_TD and gate_TD may be bf16."""
     tokens, width = h_TD.shape
     for t in numba.prange(tokens):
         for d in range(width):
-            out_TD[t, d] = h_TD[t, d] + value_TD[t, d] * sigmoid32(gate_TD[t, d])
+            added = widened(value_TD[t, d]) * sigmoid32(widened(gate_TD[t, d]))  # type: ignore[call-arg]
+            out_TD[t, d] = h_TD[t, d] + added

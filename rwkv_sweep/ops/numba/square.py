@@ -1,4 +1,4 @@
-"""The squared ReLU of a channel mix, in place.
+"""The squared ReLU of a channel mix, in place, fp32 or bf16.
 
 Shapes: T packed tokens, F inner size of the channel mix, N numbers of any array.
 """
@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
+from rwkv_sweep.ops.numba.bf16 import narrowed, widened
 from rwkv_sweep.ops.numba.compiling import call, compiled
 
 ZERO = np.float32(0)
@@ -19,17 +20,18 @@ PIECE = 16_384
 
 
 def relu_square_(k_TF: Tensor) -> Tensor:
-    """max(k, 0) squared, fp32, written over `k`."""
-    call(_relu_square, k_TF.flatten())
+    """max(k, 0) squared, fp32 or bf16, written over `k`, which has no gaps."""
+    call(relu_square_kernel, k_TF.flatten())
     return k_TF
 
 
 @compiled
-def _relu_square(k_N: Any) -> None:
-    """k_N = max(k_N, 0) ** 2, fp32, in place."""
+def relu_square_kernel(k_N: Any) -> None:
+    """k_N = max(k_N, 0) ** 2, fp32 or bf16, in place."""
     for piece in numba.prange((len(k_N) + PIECE - 1) // PIECE):
         # Cut out, since Numba allows indices from the end and cannot see that none of these is one.
         part_N = k_N[piece * PIECE : piece * PIECE + PIECE]
         for i in range(len(part_N)):
-            k = ZERO if part_N[i] < ZERO else part_N[i]
-            part_N[i] = k * k
+            k: Any = widened(part_N[i])  # type: ignore[call-arg]
+            k = ZERO if k < ZERO else k
+            part_N[i] = narrowed(k * k, part_N)

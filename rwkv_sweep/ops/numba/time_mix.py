@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.bf16 import narrowed, same_dtype, widened
 from rwkv_sweep.ops.numba.compiling import ONE, NumbaKernel, call, compiled, exp32, inlined, sigmoid32
 
 
@@ -34,10 +35,12 @@ def time_mix(
     packed: Packed,
     states: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """silu(gate) * norm(WKV(r, k, v, exp(-exp(decay)))), [T, D] in fp32, and the states [B, H, K, V] if asked for.
+    """silu(gate) * norm(WKV(r, k, v, exp(-exp(decay)))), [T, D], and the states [B, H, K, V] in fp32 if asked for.
+
+    The first is bf16 where all inputs of T rows are, otherwise fp32; the operator itself runs in fp32.
 
     Args:
-        r_TD, k_TD, v_TD, gate_TD: the four projections, fp32.
+        r_TD, k_TD, v_TD, gate_TD: the four projections, fp32 or bf16.
         decay_TD, decay_D: the data-dependent and the fixed part of the logarithm of minus the logarithm of the decay;
             where the first is None, as in RWKV-5, a channel has one decay for all tokens.
         u_HK: the bonus of the current token.
@@ -46,12 +49,13 @@ def time_mix(
         states: whether the states after the last tokens are wanted.
     """
     heads, channels = u_HK.shape
-    y_TD = torch.empty_like(r_TD)
+    none_TD = None if decay_TD is not None else r_TD.new_empty(0, 0)
+    rows = [x for x in same_dtype(r_TD, k_TD, v_TD, gate_TD, decay_TD, none_TD) if x is not None]
+    y_TD = torch.empty_like(rows[0])
     state_BHKV = torch.empty(len(packed.lengths) if states else 0, heads, channels, channels)
     if packed.lengths:
         vectors = (decay_D, u_HK.flatten(), norm.weight, norm.bias)
-        rows = (r_TD, k_TD, v_TD, gate_TD, r_TD.new_empty(0, 0) if decay_TD is None else decay_TD)
-        call(_scan(channels), *rows, *vectors, norm.eps, packed.cu_seqlens_B1, y_TD, state_BHKV)
+        call(scan_kernel(channels), *rows, *vectors, norm.eps, packed.cu_seqlens_B1, y_TD, state_BHKV)
     return y_TD, state_BHKV if states else None
 
 
@@ -63,7 +67,7 @@ ZERO = np.float32(0)
 
 
 @functools.cache
-def _scan(channels: int) -> NumbaKernel:
+def scan_kernel(channels: int) -> NumbaKernel:
     """The kernel for heads of this size: a constant lets the compiler unroll and keep vectors in registers."""
     # Unsigned, since Numba takes a signed index that is below zero from the end, and asks each time.
     size, together = np.uint64(channels), np.uint64(max(1, LANES // channels) * channels)
@@ -87,8 +91,8 @@ def _scan(channels: int) -> NumbaKernel:
         WKV.
 
         w = exp(-exp(decay_TD + decay_D)), or exp(-exp(decay_D)) where decay_TD is empty; u_D is the bonus of the
-        current token. All fp32 but cu_seqlens_B1 (int64). state_BHKV gets the states after each sentence's last token,
-        unless it is empty.
+        current token. All fp32 but cu_seqlens_B1 (int64), and the arrays of T rows where they are bf16. state_BHKV
+        gets the states after each sentence's last token, unless it is empty.
         """
         width = np.uint64(len(u_D))
         groups = np.int64((width + together - np.uint64(1)) // together)
@@ -107,11 +111,12 @@ def _scan(channels: int) -> NumbaKernel:
             for t in range(cu_seqlens_B1[b], cu_seqlens_B1[b + 1]):
                 for i in range(lanes):
                     at = first + i
-                    r_L[i], k_L[i], v_L[i], y_L[i] = r_TD[t, at], k_TD[t, at], v_TD[t, at], ZERO
+                    r_L[i], k_L[i] = widened(r_TD[t, at]), widened(k_TD[t, at])  # type: ignore[call-arg]
+                    v_L[i], y_L[i] = widened(v_TD[t, at]), ZERO
                 if len(decay_TD) > 0:
                     for i in range(lanes):
                         at = first + i
-                        w_L[i] = exp32(-exp32(decay_TD[t, at] + decay_D[at]))
+                        w_L[i] = exp32(-exp32(widened(decay_TD[t, at]) + decay_D[at]))  # type: ignore[call-arg]
                 for head in range(heads):
                     here = head * size
                     for row in range(size):
@@ -123,8 +128,10 @@ def _scan(channels: int) -> NumbaKernel:
                             state_LV[i, j] = w * state_LV[i, j] + k * v_L[here + j]
                     _normalize(y_L, head * size, size, eps)
                 for i in range(lanes):
-                    at, gate = first + i, gate_TD[t, first + i]
-                    y_TD[t, at] = (y_L[i] * weight_D[at] + bias_D[at]) * gate * sigmoid32(gate)
+                    at = first + i
+                    gate: Any = widened(gate_TD[t, at])  # type: ignore[call-arg]
+                    y = (y_L[i] * weight_D[at] + bias_D[at]) * gate * sigmoid32(gate)
+                    y_TD[t, at] = narrowed(y, y_TD)
             if len(state_BHKV) > 0:
                 for i in range(lanes):
                     at = first + i

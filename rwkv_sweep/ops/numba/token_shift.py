@@ -12,20 +12,28 @@ import numpy as np
 from torch import Tensor
 
 from rwkv_sweep.ops.common.packing import Packed
+from rwkv_sweep.ops.numba.bf16 import narrowed, widened
 from rwkv_sweep.ops.numba.compiling import ONE, call, compiled
 
 ZERO = np.float32(0)
 
 
 def interpolate_token_shifts_(moved_5TD: Tensor, fixed_5D: Tensor, x_TD: Tensor, packed: Packed) -> Tensor:
-    """x + (x of the token before - x) * (fixed + moved) for each of five, fp32, written over `moved`."""
-    call(_interpolate_token_shifts, moved_5TD, fixed_5D, x_TD, packed.first_T)
+    """x + (x of the token before - x) * (fixed + moved) for each of five, written over `moved`.
+
+    Args:
+        moved_5TD: fp32 or bf16.
+        fixed_5D, x_TD: fp32.
+        packed: the sentences.
+    """
+    call(interpolate_kernel, moved_5TD, fixed_5D, x_TD, packed.first_T)
     return moved_5TD
 
 
 @compiled
-def _interpolate_token_shifts(moved_5TD: Any, fixed_5D: Any, x_TD: Any, first_T: Any) -> None:
-    """moved_5TD = x_TD + (x_TD of the token before - x_TD) * (fixed_5D + moved_5TD), fp32, in place.
+def interpolate_kernel(moved_5TD: Any, fixed_5D: Any, x_TD: Any, first_T: Any) -> None:
+    """moved_5TD = x_TD + (x_TD of the token before - x_TD) * (fixed_5D + moved_5TD), in place; moved_5TD
+    fp32 or bf16, the others fp32.
 
     Before a token that first_T (int8) marks stand zeros. As the time mix of `models.rwkv6.blocks`.
     """
@@ -36,4 +44,5 @@ def _interpolate_token_shifts(moved_5TD: Any, fixed_5D: Any, x_TD: Any, first_T:
         for m in range(5):
             for d in range(width):
                 delta = kept * x_TD[before, d] - x_TD[t, d]
-                moved_5TD[m, t, d] = x_TD[t, d] + delta * (fixed_5D[m, d] + moved_5TD[m, t, d])
+                share = fixed_5D[m, d] + widened(moved_5TD[m, t, d])  # type: ignore[call-arg]
+                moved_5TD[m, t, d] = narrowed(x_TD[t, d] + delta * share, moved_5TD)

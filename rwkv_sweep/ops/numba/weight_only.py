@@ -11,16 +11,13 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba.core import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from rwkv_sweep.ops.common.groupwise import GROUP
-from rwkv_sweep.ops.numba.compiling import call, exactly, inlined
+from rwkv_sweep.ops.numba.bf16 import finite_bf16
+from rwkv_sweep.ops.numba.compiling import call, exactly
 
-BELOW_HALF = np.int32(0x7FFF)
-"""With the lowest bit that bf16 keeps, what rounds fp32's bits to the nearest bf16 number, ties to even."""
-SIXTEEN, BIT, NIBBLE, FOUR = np.int32(16), np.int32(1), np.uint8(15), np.uint8(4)
+NIBBLE, FOUR = np.uint8(15), np.uint8(4)
 HALF_GROUP = GROUP // 2
 SIMPLE = 0.5
 """Vector instructions alone."""
@@ -40,24 +37,6 @@ def int8_to_bf16(q_NK: Tensor, scale_N: Tensor) -> Tensor:
     return weight_NK.view(torch.bfloat16)
 
 
-@intrinsic
-def _bits(context: Any, x: Any) -> Any:
-    """The 32 bits of an fp32 number."""
-    from llvmlite import ir
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@inlined
-def _bf16(x: Any) -> Any:
-    """The 16 bits, int16, of bf16(x) for a finite fp32 x, ties to even."""
-    bits: Any = _bits(x)  # type: ignore[call-arg]
-    return np.int16((bits + BELOW_HALF + ((bits >> SIXTEEN) & BIT)) >> SIXTEEN)
-
-
 @exactly(cost=SIMPLE)
 def _int4(q_NB: Any, scale_NG: Any, zero_NG: Any, weight_NW: Any) -> None:
     """weight_NW (bf16's bits, int16) = (code - zero_NG) * scale_NG; q_NB holds two codes a byte, both others fp32."""
@@ -67,8 +46,8 @@ def _int4(q_NB: Any, scale_NG: Any, zero_NG: Any, weight_NW: Any) -> None:
             scale, zero = scale_NG[n, g], zero_NG[n, g]
             for b in range(g * HALF_GROUP, (g + 1) * HALF_GROUP):
                 pair = q_NB[n, b]
-                weight_NW[n, 2 * b] = _bf16((np.float32(pair & NIBBLE) - zero) * scale)
-                weight_NW[n, 2 * b + 1] = _bf16((np.float32(pair >> FOUR) - zero) * scale)
+                weight_NW[n, 2 * b] = finite_bf16((np.float32(pair & NIBBLE) - zero) * scale)
+                weight_NW[n, 2 * b + 1] = finite_bf16((np.float32(pair >> FOUR) - zero) * scale)
 
 
 @exactly(cost=SIMPLE)
@@ -78,4 +57,4 @@ def _int8(q_NK: Any, scale_N: Any, weight_NK: Any) -> None:
     for n in numba.prange(rows):
         scale = scale_N[n]
         for k in range(width):
-            weight_NK[n, k] = _bf16(np.float32(q_NK[n, k]) * scale)
+            weight_NK[n, k] = finite_bf16(np.float32(q_NK[n, k]) * scale)

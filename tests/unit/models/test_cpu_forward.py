@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import operator
+import pickle
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.common.layer_handover import sentence_means
 from rwkv_sweep.models.gated import cpu_forward as gated_cpu_forward
+from rwkv_sweep.models.rwkv6 import cpu_prepared
+from rwkv_sweep.models.rwkv6.blocks import Block
 from rwkv_sweep.models.rwkv6.initialization import initialize
 from rwkv_sweep.models.rwkv6.network import Rwkv6Config, Rwkv6Model
 from rwkv_sweep.ops.common.packing import Packed
@@ -94,6 +99,10 @@ def test_token_shift_interpolations() -> None:
 def test_squared_relu() -> None:
     k_TF = normal(300, 200)
     torch.testing.assert_close(relu_square_(k_TF.clone()), torch.relu(k_TF) ** 2)
+    # Every number of bf16, infinities and NaN among them, to the last bit.
+    k_N = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(torch.bfloat16)
+    expected_N = (torch.relu(k_N).float() ** 2).to(torch.bfloat16)
+    torch.testing.assert_close(relu_square_(k_N.clone()), expected_N, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.usefixtures("variant")
@@ -178,12 +187,80 @@ def test_whole_models_give_what_plain_blocks_give(
     model = shaken_model(head_size, dtype)
     assert forward_choice.why_not(model.blocks, torch.zeros(1), 64) is None
     ours = outputs(model, layers, states=True)
+    assert (cpu_prepared.prepare(model.blocks) is None) == (dtype == torch.float16)
+    prepared = outputs(model, layers, states=False)
     monkeypatch.setattr(forward_choice, "why_not", lambda *_: "compared")
     plain = outputs(model, layers, states=True)
     assert list(ours) == list(plain) and {layer for layer, _ in ours} == set(layers)
     for key, expected in plain.items():
-        error = (ours[key] - expected).norm() / expected.norm()
-        assert error <= TOLERANCE[dtype], (key, float(error))
+        for actual in [ours[key], *([prepared[key]] if key in prepared else [])]:
+            error = (actual - expected).norm() / expected.norm()
+            assert error <= TOLERANCE[dtype], (key, float(error))
+    assert set(prepared) == {key for key in plain if key[1] in ("tokens", "mean")}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prepared_blocks_follow_their_parameters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a parameter changes in place, lies elsewhere, or is another one in another module."""
+    model = shaken_model(8, dtype)
+    before = outputs(model, [2], states=False)[2, "tokens"]
+    block = model.blocks[1]
+    ready = cpu_prepared.prepare(model.blocks)
+    again = cpu_prepared.prepare(model.blocks)
+    assert ready is not None and again is not None and all(map(operator.is_, ready, again))
+    assert copy.deepcopy(block).prepared is None and pickle.loads(pickle.dumps(ready[0])) is None
+
+    def in_place() -> None:
+        block.attention.time_maa_k.data.add_(0.5)
+        block.feed_forward.value.weight.data.mul_(1.5)
+
+    def elsewhere() -> None:
+        block.attention.time_maa_w.data = block.attention.time_maa_w.data + 0.5
+        block.attention.key.weight.data = block.attention.key.weight.data * 1.5
+
+    def another() -> None:
+        linear = nn.Linear(128, 128, bias=False, dtype=dtype).requires_grad_(False)
+        linear.weight.data = block.attention.gate.weight.data * 1.5
+        block.attention.gate = linear
+        block.ln2.weight = nn.Parameter(block.ln2.weight.data * 0.5, requires_grad=False)
+
+    for change in (in_place, elsewhere, another):
+        change()
+        after = outputs(model, [2], states=False)[2, "tokens"]
+        assert (after - before).abs().max() > 10 * TOLERANCE[dtype]
+        with monkeypatch.context() as patch:
+            patch.setattr(forward_choice, "why_not", lambda *_: "compared")
+            expected = outputs(model, [2], states=False)[2, "tokens"]
+        assert (after - expected).norm() <= TOLERANCE[dtype] * expected.norm()
+        before = after
+
+
+def test_what_a_prepared_block_leaves_to_the_modules() -> None:
+    """Layers that do more than multiply, dtypes that are mixed, and vectors that are not fp32."""
+
+    class Other(nn.Linear):
+        """A layer of a quantized precision."""
+
+    def other(block: Block) -> None:
+        block.attention.output = Other(128, 128, bias=False)
+
+    def hooked(block: Block) -> None:
+        block.feed_forward.key.register_forward_hook(lambda *_: None)
+
+    def with_bias(block: Block) -> None:
+        block.attention.value = nn.Linear(128, 128)
+
+    def mixed(block: Block) -> None:
+        block.attention.time_decay_w1.data = block.attention.time_decay_w1.data.bfloat16()
+
+    def short_vector(block: Block) -> None:
+        block.attention.time_faaaa.data = block.attention.time_faaaa.data.bfloat16()
+
+    for change in (other, hooked, with_bias, mixed, short_vector):
+        model = shaken_model(8, torch.float32)
+        assert cpu_prepared.prepare(model.blocks) is not None
+        change(model.blocks[2])
+        assert cpu_prepared.prepare(model.blocks) is None
 
 
 def test_training_takes_the_plain_blocks() -> None:

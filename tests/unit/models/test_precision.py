@@ -12,6 +12,7 @@ from rwkv_sweep.config.schema import PrecisionConfig
 from rwkv_sweep.errors import UnsupportedError, UserError
 from rwkv_sweep.models.common.channel_mix import GatedChannelMix
 from rwkv_sweep.models.quantization import CpuLinear, apply_precision, check_precision, weights_bytes
+from rwkv_sweep.ops.common import onednn
 from rwkv_sweep.ops.common.packing import Packed
 from tests.small_models import CPU, FP32, all_outputs, small_model
 
@@ -116,8 +117,9 @@ def test_weights_bytes_counts_what_lies_in_memory() -> None:
 def test_tags_say_what_runs() -> None:
     tags = {config.name: apply_precision(small_model(), config, CPU) for config in (FP32, BF16, FP16, INT8)}
     assert {name: tag["precision"] for name, tag in tags.items()} == {name: name for name in tags}
-    assert tags["fp32"]["matmul"] == "fp32 without TF32 by oneDNN" and tags["bf16"]["matmul"] == "bf16"
-    assert tags["fp16"]["matmul"] == "fp32 arithmetic by oneDNN on fp16 weights and inputs"
+    library = onednn.library()
+    assert tags["fp32"]["matmul"] == f"fp32 without TF32 by {library}" and tags["bf16"]["matmul"] == "bf16"
+    assert tags["fp16"]["matmul"] == f"fp32 arithmetic by {library} on fp16 weights and inputs"
     assert "int8" in tags["int8"]["matmul"] and "bitsandbytes" in tags["int8"]["matmul"]
 
 

@@ -32,7 +32,7 @@ def test_product(tokens: int, wide: int, there: bool, monkeypatch: pytest.Monkey
     x_TK, weight_NK = torch.randn(tokens, 300), torch.randn(wide, 300)
     exact_TN = x_TK.double() @ weight_NK.double().T
     bound_TN = ROUNDINGS * torch.finfo(torch.float32).eps * x_TK.double().abs() @ weight_NK.double().abs().T
-    monkeypatch.setattr(onednn, "available", lambda: there)
+    monkeypatch.setattr(onednn, "uses_onednn", lambda: there)
     for weight in (weight_NK, onednn.laid_out(weight_NK)):
         assert torch.equal(weight, weight_NK)
         actual_TN = onednn.matmul_fp32(x_TK, weight)
@@ -40,7 +40,27 @@ def test_product(tokens: int, wide: int, there: bool, monkeypatch: pytest.Monkey
         assert ((actual_TN - exact_TN).abs() <= bound_TN).all()
 
 
-def test_rows_a_page_apart_stay_as_they_are() -> None:
+@pytest.mark.parametrize(
+    ("vendor", "mkl", "there", "expected"),
+    [
+        ("AuthenticAMD", True, True, True),
+        ("GenuineIntel", True, True, False),
+        ("GenuineIntel", False, True, True),
+        ("", True, True, True),
+        ("AuthenticAMD", True, False, False),
+    ],
+)
+def test_the_faster_library_of_a_processor(
+    vendor: str, mkl: bool, there: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: there)
+    monkeypatch.setattr(onednn, "vendor", lambda: vendor)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    assert onednn.uses_onednn.__wrapped__() is expected
+
+
+def test_rows_a_page_apart_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "uses_onednn", lambda: True)
     assert onednn.laid_out(torch.zeros(256, 300)).stride() == (1, 256)
     assert onednn.laid_out(torch.zeros(2048, 300)).stride() == (300, 1)
 
