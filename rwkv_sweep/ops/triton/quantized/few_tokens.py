@@ -35,8 +35,9 @@ ENOUGH_PROGRAMS, MOST_SPLITS = 100, 8
 Finch 1B6's shape in int4: 1.82 ms; with 60 programs 1.96, with 200 1.91)."""
 ENOUGH_LOOK_UPS = 200
 """The same where numbers come from a table, at more instructions each (nf4: 2.07 ms; with 100 programs 2.18)."""
-STAGES, STAGES_OF_ROWS = 4, 6
-"""Slabs on their way from memory at once, with inputs in 16 and in 8 bits."""
+STAGES, STAGES_OF_ROWS = (4, 3), (6, 4)
+"""Slabs on their way from memory at once, with inputs in 16 and in 8 bits, for up to 64 tokens and for more: what fits
+into the 99 KiB of shared memory of compute capability 8.6 and 8.9."""
 DEQUANTIZED_ROWS = 32
 INTEGERS = tuple(float(number) for number in range(16))
 """What the codes of int4 stand for before zero point and scale."""
@@ -184,7 +185,7 @@ def few_tokens_matmul(
         dependent=depends,
         # The sums of 128 rows are too many registers for four warps.
         num_warps=4 if rows <= 64 else 8,
-        num_stages=STAGES_OF_ROWS if weight.kind == ROWS.value else (STAGES if rows <= 64 else 3),
+        num_stages=(STAGES_OF_ROWS if weight.kind == ROWS.value else STAGES)[0 if rows <= 64 else 1],
         launch_pdl=depends,
     )
     return out_GTN
