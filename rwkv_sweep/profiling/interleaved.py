@@ -16,8 +16,8 @@ Work = Callable[[], object]
 WARM_UP_ROUNDS = 3
 HALF_WIDTH = 0.005
 """On a GPU rounds end early once every ratio of mean times is known to this share of itself, see `StopRule`."""
-LEAST_ROUNDS = 5
-"""... and no sooner."""
+LEAST_ROUNDS, LEAST_PAIRS = 5, 20
+"""... and no sooner: rounds of a batch, and of single pairs, which take little time."""
 STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 """97.5 % quantiles of Student's t distribution for 1 to 10 degrees of freedom; beyond, that of 10 is taken."""
 
@@ -52,9 +52,9 @@ class StopRule:
         return True
 
 
-def stop_rule(reference: str, device: torch.device) -> StopRule | None:
+def stop_rule(reference: str, device: torch.device, least: int) -> StopRule | None:
     """The rule on a GPU, whose times hardly vary; on a CPU all rounds are run."""
-    return StopRule(reference) if device.type == "cuda" else None
+    return StopRule(reference, least=least) if device.type == "cuda" else None
 
 
 def interleaved(

@@ -8,7 +8,7 @@ import numpy as np
 
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.prompts import Tokenized
-from rwkv_sweep.profiling.interleaved import Work, interleaved, stop_rule
+from rwkv_sweep.profiling.interleaved import LEAST_PAIRS, LEAST_ROUNDS, Work, interleaved, stop_rule
 from rwkv_sweep.profiling.memory import MIB, peak_bytes
 from rwkv_sweep.stats.intervals import median_ratio_interval, ratio_interval
 
@@ -44,9 +44,10 @@ def measure_overhead(
         name: lambda embedder=embedder: embedder.embed_tokens(batch)  # type: ignore[misc]
         for name, embedder in embedders.items()
     }
-    rule, shapes = stop_rule("final", device), [embedders["final"].pair_shape(pair) for pair in pairs]
+    rule, pair_rule = (stop_rule("final", device, least) for least in (LEAST_ROUNDS, LEAST_PAIRS))
+    shapes = [embedders["final"].pair_shape(pair) for pair in pairs]
     samples_by_kind = {
-        "latency": interleaved(single, device, random, rule, shapes),
+        "latency": interleaved(single, device, random, pair_rule, shapes),
         "batch": interleaved([whole] * rounds, device, random, rule),
     }
     peaks = {name: peak_bytes(work, device) for name, work in whole.items()}

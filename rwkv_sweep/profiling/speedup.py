@@ -16,7 +16,7 @@ from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.fp32_reference import ResidentReference
 from rwkv_sweep.embedding.prompts import Tokenized
 from rwkv_sweep.models.common.interface import LoadedModel
-from rwkv_sweep.profiling.interleaved import Work, interleaved, stop_rule
+from rwkv_sweep.profiling.interleaved import LEAST_PAIRS, LEAST_ROUNDS, Work, interleaved, stop_rule
 from rwkv_sweep.stats.intervals import ratio_interval
 
 RESAMPLES = 10_000
@@ -81,8 +81,9 @@ def _interleaved(
         for pair in pairs
     ]
     random = np.random.default_rng(seed)
-    rule = stop_rule("fp32", encoder.device)
+    rule, pair_rule = (stop_rule("fp32", encoder.device, least) for least in (LEAST_ROUNDS, LEAST_PAIRS))
+    shapes = [embedder.pair_shape(pair) for pair in pairs]
     return {
         "": interleaved([whole] * rounds, encoder.device, random, rule),
-        "pair_": interleaved(single, encoder.device, random, rule, [embedder.pair_shape(pair) for pair in pairs]),
+        "pair_": interleaved(single, encoder.device, random, pair_rule, shapes),
     }

@@ -80,4 +80,5 @@ def test_one_round_of_each_shape_warms_a_gpu(now: list[float]) -> None:
 
 
 def test_a_cpu_runs_all_rounds() -> None:
-    assert stop_rule("final", torch.device("cpu")) is None and stop_rule("final", GPU) == StopRule("final")
+    assert stop_rule("final", torch.device("cpu"), 5) is None
+    assert stop_rule("final", GPU, 20) == StopRule("final", least=20)
