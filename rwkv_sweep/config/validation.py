@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from rwkv_sweep.config.schema import (
     SELECT_BY,
     SPANS,
     WORD_SPLITS,
+    ModelConfig,
     RunConfig,
     require_one_of,
 )
@@ -107,8 +109,19 @@ def run_config(cfg: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
     assert isinstance(run, RunConfig)
+    run = replace(run, model=_of_folder(run.model))
     _check(run)
     return run if run.dataset.task is None else replace(run, dataset=_of_task(run.dataset, run.dataset.task))
+
+
+def _of_folder(model: ModelConfig) -> ModelConfig:
+    """With `model.path` in place of a `model.id` that names a folder, as transformers itself reads it."""
+    if model.source != "hf" or model.path is not None or not model.id:
+        return model
+    written_as_path = model.id.startswith(("/", "./", "../", "~"))
+    if not written_as_path and not os.path.isfile(os.path.join(model.id, "config.json")):
+        return model
+    return replace(model, id=None, path=model.id)
 
 
 def _of_task(dataset: DatasetConfig, task: str) -> DatasetConfig:

@@ -18,6 +18,8 @@ RWKV_WITHOUT_HUB = (
     "model=local model.path=<that folder> model.tokenizer=world"
 )
 """What to do with an RWKV where the hub cannot be reached."""
+HUB_TIMEOUT_S = 10
+"""For the hub's first answer."""
 _CHECKPOINT = f"a folder with {CONFIG_FILE} and weights, or a .pth file"
 
 
@@ -67,6 +69,8 @@ def hub_folder(cfg: ModelConfig, wanted: Sequence[str], need_weights: bool, with
         for weights in steps:
             patterns = [*wanted, *weights]
             try:
+                if not offline:
+                    _require_hub(cfg)
                 folder = Path(
                     snapshot_download(cfg.id, revision=cfg.revision, allow_patterns=patterns, local_files_only=offline)
                 )
@@ -101,6 +105,17 @@ def hub_file(cfg: ModelConfig) -> Path:
         f"model.file={cfg.file} of {_not_fetched(cfg, reason)}. Without the hub, copy that file anywhere and set "
         f"{'' if cfg.source == 'embedding_rwkv' else 'model=local '}model.path=<that file>"
     ) from reason
+
+
+def _require_hub(cfg: ModelConfig) -> None:
+    """Raises what huggingface_hub raises where the hub does not answer or has no such repository.
+
+    Listing the files of a pinned revision, the first that `snapshot_download` does, is tried again for half a minute.
+    """
+    from huggingface_hub import HfApi
+
+    assert cfg.id
+    HfApi().model_info(cfg.id, revision=cfg.revision, timeout=HUB_TIMEOUT_S)
 
 
 def _complete(folder: Path, need_weights: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 import pytest
@@ -376,3 +377,19 @@ def test_a_parallel_launcher_takes_every_card(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     config = compose("config", ["hydra/launcher=parallel", *device], return_hydra_config=True)
     assert config.hydra.launcher.n_jobs == expected
+
+
+@pytest.mark.parametrize("name", ["folder", "./folder", "./missing"])
+def test_an_id_that_names_a_folder_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    model = run_config(composed("model=hf", f"model.id={name}")).model
+    assert (model.id, model.path) == (None, name)
+
+
+def test_a_folder_without_a_config_does_not_hide_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bert-base-uncased").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = run_config(composed("model=hf", "model.id=bert-base-uncased")).model
+    assert (model.id, model.path) == ("bert-base-uncased", None)

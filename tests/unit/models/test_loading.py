@@ -93,6 +93,7 @@ def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: 
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     config = ModelConfig(name="finch", source="hub", id="RWKV/v6-Finch-1B6-HF", revision="abc", tokenizer="world")
     message = (
         r"RWKV/v6-Finch-1B6-HF at revision abc .*Name or service.*config\.json and pytorch_model\.bin.*model=local"
@@ -100,6 +101,26 @@ def test_an_unreachable_hub_says_what_to_put_where(tmp_path: Path, monkeypatch: 
     for attempt in (lambda: model_source(config).shape(), lambda: load_model(config, FP32, CPU)):
         with pytest.raises(UserError, match=message):
             attempt()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a pinned revision, `snapshot_download` tries for half a minute to list the files."""
+    asked, downloads = [], []
+
+    def unreachable(*arguments: object, **keys: object) -> None:
+        asked.append(keys)
+        raise OSError("Name or service not known")
+
+    def download(*_: object, local_files_only: bool, **__: object) -> str:
+        downloads.append(local_files_only)
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    config = ModelConfig(name="finch", source="hub", id="a/b", revision="0" * 40, tokenizer="bytes")
+    with pytest.raises(UserError, match="could not be fetched .*Name or service not known"):
+        model_source(config).shape()
+    assert len(asked) == 1 and asked[0]["revision"] == "0" * 40 and downloads == [True]
 
 
 def test_the_hub_is_asked_only_for_what_the_cache_lacks(
@@ -118,6 +139,7 @@ def test_the_hub_is_asked_only_for_what_the_cache_lacks(
         return str(cache)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     config = ModelConfig(name="finch", source="hub", id="a/b", revision="c", tokenizer="bytes")
     assert model_source(config).shape().hidden_size == 32 and calls == [(True, "tokenizer.json")]
     assert load_model(config, FP32, CPU).trained

@@ -92,6 +92,7 @@ def test_an_unreachable_repository_says_what_to_put_where(monkeypatch: pytest.Mo
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     message = r"model\.id=a/b at revision main .*config\.json, model\.safetensors .*tokenizer into .*set model\.path"
     with pytest.raises(UserError, match=message):
         model_source(ModelConfig("hf", "hf", id="a/b")).check()
