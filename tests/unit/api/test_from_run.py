@@ -42,7 +42,7 @@ KINDS = {
     "whitened": ["layer=2", "postprocess=whiten"],
     "whitened_by_a_split": ["layer=[0,2]", "aggregation=mean", "postprocess=whiten", "postprocess.fit=train"],
     "all_but_the_top": ["layer=final", "pooling=last", "postprocess=abtt", "postprocess.components=3"],
-    "eos": ["layer=1", "pooling=eos", "prompt.eos=true"],
+    "eos": ["layer=1", "pooling=eos", "model.eos_id=0"],
     "prompt": ["layer=1", "prompt=echo", "max_tokens=90"],
     "template": ["layer=1", "prompt=template", "pooling=position", "postprocess=center"],
     "values": ["layer=1", "pooling.source=values", "postprocess=center"],
