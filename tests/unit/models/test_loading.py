@@ -118,7 +118,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     config = ModelConfig(name="finch", source="hub", id="a/b", revision="0" * 40, tokenizer="bytes")
-    with pytest.raises(UserError, match="could not be fetched .*Name or service not known"):
+    with pytest.raises(UserError, match=r"could not be fetched .*Name or service not known"):
         model_source(config).shape()
     assert len(asked) == 1 and asked[0]["revision"] == "0" * 40 and downloads == [True]
 
