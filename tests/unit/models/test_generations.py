@@ -74,3 +74,19 @@ def test_an_unknown_generation_is_refused_with_those_that_there_are(number: int)
 
 def test_each_source_that_a_config_may_name_has_a_kind_of_model() -> None:
     assert tuple(SOURCES) == CHOICES["model.source"]
+
+
+@pytest.mark.parametrize("number", GENERATIONS)
+def test_drawn_weights_are_all_there_and_those_of_the_seed(number: int) -> None:
+    generation = GENERATIONS[number]
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "head_size": 32, "intermediate_size": 128, "vocab_size": 50}
+    config = generation.random_config(dict(sizes))
+    with torch.device("meta"):
+        expected = generation.build(config)
+    first, again, other = (generation.draw(config, seed, CPU).state_dict() for seed in (0, 0, 1))
+    assert {name: (weight.shape, weight.dtype) for name, weight in first.items()} == {
+        name: (weight.shape, weight.dtype) for name, weight in expected.state_dict().items()
+    }
+    assert all(weight.device == CPU and bool(torch.isfinite(weight).all()) for weight in first.values())
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert any(not torch.equal(weight, other[name]) for name, weight in first.items())

@@ -213,6 +213,17 @@ def test_process_peak_starts_anew_with_each_watch() -> None:
     assert 150 < high - low < 250
 
 
+def test_what_lies_beside_the_model_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    mib = 2**20
+    for name, value in {"max_memory_allocated": 70 * mib, "max_memory_reserved": 80 * mib}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    for name in ("empty_cache", "reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    metrics = MemoryWatch(torch.device("cuda", 0), weights_bytes=10 * mib, others_bytes=30 * mib).metrics()
+    assert metrics["memory/peak_allocated_mib"] == 40 and metrics["memory/peak_reserved_mib"] == 50
+    assert metrics["memory/peak_above_weights_mib"] == 30
+
+
 @pytest.mark.gpu
 def test_memory_on_a_gpu() -> None:
     device = torch.device("cuda", 0)
