@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 # Bytecode is written for what the set-up's last step imports (all 19 000 files would take a minute more), and the CPU's
 # WKV loop is compiled for the usual head sizes.
 unexport PYTHONDONTWRITEBYTECODE
-WARM_UP := import datasets, gensim.models, matplotlib.pyplot, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers
+WARM_UP := import altair, datasets, gensim.models, mlflow, pytest, scipy.stats, sklearn.metrics, torch, transformers, vl_convert
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep test test-browser test-gpu test-portable test-mteb test-optuna test-sentence-transformers mutants test-faults test-faults-all test-ray server bench bench-growth bench-sweep bench-sweep-gpu bench-gpu lint format ui wheel lock docs docs-lock clean

@@ -132,7 +132,7 @@ def draw(record: dict[str, Any], stem: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    from rwkv_sweep.report.charts.drawing import BLUE, ORANGE, STYLE, save
+    from rwkv_sweep.report.charts.style import BLUE, ORANGE
 
     panels = (
         ("pairs", "pairs", "seconds", "s", True),
@@ -141,7 +141,7 @@ def draw(record: dict[str, Any], stem: Path) -> None:
         ("kept", "layers pooled, all blocks run", "tokens_per_s", "tokens/s", False),
     )
     plain = FuncFormatter(lambda number, _: f"{number:,.0f}")  # the style takes no mathematical text
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.color": "#e5e5e5", "svg.hashsalt": "growth"}):
         figure = Figure(figsize=(10, 6.4), layout="constrained")
         for axes, (key, title, upright, unit, wide) in zip(figure.subplots(2, 2).flat, panels, strict=True):
             rows = record[key]
@@ -163,7 +163,8 @@ def draw(record: dict[str, Any], stem: Path) -> None:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xticks(places, labels=[f"{place:,.0f}" for place in places], fontsize=8)
             axes.yaxis.set_major_formatter(plain)
-        save(figure, stem)
+        for ending in (".svg", ".png"):
+            figure.savefig(stem.with_suffix(ending), dpi=160)
 
 
 def main() -> None:

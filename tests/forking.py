@@ -37,7 +37,7 @@ def serve() -> None:
 
 # What a run imports sooner or later, most of it where it is first needed, so that commands start quickly.
 IMPORTED = (
-    "matplotlib.figure",
+    "altair",
     "mlflow.store.db.utils",
     "mlflow.store.tracking.sqlalchemy_store",
     "scipy.stats",

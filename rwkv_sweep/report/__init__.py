@@ -23,7 +23,7 @@ def write_report(kind: str, results: Sequence[Result], root: Path) -> list[Path]
         UserError: `kind` is not a report there is.
     """
     require_one_of("report", kind, REPORTS)
-    # Imported here: nothing but a finished sweep pays for matplotlib.
+    # Imported here: nothing but a finished sweep pays for Altair.
     if kind == "quantization":
         from rwkv_sweep.report.quantization.report import write_quantization_report
 

@@ -16,6 +16,26 @@ ROWS = "#runs-table tbody tr"
 FIRST = f"{ROWS} th"
 
 
+LEGEND_ENTRY = """
+const plot = window.plots.get(arguments[0]), [left, top] = plot.origin();
+let at = null;
+const walk = (items, x, y) => {
+  for (const item of items) {
+    if (item.role === "legend-label" && item.items.some((text) => text.text === arguments[1])) {
+      const text = item.items.find((text) => text.text === arguments[1]);
+      at = [x + (text.bounds.x1 + text.bounds.x2) / 2, y + (text.bounds.y1 + text.bounds.y2) / 2];
+    } else if (item.items) {
+      const own = item.marktype ? [0, 0] : [item.x || 0, item.y || 0];
+      walk(item.items, x + own[0], y + own[1]);
+    }
+  }
+};
+walk([plot.scenegraph().root], left + plot.padding().left, top + plot.padding().top);
+return at;
+"""
+"""Where a chart's legend has a word, in pixels of the chart."""
+
+
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six finished runs, one failed, two baselines, with an answer."""
@@ -43,7 +63,7 @@ def test_no_errors_and_no_network(shown: Any, page: Path) -> None:
         "Spearman by layer",
         "Quality against speed",
         "Quality against memory",
-        "Layer \u00d7 precision",
+        "Heat map",
         "Latency of one pair",
         "Overhead over final-layer inference",
         "Parity with fp32",
@@ -52,17 +72,33 @@ def test_no_errors_and_no_network(shown: Any, page: Path) -> None:
     ]
 
 
-def test_every_chart_has_points_and_a_name(shown: Any, page: Path) -> None:
-    view = shown(page).whole()
-    drawn = view.js(
-        "return [...document.querySelectorAll('figure svg[role=img]')].map(svg =>"
-        " [svg.getAttribute('aria-label'), svg.querySelectorAll('path, rect').length])"
+def drawn(view: Any, charts: int) -> Any:
+    """Waits until so many charts are drawn: Vega draws after the script that asks for it."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    view.whole()
+    WebDriverWait(view.browser, 20).until(lambda _: view.js("return window.plots.size") == charts)
+    view.browser.execute_async_script(
+        "Promise.all([...window.plots.values()].map((plot) => plot.runAsync()))"
+        ".then(() => requestAnimationFrame(arguments[0]))"
     )
-    assert len(drawn) == 7
-    assert all(name and marks >= 3 for name, marks in drawn)
-    assert (
-        view.js("return [...document.querySelectorAll('svg')].some(svg => /NaN|Infinity/.test(svg.outerHTML))") is False
+    return view
+
+
+def test_every_chart_is_drawn_and_has_a_name(shown: Any, page: Path) -> None:
+    view = drawn(shown(page), 7)
+    sizes = view.js(
+        "return [...document.querySelectorAll('figure canvas')].map(canvas =>"
+        " [canvas.closest('.chart').getAttribute('aria-label'), canvas.clientWidth, canvas.clientHeight])"
     )
+    assert all(name and width > 200 and height > 50 for name, width, height in sizes)
+    # Something is on each: more than one colour.
+    colours = view.js(
+        "return [...document.querySelectorAll('figure canvas')].map(canvas => new Set(new Uint32Array("
+        "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size)"
+    )
+    assert min(colours) > 5
+    assert view.errors() == []
 
 
 def test_sorting(shown: Any, page: Path) -> None:
@@ -98,22 +134,72 @@ def test_sorting_by_keyboard_alone(shown: Any, page: Path) -> None:
     assert view.texts(FIRST)[0] == "final"
 
 
+def test_the_bundle_holds_what_vl_convert_holds(tmp_path: Path) -> None:
+    from rwkv_sweep.report.page.bundle import BUNDLE, write_bundle
+
+    assert write_bundle(tmp_path / "vega.js").read_bytes() == BUNDLE.read_bytes()
+
+
+ROWS_DRAWN = "return window.plots.get('layers').data('rows').length"
+
+
+def click_canvas(view: Any, chart: str, x: float, y: float) -> None:
+    """Click at a place of a chart, in its own pixels."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    canvas = view.one(f"#{chart} canvas")
+    view.js("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    size = canvas.size
+    ActionChains(view.browser).move_to_element_with_offset(
+        canvas, x - size["width"] / 2, y - size["height"] / 2
+    ).click().perform()
+
+
 def test_filters_move_table_and_charts(shown: Any, page: Path) -> None:
     from selenium.webdriver.support.ui import Select
     from selenium.webdriver.support.wait import WebDriverWait
 
     view = shown(page)
-    marks = "return document.querySelectorAll('#layers svg path').length"
-    before = view.js(marks)
+    drawn(view, 7)
+    before = view.js(ROWS_DRAWN)
     Select(view.one("select[aria-label=precision]")).select_by_visible_text("bf16")
     assert view.texts("#count") == ["5 of 9 runs"]
     assert set(view.texts(f"{ROWS} td:nth-child(2)")) == {"bf16", ""}
-    assert view.js(marks) < before
+    WebDriverWait(view.browser, 5).until(lambda _: view.js(ROWS_DRAWN) == before / 2)
     view.one("#filter").send_keys("layer=3")
     WebDriverWait(view.browser, 5).until(lambda _: view.texts("#count") == ["1 of 9 runs"])
     view.one("#clear").click()
     assert view.texts("#count") == ["9 of 9 runs"]
-    assert view.js(marks) == before
+    WebDriverWait(view.browser, 5).until(lambda _: view.js(ROWS_DRAWN) == before)
+
+
+def test_picking_in_the_legend_narrows_the_table(shown: Any, page: Path) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    view = drawn(shown(page), 7)
+    x, y = view.js(LEGEND_ENTRY, "layers", "bf16")
+    click_canvas(view, "layers", x, y)
+    WebDriverWait(view.browser, 5).until(lambda _: view.texts("#count") != ["9 of 9 runs"])
+    assert set(view.texts(f"{ROWS} td:nth-child(2)")) == {"bf16", ""}
+    view.one("#clear").click()
+    assert view.texts("#count") == ["9 of 9 runs"]
+
+
+def test_brushing_narrows_the_table(shown: Any, page: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    view = drawn(shown(page), 7)
+    canvas = view.one("#layers canvas")
+    view.js("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    half = canvas.size["width"] / 2
+    # From the left edge of the chart to its middle: the first of three layers, and perhaps the second.
+    chain = ActionChains(view.browser).move_to_element_with_offset(canvas, 60 - half, -120).click_and_hold()
+    chain.move_by_offset(80, 180).release().perform()
+    WebDriverWait(view.browser, 5).until(lambda _: view.texts("#count") != ["9 of 9 runs"])
+    assert set(view.texts(FIRST)) == {"1"}
+    view.one("#clear").click()
+    assert view.texts("#count") == ["9 of 9 runs"]
 
 
 def test_a_filter_that_leaves_nothing(shown: Any, page: Path) -> None:
@@ -122,7 +208,7 @@ def test_a_filter_that_leaves_nothing(shown: Any, page: Path) -> None:
     view = shown(page)
     view.one("#filter").send_keys("nothing has this")
     WebDriverWait(view.browser, 5).until(lambda _: view.texts("#count") == ["0 of 9 runs"])
-    assert "No run here has a Spearman." in view.texts("#layers .empty")
+    assert "No run here has these figures." in view.texts("#layers .empty")
     assert view.errors() == []
 
 
@@ -130,10 +216,11 @@ def test_arrows_walk_through_a_chart(shown: Any, page: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
     view = shown(page)
-    view.js("document.querySelector('#layers svg').focus()")
+    drawn(view, 7).js("document.querySelector('#layers .chart').focus()")
     texts_ = set()
     for _ in range(6):
         view.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+        view.browser.execute_async_script("setTimeout(arguments[0], 0)")
         texts_.add(view.texts("#tip")[0])
     assert len(texts_) == 6 and all("Spearman" in text for text in texts_)
     assert view.js("return document.getElementById('tip').hidden") is False
@@ -181,7 +268,7 @@ def test_few_runs(shown: Any, tmp_path: Path, kind: str) -> None:
     assert view.texts("h1")[0].startswith(heading)
     assert len(view.all(ROWS)) == {"empty": 0, "one": 1, "all_failed": 3}[kind]
     assert len(view.all("#failures")) == (kind != "one")
-    assert len(view.all("figure svg[role=img]")) == (5 if kind == "one" else 0)
+    assert len(view.all("figure .chart")) == (5 if kind == "one" else 0)
 
 
 def test_five_hundred_runs(shown: Any, tmp_path: Path, record_property: Any) -> None:
@@ -206,7 +293,7 @@ def test_five_hundred_runs(shown: Any, tmp_path: Path, record_property: Any) -> 
     record_property("open_ms", loaded)
     print(f"500 runs: {path.stat().st_size / 1e6:.1f} MB, open after {loaded:.0f} ms")
     # What decides how long it takes, whatever the machine: the bytes to read and the elements to lay out.
-    assert path.stat().st_size < 2e6
+    assert path.stat().st_size < 3.5e6
     assert view.js("return document.querySelectorAll('*').length") < 40_000
     assert view.whole().errors() == []
 
@@ -216,6 +303,7 @@ def test_saved_files(shown: Any, page: Path, tmp_path: Path) -> None:
 
     view = shown(page)
     view.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    drawn(view, 7)
     for button in view.all("#runs .tools button") + view.all("#layers .tools button"):
         button.click()
     wanted = {"runs.csv", "runs.md", "layers.svg", "layers.png"}
@@ -223,7 +311,7 @@ def test_saved_files(shown: Any, page: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "runs.csv").open(encoding="utf-8")))
     assert [row["tokens/s"] for row in rows[:2]] == ["30000", "23077"]
     assert rows[0]["vs word overlap"] == "-0.100"
-    assert "var(" not in (tmp_path / "layers.svg").read_text(encoding="utf-8")
+    assert "<svg" in (tmp_path / "layers.svg").read_text(encoding="utf-8")
     assert (tmp_path / "layers.png").stat().st_size > 5000
 
 
@@ -243,4 +331,22 @@ def test_comparison(shown: Any, tmp_path: Path) -> None:
     heads = view.texts("#runs thead th")
     view.all("#runs thead button")[heads.index("run")].click()
     assert view.texts("#runs tbody th") == ["layer=1", "layer=3", "layer=final"]
-    assert len(view.all("figure svg[role=img]")) == 2
+    drawn(view, 2)
+
+
+def test_printing_loses_no_column(shown: Any, page: Path) -> None:
+    view = drawn(shown(page), 7)
+    heads = view.texts("#runs-table thead th")
+    view.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    view.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    )
+    right = view.js(
+        "return [...document.querySelectorAll('#runs-table thead th')].map(head => head.getBoundingClientRect().right)"
+    )
+    assert len(right) == len(heads) and max(right) <= 720
+    rule = "return getComputedStyle(document.getElementById('layers')).breakInside"
+    assert view.js(rule) == "avoid", "no chart is parted from its title"
+    printed = view.browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
+    view.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(printed) > 20_000

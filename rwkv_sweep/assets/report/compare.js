@@ -23,63 +23,6 @@ function changes() {
   );
 }
 
-function drawRows(host, key, name, centre, band, words) {
-  const compared = DATA.runs.filter((run) => run[key]);
-  if (!compared.length) return "Nothing could be compared.";
-  const shown = compared.slice(0, MOST),
-    longest = Math.max(...shown.map((run) => run.name.length));
-  const plot = new Plot(host, name, 52 + shown.length * 24, {
-    left: Math.min(Math.max(60, (host.clientWidth || 600) * 0.4), 20 + longest * 6.4),
-    top: 8,
-    bottom: 42,
-  });
-  const most = Math.floor((plot.x0 - 14) / 6.3);
-  const x = scale(
-    shown.flatMap((run) => [run[key].lo, run[key].hi]),
-    plot.x0,
-    plot.x1,
-    { include: [centre, ...(band || [])], count: Math.max(3, Math.floor(plot.width / 150)) },
-  );
-  if (band)
-    plot.add("rect", {
-      x: x(band[0]),
-      width: x(band[1]) - x(band[0]),
-      y: plot.y1,
-      height: plot.y0 - plot.y1,
-      fill: "var(--grid)",
-    });
-  plot.xAxis(x, name);
-  plot.rule(centre, x, "var(--ink)", "", "x");
-  shown.forEach((run, i) => {
-    const y = plot.y1 + i * 24 + 12,
-      range = run[key],
-      clear = run.verdicts.some((word) => words.includes(word));
-    const style = {
-      colour: clear
-        ? words.indexOf(run.verdicts.find((word) => words.includes(word)))
-          ? "var(--c1)"
-          : "var(--c0)"
-        : "var(--faint)",
-      shape: clear ? "diamond" : "circle",
-    };
-    plot.text(plot.x0 - 8, y + 4, run.name.length > most ? `${run.name.slice(0, most - 1)}…` : run.name, {
-      "text-anchor": "end",
-    });
-    plot.whisker(0, y, x(range.lo), x(range.hi), style.colour, true);
-    plot.point(
-      x(range.value),
-      y,
-      style,
-      `${run.name}\n${RANGE(range, 3, centre === 0)}${clear ? "\nmore than noise" : ""}`,
-    );
-  });
-  plot.done();
-  return null;
-}
-
-const bands = DATA.reach
-  ? "The band is noise: the largest factor by which the baselines, timed in both, differ."
-  : "No baseline was timed in both sweeps, so nothing shows how much of this is due to the machine.";
 const controls = Object.entries(DATA.control).map(([name, range]) => el("li", {}, `${name}: ${RANGE(range, 3)}`));
 const lonely = ["A", "B"]
   .filter((label) => DATA.only[label].length)
@@ -116,19 +59,7 @@ document.getElementById("page").append(
     ),
     changes(),
     runsTable(),
-    chartCard(
-      "quality",
-      "Quality",
-      "Spearman of B less that of A, paired bootstrap over the same pairs. Diamonds: more than noise " +
-        "after Holm's correction.",
-      (host) => drawRows(host, "quality", "Spearman, B less A", 0, null, ["better", "worse"]),
-    ),
-    chartCard(
-      "latency",
-      "Time of a pair",
-      `Median of B over that of A, with 95 % bootstrap intervals. ${bands}`,
-      (host) => drawRows(host, "latency", "time, B over A", 1, DATA.reach, ["faster", "slower"]),
-    ),
+    DATA.charts.map((chart) => chartCard(chart)),
     controls.length
       ? el(
           "section",
@@ -140,10 +71,4 @@ document.getElementById("page").append(
       : null,
   ),
 );
-const redraw = () => CHARTS.forEach((chart) => chart.draw([]));
-redraw();
-let waited = 0;
-addEventListener("resize", () => {
-  clearTimeout(waited);
-  waited = setTimeout(redraw, 120);
-});
+CHARTS.forEach((chart) => chart.draw(null));

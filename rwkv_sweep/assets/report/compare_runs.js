@@ -6,7 +6,6 @@ const RANGE = (range, digits, sign) =>
         .map((text, i) => [text, ` [${text}`, `, ${text}]`][i])
         .join("")
     : "";
-const MOST = 60;
 
 function runsTable() {
   const pair = (name, key, digits) =>

@@ -67,36 +67,7 @@ function valuesOf(key, runs = MODELS) {
     : values;
 }
 
-// One look for each value of the key that runs are coloured by: colour and shape say the same, for any colour vision.
-const COLOURS = 8,
-  SHAPES = ["circle", "square", "up", "diamond", "down"];
-let colourKey =
-  ["precision", "model", "pooling", "aggregation", ...KEYS].find(
-    (key) => KEYS.includes(key) && key !== "layer" && valuesOf(key).length > 1,
-  ) || null;
-let looks = new Map();
-function setColourKey(key) {
-  colourKey = key;
-  looks = new Map((key ? valuesOf(key) : []).map((value, i) => [value, look(i)]));
-}
-function look(i) {
-  return {
-    colour: `var(--c${i % COLOURS})`,
-    shape: SHAPES[i % SHAPES.length],
-    dash: ["", "6 3", "2 3", "8 3 2 3"][Math.floor(i / COLOURS) % 4],
-  };
-}
-const lookOf = (run) => looks.get(run.params[colourKey]) || look(0);
-setColourKey(colourKey);
-
-function summaryOf(run) {
-  const lines = [run.label];
-  const add = (name, text) => {
-    if (text) lines.push(`${name} ${text}`);
-  };
-  add("Spearman", withRange(interval(run, SPEARMAN), 3));
-  add("ms per pair", fixed(metric(run, "latency/mean_ms"), 2));
-  add("tokens/s", fixed(metric(run, "throughput/tokens_per_s"), 0));
-  add("weights MiB", fixed(metric(run, "memory/weights_mib"), 1));
-  return lines.join("\n");
-}
+// The colour that charts give a run.
+const COLOURS = DATA.themes.light.range.category.length;
+const VALUES = [...new Set(DATA.fields.filter(Boolean).map((fields) => fields.colour))];
+const colourOf = (run) => `var(--c${Math.max(0, VALUES.indexOf((DATA.fields[run.index] || {}).colour)) % COLOURS})`;

@@ -91,34 +91,6 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function standalone(svg) {
-  // A figure outside this page has none of its style: colours become plain values, and the ground is drawn.
-  const style = getComputedStyle(document.documentElement);
-  const copy = svg.cloneNode(true);
-  const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
-  copy.setAttribute("xmlns", SVG);
-  copy.setAttribute("width", width);
-  copy.setAttribute("height", height);
-  copy.removeAttribute("tabindex");
-  const rules = "text{font:11.5px sans-serif;fill:var(--soft)}text.strong{fill:var(--ink);font-weight:600}";
-  copy.prepend(mark("style", {}, rules), mark("rect", { width, height, fill: "var(--card)" }));
-  return new XMLSerializer()
-    .serializeToString(copy)
-    .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
-}
-
-function saveFigure(svg, name, kind) {
-  const text = standalone(svg);
-  if (kind === "SVG") return save(`${name}.svg`, new Blob([text], { type: "image/svg+xml" }));
-  const image = new Image();
-  image.onload = () => {
-    const canvas = el("canvas", { width: image.width * 2, height: image.height * 2 });
-    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((blob) => save(`${name}.png`, blob), "image/png");
-  };
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
-}
-
 function select(label, options, value, change) {
   const box = el("select", { "aria-label": label, onchange: (event) => change(event.target.value) });
   for (const [key, text] of options) box.append(el("option", { value: key, selected: key === value }, text));

@@ -1,11 +1,13 @@
-// One filter for the table and every chart: words, one choice for each key that varies, status.
-const FILTER = { words: "", chosen: new Map(), status: "" };
+// One filter for the table and every chart: words, one choice for each key that varies, status, what is picked in a
+// legend; of the table alone: the runs within a brush.
+const FILTER = { words: "", chosen: new Map(), status: "", picked: null, brushed: null };
 const MANY = 40,
   FACETS = 6;
 
 function passes(run) {
   if (FILTER.status && run.status !== FILTER.status) return false;
   for (const [key, value] of FILTER.chosen) if (run.model && run.params[key] !== value) return false;
+  if (FILTER.picked && run.model && !FILTER.picked.includes((DATA.fields[run.index] || {}).colour)) return false;
   const words = FILTER.words.toLowerCase().split(/\s+/);
   return words.every((word) => run.text.includes(word));
 }
@@ -41,18 +43,6 @@ function statusFacet(changed) {
   return facet("status", select("status", [["", "any status"], ...options], "", choose));
 }
 
-function colourFacet(changed) {
-  const few = (key) => valuesOf(key).length > 1 && valuesOf(key).length <= COLOURS * 4;
-  const keys = KEYS.filter((key) => key !== "layer" && few(key));
-  if (keys.length < 2) return null;
-  const choose = (key) => {
-    setColourKey(key);
-    changed();
-  };
-  const options = keys.map((key) => [key, key]);
-  return facet("colour by", select("Colour by", options, colourKey, choose));
-}
-
 function filterBar(changed) {
   let waiting = 0;
   const typed = (event) => {
@@ -63,9 +53,10 @@ function filterBar(changed) {
   const clear = () => {
     FILTER.words = FILTER.status = "";
     FILTER.chosen.clear();
+    FILTER.picked = FILTER.brushed = null;
     words.value = "";
     for (const box of filters.flatMap((choice) => [...choice.querySelectorAll("select")])) box.selectedIndex = 0;
-    changed();
+    changed(true);
   };
   const words = el("input", {
     type: "search",
@@ -81,7 +72,6 @@ function filterBar(changed) {
     { class: "filters", role: "search" },
     words,
     filters,
-    colourFacet(changed),
     el("button", { type: "button", id: "clear", onclick: clear }, "Clear"),
     el("span", { class: "count", role: "status", id: "count" }),
   );

@@ -99,12 +99,11 @@ function strip(host, order, name) {
     const slot = Math.round(entry.rank * 64),
       above = stacked.get(slot) || 0;
     stacked.set(slot, above + 1);
-    const style = lookOf(entry.run),
-      y = 15 + (above % 2 ? 1 : -1) * Math.min(11, Math.ceil(above / 2) * 4);
+    const y = 15 + (above % 2 ? 1 : -1) * Math.min(11, Math.ceil(above / 2) * 4);
     svg.append(
       mark(
-        "path",
-        { d: shapePath(style.shape, 6 + entry.rank * 388, y, 3.4), fill: style.colour, "fill-opacity": 0.8 },
+        "circle",
+        { cx: 6 + entry.rank * 388, cy: y, r: 3.4, fill: colourOf(entry.run), "fill-opacity": 0.8 },
         mark("title", {}, `${entry.run.label}: cosine ${fixed(entry.score, 3)}`),
       ),
     );

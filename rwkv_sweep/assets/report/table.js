@@ -125,18 +125,15 @@ function statusPill(run) {
 }
 
 const SPREAD = RUNS.flatMap((run) => SPLITS.map(({ key }) => interval(run, key))).filter(Boolean);
-const MINI = SPREAD.length
-  ? scale(
-      SPREAD.flatMap((range) => [range.lo, range.hi]),
-      4,
-      88,
-    )
-  : null;
+const [LEAST, MOST] = SPREAD.length
+  ? [Math.min(...SPREAD.map((range) => range.lo)), Math.max(...SPREAD.map((range) => range.hi))]
+  : [0, 1];
+const MINI = (value) => 4 + (84 * (value - LEAST)) / (MOST - LEAST || 1);
 function spearmanCell(run, key) {
   const spearman = interval(run, key);
   // As on the terminal, how the run ended stands where its number would.
   if (!spearman) return run.done ? "" : statusPill(run);
-  const colour = run.model ? lookOf(run).colour : "var(--soft)";
+  const colour = run.model ? colourOf(run) : "var(--soft)";
   const range = spearman.bounded ? el("span", { class: "range" }, ` [${fixed(spearman.lo, 3)}, ${fixed(spearman.hi, 3)}]`) : null;
   const picture = mark(
     "svg",
@@ -193,13 +190,8 @@ function runsTable(changed) {
     el("thead", {}, el("tr", {}, heads)),
     body,
   );
-  let colouredBy = colourKey;
   let waiting = 0;
   const show = (runs) => {
-    if (colouredBy !== colourKey) {
-      rows.clear();
-      colouredBy = colourKey;
-    }
     const made = (run) => {
       if (!rows.has(run)) rows.set(run, row(run));
       return rows.get(run);

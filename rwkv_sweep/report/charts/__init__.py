@@ -1,4 +1,1 @@
-"""Figures drawn for reports, as SVG and PNG.
-
-The charts of the page are drawn in the browser, by assets/report.
-"""
+"""One definition of each chart, as a Vega-Lite specification: for the page, and as SVG and PNG."""

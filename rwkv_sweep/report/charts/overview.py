@@ -1,111 +1,111 @@
-"""The figures of any sweep: Spearman by layer, and quality against speed."""
+"""The charts of any sweep: those of its page, and two of them as files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from rwkv_sweep.records.results import Result
-from rwkv_sweep.report.charts.aggregation import quality_figure, reference_lines
-from rwkv_sweep.report.charts.drawing import LOOKS, STYLE, points, save
-from rwkv_sweep.report.common.ranking import Ranking
-from rwkv_sweep.report.common.run_groups import Group, groups, interval, metric
+from rwkv_sweep.report.charts.by_run import latency_view, overhead_view, parity_views
+from rwkv_sweep.report.charts.chart import Chart, Runs, View
+from rwkv_sweep.report.charts.costs import cost_view, memory_costs, speed_costs
+from rwkv_sweep.report.charts.files import write_views
+from rwkv_sweep.report.charts.heat import heat_views
+from rwkv_sweep.report.charts.layers import layers_view
+from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.findings.findings import Findings
-from rwkv_sweep.report.speeds.pareto import unbeaten
-from rwkv_sweep.report.speeds.speeds import REGIMES, Speeds, speeds
-from rwkv_sweep.stats.intervals import Interval
 
-UNITS = {"throughput/tokens_per_s": "tokens/s", "latency/mean_ms": "ms per pair"}
-NAMED = 8
-"""Runs that are not beaten and named."""
-WIDE = 4.0
-"""Largest over smallest speed from which the axis is logarithmic."""
-Placed = tuple[Interval, Interval, str, Result]
-"""Speed, Spearman, label and run."""
+BY_LAYER = (
+    ("latency/mean_ms", "ms per pair, timed one after another"),
+    ("throughput/tokens_per_s", "tokens/s, timed one after another"),
+    ("representation/effective_rank", "effective rank"),
+    ("representation/anisotropy", "anisotropy"),
+    ("representation/infonce", "InfoNCE"),
+)
+"""What else the chart by layer can show, where it was measured."""
+UNBEATEN = (
+    "Filled and named: runs that no other is shown to beat in one of both without being worse in the other. "
+    "Differences within noise do not count."
+)
+
+
+def runs_of(findings: Findings) -> Runs:
+    return Runs(findings.records.results, findings.keys, findings.labels)
+
+
+def page_charts(findings: Findings, runs: Runs, quantiles: Mapping[int, Sequence[float]]) -> list[Chart]:
+    """The charts that have something to show, in the page's order. quantiles: of latency, by index of the run."""
+    overhead, latency = overhead_view(runs), latency_view(runs, quantiles)
+    charts = [
+        Chart(
+            "layers",
+            "Spearman" + next((f" by {key}" for key in ("layer", "aggregation") if key in findings.keys), ""),
+            "Points with 95 % bootstrap intervals over pairs; dashed lines without points are the baselines. The best "
+            f"of {len(runs.finished)} runs was chosen after looking, so its own number is optimistic.",
+            _layer_views(runs),
+        ),
+        Chart(
+            "speed",
+            "Quality against speed",
+            f"{UNBEATEN} Where runs were timed one after another there are none such: speeds of different times do not "
+            "compare.",
+            _present([cost_view(runs, cost, findings.ranked) for cost in speed_costs(runs)]),
+        ),
+        Chart(
+            "memory",
+            "Quality against memory",
+            UNBEATEN,
+            _present([cost_view(runs, cost, findings.ranked) for cost in memory_costs(runs)]),
+        ),
+        Chart("map", "Heat map", "Darker (lighter on a dark ground) is more. Empty cells were not run, or did not "
+              "finish. Runs that differ in other keys stand in maps of their own.", heat_views(runs)),
+        Chart(
+            "latency",
+            "Latency of one pair",
+            "Box: the middle half; line: 5 to 95 %; mark: the median. Runs were timed one after another, so a busy "
+            "machine shows too.",
+            _present([latency]), by_run=True,
+        ),
+        Chart(
+            "overhead",
+            "Overhead over final-layer inference",
+            "Both timed interleaved in one process on the same sentences. An interval that contains 1 does not show "
+            "that there is no overhead: its upper bound is what can be excluded. The final layer's own ratio is the "
+            "control.",
+            _present([overhead]), by_run=True,
+        ),
+        Chart(
+            "parity",
+            "Parity with fp32",
+            "The same sentences in fp32 on the same device. Of vectors: the mean cosine, the line reaches to the first "
+            "percentile. Of Spearman: paired bootstrap.",
+            parity_views(runs), by_run=True,
+        ),
+    ]  # fmt: skip
+    return [chart for chart in charts if chart.views]
 
 
 def write_overview(findings: Findings, folder: Path) -> list[Path]:
     """Draw what there is to draw into `folder`, as SVG and PNG; return the paths, none where no run has a Spearman."""
-    paths = []
-    with matplotlib.rc_context(STYLE):
-        drawn = {"spearman_by_layer": quality_figure(findings.records.results)}
-        drawn["quality_against_speed"] = speed_figure(findings)
-        for name, figure in drawn.items():
-            paths += save(figure, folder / name) if figure is not None else []
-    return paths
+    runs = runs_of(findings)
+    views = {"spearman_by_layer": layers_view(runs), "quality_against_speed": speed_view(findings)}
+    return write_views(list(views.items()), runs, folder)
 
 
-def speed_figure(findings: Findings) -> Figure | None:
-    """Spearman over speed, with the runs named that no other is shown to beat; None where no run has both.
-
-    Speed is that of packed batches, or of single pairs where no batches were timed: on one scale where runs can be
-    compared, else their own figures, of which none is called the best.
-    """
-    run_groups = groups(findings.records.results)
-    runs = [run for group in run_groups for run in group.runs]
-    regime = next((regime for regime in REGIMES if any(metric(run, regime.raw) is not None for run in runs)), None)
-    if regime is None:
-        return None
-    compared = speeds(runs, regime)
-    placed = [_placed(group, compared) for group in run_groups]
-    everywhere = [point for points_ in placed for point in points_]
-    if not everywhere:
-        return None
-    figure = Figure(figsize=(8.5, 4.2))
-    axes = figure.subplots()
-    for number, (group, points_) in enumerate(zip(run_groups, placed, strict=True)):
-        if points_:
-            look, name = LOOKS[number % len(LOOKS)], group.name or None
-            points(axes, [x.value for x, *_ in points_], [value for _, value, *_ in points_], look, name)
-    values = [x.value for x, *_ in everywhere]
-    if max(values) > WIDE * min(values):
-        axes.set_xscale("log")
-    alone = f"{UNITS[regime.raw]}, timed one after another"
-    axes.set_xlabel(f"speed for {regime.name} over {compared.reference}" if compared.of else alone)
-    axes.set_ylabel("Spearman, 95 % interval")
-    _name_unbeaten(axes, everywhere, compared, findings.ranked)
-    reference_lines([axes], findings.records.results, run_groups)
-    if len(run_groups) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
-    return figure
+def speed_view(findings: Findings) -> View | None:
+    """Spearman over speed, with the runs named that no other is shown to beat; None where no run has both."""
+    runs = runs_of(findings)
+    views = _present([cost_view(runs, cost, findings.ranked) for cost in speed_costs(runs)[:1]])
+    return views[0] if views else None
 
 
-def _placed(group: Group, compared: Speeds) -> list[Placed]:
-    """Each run that has a speed and a Spearman."""
-    points_of_group: list[Placed] = []
-    for run in group.runs:
-        raw = metric(run, compared.regime.raw)
-        own = Interval(raw, raw, raw) if raw else None
-        speed = compared.of.get(run.name) if compared.of else own
-        value = interval(run, "quality/spearman")
-        if speed is not None and value is not None:
-            points_of_group.append((speed, value, group.label(run), run))
-    return points_of_group
+def _layer_views(runs: Runs) -> list[View]:
+    splits = split_names(runs.results)
+    keys = [(spearman_key(split), f"Spearman, {split}") for split in splits] if len(splits) > 1 else []
+    if not keys:
+        keys = [("quality/spearman", "Spearman")]
+    quality = _present([layers_view(runs, key, title) for key, title in keys])
+    return quality + _present([layers_view(runs, key, title) for key, title in BY_LAYER]) if quality else []
 
 
-def _name_unbeaten(axes: Axes, placed: list[Placed], compared: Speeds, ranked: list[Ranking]) -> None:
-    if not compared.of:
-        return
-    runs = [run for *_, run in placed]
-    shown = better_than(ranked)
-    left = unbeaten(
-        len(runs),
-        lambda i, j: shown.get((id(runs[i]), id(runs[j])), 0),
-        lambda i, j: compared.sign(runs[i].name, runs[j].name),
-    )
-    for x, value, name, _ in sorted((placed[i] for i in left), key=lambda point: -point[0].value)[:NAMED]:
-        axes.annotate(name, (x.value, value.value), xytext=(5, 5), textcoords="offset points", fontsize=8)
-
-
-def better_than(ranked: list[Ranking]) -> Mapping[tuple[int, int], int]:
-    """By the identities of two runs, 1 where the first is shown to be better in Spearman, -1 where the second is."""
-    signs = {}
-    for ranking in ranked:
-        for i, j in zip(*ranking.better_KK.nonzero(), strict=True):
-            a, b = id(ranking.runs[i]), id(ranking.runs[j])
-            signs[a, b], signs[b, a] = 1, -1
-    return signs
+def _present(views: Sequence[View | None]) -> list[View]:
+    return [view for view in views if view is not None]

@@ -6,14 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rwkv_sweep.report.charts.style import INKS, theme
 from rwkv_sweep.report.common.run_groups import metric
+from rwkv_sweep.report.comparison.charts import compared_charts
 from rwkv_sweep.report.comparison.differences import Compared, SweepComparison, conclusion, verdicts
 from rwkv_sweep.report.comparison.matching import Matching, Sweep
 from rwkv_sweep.report.page.html import page
 from rwkv_sweep.stats.intervals import Interval
 from rwkv_sweep.utils.files import write_atomically
 
-SCRIPTS = ("dom", "sorting", "plot", "cards", "compare_runs", "compare")
+SCRIPTS = ("dom", "sorting", "cards", "compare_runs", "compare")
 METRICS = ("quality/spearman", "latency/mean_ms", "throughput/tokens_per_s", "memory/weights_mib")
 
 
@@ -29,6 +31,9 @@ def write_compare_page(path: Path, a: Sweep, b: Sweep, matching: Matching, compa
         "reach": comparison.reach,
         "conclusion": conclusion(comparison),
         "runs": [_run(run) for run in comparison.runs],
+        "charts": [asdict(chart) for chart in compared_charts(comparison)],
+        "fields": [],
+        "themes": {ground: theme(ground) for ground in INKS},
     }
     write_atomically(path, page(f"{a.root.name} and {b.root.name}", data, SCRIPTS))
     return path

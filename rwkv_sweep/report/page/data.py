@@ -14,12 +14,13 @@ from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FINISHED, Result
 from rwkv_sweep.records.samples import latency_quantiles
 from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.report.charts.overview import page_charts, runs_of
+from rwkv_sweep.report.charts.style import INKS, theme
 from rwkv_sweep.report.common.comparisons import comparisons, limited
 from rwkv_sweep.report.common.disagreement import disagreements
 from rwkv_sweep.report.common.run_groups import is_transductive
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.findings.findings import Findings
-from rwkv_sweep.report.page.speeds import page_rankings, page_speeds
 from rwkv_sweep.stats.multiple_testing import FINAL
 
 # What the page's table and charts read; the rest (audits, other splits, stages) stays in summary.csv, which is smaller.
@@ -45,6 +46,7 @@ def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
     pairs = disagreements(results, folders, record.cwd, damaged)
     splits = split_names(results)
     return {
+        **_charts(findings, runs),
         "title": record.name,
         "started": record.started or min((result.started for result in results if result.started), default=0),
         "ended": max((result.ended for result in results), default=0.0),
@@ -54,8 +56,6 @@ def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
         "answer": _answer(findings),
         "cards": [asdict(card) for card in findings.cards],
         "splits": [{"name": name, "key": spearman_key(name)} for name in splits],
-        "rankings": page_rankings(findings),
-        "speeds": page_speeds(results),
         "keys": findings.keys,
         "runs": runs,
         "family": _family(results),
@@ -64,6 +64,15 @@ def page_data(record: SweepRecord, findings: Findings) -> dict[str, Any]:
         "environment": values_by_key([run for run in models or results if run.tags], _environment),
         "notes": [*_notes(models), *damaged],
     }
+
+
+def _charts(findings: Findings, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The charts, what all of them show of each run by its index, and their look on both grounds."""
+    drawn = runs_of(findings)
+    quantiles = {i: run.pop("latency") for i, run in enumerate(runs)}
+    fields = [drawn.fields(run) if run.kind == "model" else None for run in drawn.results]
+    charts = [asdict(chart) for chart in page_charts(findings, drawn, quantiles)]
+    return {"charts": charts, "fields": fields, "themes": {ground: theme(ground) for ground in INKS}}
 
 
 def values_by_key(runs: Sequence[Result], of: Callable[[Result], dict[str, Any]]) -> list[dict[str, Any]]:

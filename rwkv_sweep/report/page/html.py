@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rwkv_sweep.report.page.bundle import BUNDLE
 from rwkv_sweep.utils.package_paths import ASSETS
 
 SCRIPTS_FOLDER = ASSETS / "report"
@@ -14,13 +15,9 @@ SCRIPTS = (
     "dom",
     "sorting",
     "data",
-    "plot",
     "cards",
     "filter",
     "table",
-    "charts",
-    "heat",
-    "rows",
     "pairs",
     "details",
     "head",
@@ -41,6 +38,7 @@ def page(title: str, data: Any, scripts: Sequence[str]) -> str:
     parts = {
         "title": html.escape(title.encode("utf-8", "replace").decode()),
         "style": (SCRIPTS_FOLDER / "style.css").read_text(encoding="utf-8"),
+        "vega": BUNDLE.read_text(encoding="utf-8"),
         "script": code,
         "data": values,
     }

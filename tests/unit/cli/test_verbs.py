@@ -23,7 +23,7 @@ from rwkv_sweep.utils.redaction import SECRETS
 from rwkv_sweep.utils.signals import Terminated
 from tests.made_up_sweeps import SweepWriter
 
-HEAVY = ("torch", "mlflow", "transformers", "datasets", "numba", "scipy", "sklearn", "pandas", "numpy", "matplotlib")
+HEAVY = ("torch", "mlflow", "transformers", "datasets", "numba", "scipy", "sklearn", "pandas", "numpy", "altair")
 SECRET = "hunter two"
 RECORD_URI = "postgresql://me:hunter%20two@host/runs"
 

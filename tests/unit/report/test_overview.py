@@ -11,7 +11,7 @@ import pytest
 from rwkv_sweep.records.sweep_folder import result_folders, sweep_results
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report.answers import find
-from rwkv_sweep.report.charts.overview import speed_figure, write_overview
+from rwkv_sweep.report.charts.overview import speed_view, write_overview
 from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.speeds.pareto import unbeaten
 from rwkv_sweep.report.tables import summary_markdown
@@ -77,32 +77,32 @@ def test_figures_of_a_sweep(tmp_path: Path) -> None:
         *("spearman_by_layer.svg", "spearman_by_layer.png"),
         *("quality_against_speed.svg", "quality_against_speed.png"),
     ]
-    assert all(path.read_bytes()[:4] in (b"\x89PNG", b"<?xm") for path in paths)
+    assert all(path.read_bytes()[:4] in (b"\x89PNG", b"<svg") for path in paths)
 
 
 def test_speed_against_quality_names_what_is_not_beaten(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s", pairs=400)
     for layer, spearman, ms in (("1", 0.2, 2.0), ("3", 0.1, 4.0), ("final", 0.4, 20.0)):
         sweep.run(spearman, ms, layer=layer)
-    figure = speed_figure(findings_of(sweep))
-    assert figure is not None
-    (axes,) = figure.axes
-    named = {text.get_text() for text in axes.texts}
-    assert {"layer 1", "final layer"} <= named and "layer 3" not in named
-    assert axes.get_xscale() == "log", "ten times as fast"
-    assert axes.get_xlabel() == "speed for packed batches over final-layer inference"
-    assert speed_figure(findings_of(SweepWriter(tmp_path / "empty"))) is None
+    view = speed_view(findings_of(sweep))
+    assert view is not None
+    named = {row["name"] for row in view.rows if "name" in row}
+    assert named == {"layer 1", "final layer"}
+    assert [row["best"] for row in view.rows] == [True, False, True]
+    (points,) = [layer for layer in view.spec["layer"] if layer.get("name") == "points"]
+    assert points["encoding"]["x"]["scale"]["type"] == "log", "ten times as fast"
+    assert view.name == "speed for packed batches over final-layer inference"
+    assert speed_view(findings_of(SweepWriter(tmp_path / "empty"))) is None
 
 
 def test_nothing_is_called_the_fastest_of_runs_timed_one_after_another(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s", pairs=400)
     for layer, ms in (("1", 2.0), ("final", 20.0)):
         sweep.run(0.2, ms, layer=layer, compared=False)
-    figure = speed_figure(findings_of(sweep))
-    assert figure is not None
-    (axes,) = figure.axes
-    assert axes.get_xlabel() == "tokens/s, timed one after another"
-    assert not {text.get_text() for text in axes.texts} & {"layer 1"}
+    view = speed_view(findings_of(sweep))
+    assert view is not None
+    assert view.name == "tokens/s, timed one after another"
+    assert not any("name" in row for row in view.rows)
 
 
 def sign(values: list[float], noise: float) -> Callable[[int, int], int]:
