@@ -17,7 +17,6 @@ from rwkv_sweep.stats.bootstrap import (
     rarer_side,
     two_sided_p,
 )
-from rwkv_sweep.stats.correlation import average_precision, pearson, roc_auc, spearman
 from rwkv_sweep.stats.intervals import Difference
 
 FEW_ON_ONE_SIDE = 10
@@ -83,17 +82,21 @@ def score(scores: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> 
         NonFiniteError: NaN or infinite scores.
         UndefinedError: all scores equal, so that Spearman is undefined, or so few pairs that no resample has one.
     """
+    # Takes a second to import, which checks before the first run need not wait for.
+    from scipy.stats import pearsonr
+
     scores, labels = _checked(scores, labels)
     lo, hi = percentile_bounds(bootstrap_spearman([scores], labels, resamples, seed)[0])
     binary = set(labels.tolist()) == {0.0, 1.0}
     f1, accuracy = best_f1_accuracy(scores, labels) if binary else (None, None)
+    precision, auc = _ranked(scores, labels) if binary else (None, None)
     return Quality(
-        spearman=spearman(scores, labels),
+        spearman=_spearman(scores, labels),
         spearman_lo=lo,
         spearman_hi=hi,
-        pearson=pearson(_scaled(scores), _scaled(labels)),
-        average_precision=average_precision(scores, labels) if binary else None,
-        auc=roc_auc(scores, labels) if binary else None,
+        pearson=float(pearsonr(_scaled(scores), _scaled(labels)).statistic),
+        average_precision=precision,
+        auc=auc,
         f1=f1,
         accuracy=accuracy,
         pairs=len(labels),
@@ -135,7 +138,7 @@ def paired_differences(
     """
     checked = [_checked(values, labels)[0] for values in (scores, *others)]
     labels = np.asarray(labels, dtype=np.float64)
-    own, *theirs = [spearman(values, labels) for values in checked]
+    own, *theirs = [_spearman(values, labels) for values in checked]
     first_KR = bootstrap_spearman(checked, labels, resamples, seed)
     differences = [first_KR[0] - other_R for other_R in first_KR[1:]]
     bounds = [percentile_bounds(difference_R) for difference_R in differences]
@@ -188,3 +191,16 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     and sums of labels such as 5e-324 or 1e308 neither vanish nor overflow. The product is exact."""
     _, exponent = np.frexp(np.abs(values).max())
     return np.ldexp(values, -exponent)
+
+
+def _spearman(scores: np.ndarray, labels: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(scores, labels).statistic)
+
+
+def _ranked(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Average precision, and area under the ROC curve, of labels 0 and 1."""
+    from sklearn.metrics import average_precision_score, roc_auc_score  # graded labels have no need of it
+
+    return float(average_precision_score(labels, scores)), float(roc_auc_score(labels, scores))

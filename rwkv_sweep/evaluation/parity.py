@@ -13,7 +13,6 @@ import numpy as np
 
 from rwkv_sweep.config.layer_spec import layer_name
 from rwkv_sweep.evaluation.metrics import cosine, paired_difference
-from rwkv_sweep.stats.correlation import spearman
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,9 @@ def parity_metrics(
         prefix = f"parity/layer/{layer_name(layer, num_blocks)}"
         metrics |= _cosines(prefix, ours.layers_LSD[index], reference.layers_LSD[index])
     if min(np.ptp(ours.scores_P), np.ptp(reference.scores_P)) > 0:
-        metrics["parity/rank_agreement"] = spearman(ours.scores_P, reference.scores_P)
+        from scipy.stats import spearmanr  # takes a second, and is needed late
+
+        metrics["parity/rank_agreement"] = float(spearmanr(ours.scores_P, reference.scores_P).statistic)
     if labels_P is not None:
         delta = paired_difference(ours.scores_P, reference.scores_P, labels_P, resamples, seed)
         metrics |= delta.metrics("parity/spearman_delta")

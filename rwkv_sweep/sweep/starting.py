@@ -26,8 +26,11 @@ from rwkv_sweep.sweep.folder_checks import (
 )
 from rwkv_sweep.sweep.jobs import job_overrides, takes_planned_jobs
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
-from rwkv_sweep.utils.processes import resume_collection
+from rwkv_sweep.utils.processes import import_beside, resume_collection
 from rwkv_sweep.utils.redaction import redact
+
+SCORING = ("gensim.models", "scipy.stats")
+"""Take two seconds to import, and are needed when the baselines are scored: beside the checks a core is free."""
 
 
 def typed(config: DictConfig) -> str:
@@ -70,6 +73,7 @@ def start(
     from rwkv_sweep.tracking import check_tracking, unused_variable
     from rwkv_sweep.tracking.uris import lasting
 
+    import_beside(*SCORING)
     root, multirun = root.absolute(), config.hydra.mode == RunMode.MULTIRUN
     first = runs[0] if runs else run_config(config)
     check_places(root, multirun, [run.store for run in [*runs, first]])

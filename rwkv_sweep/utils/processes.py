@@ -6,9 +6,11 @@ import atexit
 import contextlib
 import functools
 import gc
+import importlib
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 
 import psutil
@@ -63,6 +65,20 @@ def resume_collection() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def import_beside(*modules: str) -> None:
+    """Import modules that are needed later in a thread of their own, while the model is loaded and runs.
+
+    Whoever imports one meanwhile waits for it, and one that cannot be imported fails there, where it is used.
+    """
+
+    def work() -> None:
+        for module in modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+
+    threading.Thread(target=work, name="imports", daemon=True).start()
 
 
 class QuickExit:

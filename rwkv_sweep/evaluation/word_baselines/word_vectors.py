@@ -1,14 +1,12 @@
-"""The mean of a sentence's word vectors: the study's baseline.
+"""The mean of a sentence's word vectors: the study's baseline. What is read becomes gensim's `KeyedVectors`.
 
 Shapes: N words, D dimensions.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,16 +35,14 @@ class WordVectors:
 
     Attributes:
         name: the file's name.
-        row_of: row of each word.
-        vectors_ND: float32 [N, D].
+        kv: gensim's table, float32 [N, D].
         fingerprint: SHA-256 of the file.
         word_split: see `split_words`.
         note: what a reader should know of the file; empty where there is nothing.
     """
 
     name: str
-    row_of: dict[str, int]
-    vectors_ND: np.ndarray
+    kv: KeyedVectors
     fingerprint: str
     word_split: str
     note: str = ""
@@ -56,23 +52,14 @@ class WordVectors:
 
         An unknown word counts as a zero vector (the study's way), so a sentence of unknown words only is all zeros.
         """
-        means = np.zeros((len(sentences), self.vectors_ND.shape[1]), dtype=np.float32)
-        row_of = self.row_of
+        means = np.zeros((len(sentences), self.kv.vector_size), dtype=np.float32)
+        index = self.kv.key_to_index
         for row, sentence in enumerate(sentences):
             words = split_words(sentence, self.word_split)
-            known = [row_of[word] for word in words if word in row_of]
+            known = [index[word] for word in words if word in index]
             if known:
-                means[row] = self.vectors_ND[known].sum(axis=0, dtype=np.float64) / len(words)
+                means[row] = self.kv.vectors[known].sum(axis=0, dtype=np.float64) / len(words)
         return means
-
-    @cached_property
-    def kv(self) -> KeyedVectors:
-        """The same as gensim's table, for its searches; a run needs none, and gensim takes a second to import."""
-        from gensim.models import KeyedVectors
-
-        kv = KeyedVectors(self.vectors_ND.shape[1], dtype=np.float32)
-        kv.add_vectors(list(self.row_of), self.vectors_ND)
-        return kv
 
 
 def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -> WordVectors:
@@ -91,11 +78,8 @@ def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -
     split_words("", word_split)  # an unknown way to split fails here, not after the file has been read
     file = ASSET if path is None else existing_file("word_vectors.path", path, VALID)
     try:
-        if file.suffix == ".safetensors":
-            data = file.read_bytes()
-            table, fingerprint = _from_safetensors(data, file), hashlib.sha256(data).hexdigest()
-        else:
-            table, fingerprint = read_table(file), file_sha256(file)
+        table = _from_safetensors(file.read_bytes(), file) if file.suffix == ".safetensors" else read_table(file)
+        fingerprint = file_sha256(file)
     except OSError as error:
         hint = "set word_vectors.path to vectors in GloVe format, or leave word_vectors out of baselines"
         what = f"the packaged word vectors {file}" if path is None else f"word_vectors.path={path}"
@@ -104,14 +88,17 @@ def load_word_vectors(path: str | None = None, word_split: str = "whitespace") -
     if bad.size:
         word = table.words[bad[0]]
         raise UserError(f"{file}: the vector of word {int(bad[0]) + 1}, {shown(word)}, holds NaN or infinity")
+    from gensim.models import KeyedVectors  # takes half a second, which checks of anything else need not wait for
+
+    kv = KeyedVectors(table.vectors_ND.shape[1], dtype=np.float32)
+    kv.add_vectors(table.words, table.vectors_ND)
     note = ""
     if table.repeated:
         note = (
             f"{table.repeated} more vectors of words that have one already, such as {shown(table.example)}, were left "
             "out: the first counts"
         )
-    row_of = {word: row for row, word in enumerate(table.words)}
-    return WordVectors(file.name, row_of, table.vectors_ND, fingerprint, word_split, note)
+    return WordVectors(file.name, kv, fingerprint, word_split, note)
 
 
 def _from_safetensors(data: bytes, file: Path) -> Table:
@@ -128,9 +115,9 @@ def _from_safetensors(data: bytes, file: Path) -> Table:
 
 def _distinct(words: list[str], vectors_ND: np.ndarray) -> Table:
     """The first vector of each word."""
-    if len(set(words)) == len(words):
-        return Table(words, vectors_ND)
     first = {word: row for row, word in reversed(list(enumerate(words)))}
     rows = sorted(first.values())
+    if len(rows) == len(words):
+        return Table(words, vectors_ND)
     example = next(word for row, word in enumerate(words) if first[word] != row)
     return Table([words[row] for row in rows], vectors_ND[rows], len(words) - len(rows), example)

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from scipy.stats import rankdata
 from yaml import YAMLError
 
 from rwkv_sweep.config.schema import DatasetConfig
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.records.results import FINISHED, PAIRS_FILE, Result
-from rwkv_sweep.stats.correlation import average_ranks
 
 MOST_PAIRS = 4096
 """Pairs of the first split that are looked at, from its beginning: enough to choose from, and bounded in memory."""
@@ -100,7 +100,7 @@ def largest_disagreements(scores_RP: np.ndarray, count: int) -> tuple[np.ndarray
         Indices of the pairs [C], the largest rank disagreement first; the spread of each [C]; ranks of all [R, P], from
         0 to 1.
     """
-    ranks_RP = (np.stack([average_ranks(scores_P) for scores_P in scores_RP]) - 1) / (scores_RP.shape[1] - 1)
+    ranks_RP = (rankdata(scores_RP, axis=1) - 1) / (scores_RP.shape[1] - 1)
     spread_P = ranks_RP.std(axis=0)
     chosen = np.argsort(-spread_P, kind="stable")[:count]
     return chosen, spread_P[chosen], ranks_RP
