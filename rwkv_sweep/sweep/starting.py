@@ -64,8 +64,7 @@ def start(
     quiet_dependencies()
     started = time.time()
     runs = [run_config(job) for job in jobs]
-    # Imported here: composing a config must not load torch.
-    from rwkv_sweep.records.job_folders import relative
+    from rwkv_sweep.records.job_folders import relative  # here, as composing a config must not load torch
     from rwkv_sweep.records.sweep_folder import claim, prepare_resume, previous_sweep
     from rwkv_sweep.sweep.preflight import check_runs
     from rwkv_sweep.sweep.runs.process import THIS_PROCESS

@@ -53,6 +53,7 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
         "rwkv_sweep/__init__.py",
         "rwkv_sweep/errors.py",
         "rwkv_sweep/api",
+        "rwkv_sweep/evaluation",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)

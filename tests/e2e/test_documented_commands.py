@@ -291,5 +291,5 @@ def test_extras_exist() -> None:
     (extras,) = re.findall(
         r"^\[project\.optional-dependencies\]\n(.*?)^\[", (ROOT / "pyproject.toml").read_text(), re.M | re.S
     )
-    named = [re.findall(r"\[(\w+)\]", command.text)[0] for command in COMMANDS if command.text.startswith("pip ")]
+    named = [name for command in COMMANDS for name in re.findall(r"^pip .*\[(\w+)\]", command.text)]
     assert named and set(named) <= set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))

@@ -25,7 +25,7 @@ LAYERS, PRECISIONS = ("1", "3", "5", "7", "9", "11"), ("fp16", "int8")
 
 
 UNNEEDED = {
-    *("datasets", "huggingface_hub", "IPython", "matplotlib", "sklearn.linear_model", "sklearn.metrics"),
+    *("datasets", "huggingface_hub", "IPython", "matplotlib", "sklearn.linear_model"),
     *("tensorflow", "torchvision", "transformers"),
 }
 """What takes long to import, and this sweep has no need of."""

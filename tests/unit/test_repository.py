@@ -50,7 +50,13 @@ def test_ci_runs_every_python_that_the_package_and_make_accept(repo_root: Path) 
     assert "(3, 10) <= sys.version_info[:2] <= (3, 13)" in (repo_root / "Makefile").read_text(encoding="utf-8")
 
 
-DISTRIBUTIONS = {"hydra": "hydra-core", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "hydra": "hydra-core",
+    "pynvml": "nvidia-ml-py",
+    "sklearn": "scikit-learn",
+    "vl_convert": "vl-convert-python",
+    "yaml": "pyyaml",
+}
 """Of imports that are called otherwise."""
 NOT_DECLARED = {"triton": "comes with torch", "mteb": "its pins contradict the others: an environment of its own"}
 

@@ -3,7 +3,7 @@
 PyTorch (or whatever the linear layers are) for the matrix products, Numba kernels for everything between them.
 
 Shapes: T packed tokens, B sentences, D hidden size, F inner size of the channel mix, H heads of K key and V value
-channels, M mixes.
+channels, M mixes; of a matrix product K inputs and N outputs.
 """
 
 from __future__ import annotations

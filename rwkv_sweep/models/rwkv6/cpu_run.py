@@ -1,6 +1,7 @@
 """One forward of an RWKV-6 through blocks that `cpu_prepared` made ready, on a CPU in plain fp32 or bf16.
 
-Shapes: T packed tokens, D hidden size, A width of the values; of a matrix product K inputs and N outputs.
+Shapes: T packed tokens, D hidden size, A width of the values, R rank of the low-rank products; of a matrix product K
+inputs and N outputs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ low-rank GEMM, WKV with norm and gate, output; residual + norm + shift + two mix
 value.
 
 Shapes: T packed tokens, B sentences, D hidden size, E outputs of a projection, R rank of the low-rank products, H heads
-of K key and V value channels.
+of K key and V value channels, X rows of all projections together.
 """
 
 from __future__ import annotations

@@ -101,12 +101,14 @@ def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
     model = random_lm().rwkv
     full = layers_of(model, SENTENCES, [EMBEDDING, 0, 1, 2, 3])
     assert list(full) == [EMBEDDING, 0, 1, 2, 3]
+    torch.testing.assert_close(layers_of(model, SENTENCES, [1]), {1: full[1]}, rtol=0, atol=0)
     ran: list[int] = []
     for index, block in enumerate(model.blocks):
         block.attention.output.register_forward_hook(lambda *_, index=index: ran.append(index))
+    # With hooks the modules are called, which multiply in another order.
     early = layers_of(model, SENTENCES, [1])
     assert ran == [0, 1] and list(early) == [1]
-    torch.testing.assert_close(early[1], full[1], rtol=0, atol=0)
+    torch.testing.assert_close(early[1], full[1])
 
 
 def test_final_is_the_norm_of_the_last_block() -> None:

@@ -27,7 +27,7 @@ from rwkv_sweep.ops.triton.quantized.few_bits import (
 
 @triton.jit
 def step_of(number, turn, first, count):
-    """The step of the inner dimension that a program of `count` steps from `first` takes as its `number`-th."""
+    """The step of the inner dimension, int32, that a program of `count` steps from `first` takes as its `number`-th."""
     place = number + turn
     return first + tl.where(place >= count, place - count, place)
 
