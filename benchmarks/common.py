@@ -23,6 +23,7 @@ from rwkv_sweep.models.common import forward_choice
 from rwkv_sweep.models.loading import load_model
 from rwkv_sweep.profiling.timing import frozen_heap, synchronize
 
+ROOT = Path(__file__).parent.parent
 BASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TINY = ModelConfig(name="tiny", source="assets")
 
@@ -115,7 +116,7 @@ def write_record(path: Path | None, args: argparse.Namespace, record: Mapping[st
             "benchmark": benchmark,
             "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *without_out(sys.argv[1:])]),
             "date": str(date.today()),
-            "arguments": {key: value for key, value in vars(args).items() if key != "out"},
+            "arguments": {key: without_root(value) for key, value in vars(args).items() if key != "out"},
             **record,
         }
         path.write_text(json.dumps(whole, indent=1, default=str) + "\n")
@@ -129,3 +130,9 @@ def without_out(arguments: Sequence[str]) -> list[str]:
             kept.append(argument)
         skip = argument == "--out"
     return kept
+
+
+def without_root(value: object) -> object:
+    """A path within the repository relative to it; anything else as it is."""
+    within = isinstance(value, Path) and value.is_relative_to(ROOT)
+    return str(value.relative_to(ROOT)) if within and isinstance(value, Path) else value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.records import drawn, faults, rewritten, tables_without_record
+from benchmarks.records import RESULTS, ROOT, drawn, faults, rewritten, tables_without_record
 
 RECORD = {
     "benchmark": "forward_cpu",
@@ -62,3 +62,13 @@ def test_tables_outside_of_blocks_are_found(results: Path) -> None:
     text = rewritten(EMPTY, results) + "\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"
     assert tables_without_record(text) == [text.splitlines().index("| a | b |") + 1]
     assert tables_without_record(rewritten(EMPTY, results)) == []
+
+
+def test_the_pages_equal_the_records() -> None:
+    assert [fault for page in sorted((ROOT / "docs").glob("*.md")) for fault in faults(page)] == []
+
+
+def test_every_record_stands_on_a_page() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    records = sorted(path.name for path in RESULTS.glob("*.json"))
+    assert records and [name for name in records if f"<!-- record: {name} -->" not in pages] == []
