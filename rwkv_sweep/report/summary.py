@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -18,13 +17,14 @@ from rwkv_sweep.config.params import GROUPS
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import FINISHED, PAGE_FILE, SUMMARY_FILE, Result
+from rwkv_sweep.report.column_meanings import DROPPED_FIRST, RULES, column_meanings
 from rwkv_sweep.report.common.splits import spearman_key, split_names
 from rwkv_sweep.report.common.statements import Answer
 from rwkv_sweep.report.plain_sweep.tasks import task_columns
 from rwkv_sweep.report.speeds.precisions import is_full
 from rwkv_sweep.report.speeds.speeds import BATCHES, PAIRS
+from rwkv_sweep.report.stage_times import where_time_went
 from rwkv_sweep.utils.files import write_atomically
-from rwkv_sweep.utils.stage_timer import STAGES
 
 if TYPE_CHECKING:
     from rwkv_sweep.records.sweep_record import SweepRecord
@@ -34,9 +34,6 @@ WIDE = 200
 MOST_SECTIONS = 3
 """Sections of an answer that the terminal shows; the page has all."""
 TEXT = ("layer", "precision")
-DROPPED_FIRST = ("p99 ms", "weights MiB", "peak MiB", "process MiB", "vs word_overlap", "vs word_vectors")
-"""What a narrow terminal leaves out, by the start of the name; summary.csv has it all."""
-
 Cell = Callable[[Result], str]
 
 
@@ -66,16 +63,8 @@ def print_summary(results: Sequence[Result], record: SweepRecord, root: Path, an
     console = Console()
     if not console.is_terminal:
         console.width = WIDE
-    columns = _columns(results, record.swept)
-    table = _table(results, columns)
-    for start in DROPPED_FIRST:
-        # Measured as if there were no edge: the terminal's own width would limit what the table asks for.
-        if Measurement.get(console, console.options.update_width(10 * WIDE), table).maximum <= console.width:
-            break
-        columns = [column for column in columns if not column[0].startswith(start)]
-        table = _table(results, columns)
     console.print(record.name, style="bold", markup=False, highlight=False)
-    console.print(table)
+    _print_table(console, results, _columns(results, record.swept))
     if answer is not None and results:
         _print_answer(console, answer)
     for result in results:
@@ -97,6 +86,25 @@ def print_summary(results: Sequence[Result], record: SweepRecord, root: Path, an
         line("look", ui_command(tracking))
 
 
+def _print_table(console: Console, results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> None:
+    """The table with as many columns as the terminal is wide enough for, which it lacks, and what they mean."""
+    kept, table = list(columns), _table(results, columns)
+    for start in DROPPED_FIRST:
+        # Measured as if there were no edge: the terminal's own width would limit what the table asks for.
+        if Measurement.get(console, console.options.update_width(10 * WIDE), table).maximum <= console.width:
+            break
+        kept = [column for column in kept if not column[0].startswith(start)]
+        table = _table(results, kept)
+    console.print(table)
+    dropped = [name for name, _ in columns if name not in dict(kept)]
+    if dropped:
+        text = f"This terminal is too narrow for {', '.join(dropped)}; see {SUMMARY_FILE}."
+        console.print(text, style="dim", markup=False, highlight=False)
+    if meanings := column_meanings([name for name, _ in kept]):
+        console.print(meanings, style="dim", markup=False, highlight=False)
+    console.print()
+
+
 def _print_answer(console: Console, answer: Answer) -> None:
     console.print(answer.question, style="bold", markup=False, highlight=False)
     sections = answer.bullets()
@@ -112,33 +120,19 @@ def _print_answer(console: Console, answer: Answer) -> None:
     console.print()
 
 
-def where_time_went(results: Sequence[Result], started: float, now: float) -> str:
-    """Seconds of this start of the sweep by stage, summed over the runs that it ran itself.
-
-    `rest` is what no run accounts for: start, baselines, report. What an earlier start of a resumed sweep ran is not
-    in its time. Runs side by side add up to more than the time that passed; then there is no rest to show.
-    """
-    own = [result for result in results if result.started >= started]
-    before = sum(result.kind == "model" and result.started < started for result in results)
-    sums = {name: sum(result.metrics.get(f"time/{name}_s", 0.0) for result in own) for name in STAGES}
-    total, accounted = now - started, sum(sums.values())
-    parts = [f"{name} {seconds:.1f}" for name, seconds in sums.items() if seconds]
-    if accounted <= total:
-        parts.append(f"rest {total - accounted:.1f}")
-    else:
-        parts.append(f"of runs side by side, {accounted:.1f} together")
-    text = f"{total:.1f} s: {', '.join(parts)}"
-    return text + (f"; {before} run{'s' * (before != 1)} finished before" if before else "")
-
-
 def _table(results: Sequence[Result], columns: Sequence[tuple[str, Cell]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = Table(box=RULES, header_style="bold", padding=(0, 1), pad_edge=False)
     keys = {key for result in results for key in result.params} | {*TEXT}
     for name, _ in columns:
         table.add_column(name, justify="left" if name in keys else "right", no_wrap=True)
+    above = False
     for result in results:
         cells = [escape(cell(result)) for _, cell in columns]
-        table.add_row(*cells, style=None if result.status == FINISHED else "red")
+        if above and not _is_model(result):
+            table.add_section()
+        above = _is_model(result)
+        style = "italic" if not above else None
+        table.add_row(*cells, style=style if result.status == FINISHED else "red")
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rwkv_sweep.records.results import PAGE_FILE, SUMMARY_FILE, SUMMARY_TABLE, Result
 from rwkv_sweep.records.sweep_record import SweepRecord
+from rwkv_sweep.report.column_meanings import column_meanings
 from rwkv_sweep.report.common.text import bullets, counted, escaped, paragraphs, table
 from rwkv_sweep.report.findings.findings import Findings
 from rwkv_sweep.report.summary import summary_rows
@@ -31,7 +32,11 @@ def summary_markdown(findings: Findings, record: SweepRecord) -> str:
     if results:
         parts += [f"*{escaped(findings.answer.question)}*", *bullets(findings.answer)]
     if results:
-        parts.append(table(*summary_rows(results, record.swept)))
+        names, rows = summary_rows(results, record.swept)
+        baselines = [number for number, result in enumerate(results) if result.kind == "baseline"]
+        parts.append(table(names, rows, italic=baselines))
+        kinds = "Rows in italics are baselines: no model." if baselines else ""
+        parts.append(" ".join(filter(None, [escaped(column_meanings(names)), kinds])))
     wrong = [result for result in results if result.error is not None]
     for result in wrong[:MOST_REASONS]:
         parts.append(f"- {result.status} {escaped(result.name)}: {escaped((result.error or {}).get('message', ''))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rwkv_sweep.records.csv_tables import table_text
 from rwkv_sweep.records.results import Result
@@ -21,10 +21,16 @@ def escaped(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, all others, which are numbers, to the right. Escapes cells."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], italic: Collection[int] = ()) -> str:
+    """A Markdown table: the first column to the left, all others, which are numbers, to the right. Escapes cells.
+
+    italic: rows, from 0, whose first cell is in italics.
+    """
     rule = [":--"] + ["--:"] * (len(header) - 1)
-    lines = [[escaped(cell) for cell in header], rule, *([escaped(cell) for cell in row] for row in rows)]
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    for number in italic:
+        cells[number][0] = f"*{cells[number][0]}*"
+    lines = [[escaped(cell) for cell in header], rule, *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from rwkv_sweep.records.results import FAILED, FINISHED, Result
 from rwkv_sweep.records.sweep_record import SweepRecord
 from rwkv_sweep.report import summary
+from rwkv_sweep.report.answers import find
 from rwkv_sweep.report.summary import print_summary, write_summary
+from rwkv_sweep.report.tables import summary_markdown
 
 TRACKING = {"enabled": True, "uri": "sqlite:///mlruns/mlflow.db", "artifacts": "mlruns/artifacts", "experiment": "e"}
 RECORD = SweepRecord("layer=1,3 precision=fp16", None, ["layer", "precision", "model.path"], ["mean"], None, TRACKING)
@@ -142,6 +145,24 @@ def test_narrow_terminal_drops_columns(
     # All but the first and the last lines, which are not the table's.
     assert max(len(line) for line in lines[1:6]) <= width
     assert "0.2849 [-0.206, 0.671]" in lines[3] and "…" not in "".join(lines)
+    dropped = {"p99 ms", "weights MiB", "process MiB", "vs word_vectors"} - {*kept}
+    text = " ".join(lines)
+    sentence = re.search(r"too narrow for (.*?); see summary\.csv", text)
+    assert ({*sentence[1].split(", ")} if sentence else set()) == dropped
+    for name in ("p99 ms", "weights MiB", "process MiB", "vs NAME"):
+        assert (f"{name}: " in text) == (name.replace("NAME", "word_vectors") in kept), "columns shown are explained"
+
+
+def test_baselines_are_set_apart_and_columns_explained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lines = printed(capsys, RESULTS)
+    rules = [number for number, line in enumerate(lines) if line and not line.strip(" \u2500")]
+    names = [line.split()[0] for line in lines]
+    assert rules == [names.index("layer") + 1, names.index("word_vectors") - 1]
+    assert "[95 %]: 95 % bootstrap interval." in " ".join(lines)
+    assert len([line for line in printed(capsys, RESULTS[:2]) if line and not line.strip(" \u2500")]) == 1
+    text = summary_markdown(find(RECORD, RESULTS, [tmp_path] * 3), RECORD)
+    assert "\n| *word_vectors* |" in text and "\n| 1 |" in text
+    assert "vs NAME: Spearman less that of this baseline" in text and "Rows in italics are baselines" in text
 
 
 def test_summary_file_has_every_run_and_every_value(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rwkv_sweep.records.results import FINISHED, Result
-from rwkv_sweep.report.summary import where_time_went
+from rwkv_sweep.report.stage_times import where_time_went
 from rwkv_sweep.utils import stage_timer
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
