@@ -72,7 +72,7 @@ def run_key(run: RunConfig, known: SplitFingerprints | None = None) -> str:
     for group in ("model", "dataset", "word_vectors"):
         asked[group].pop("path")
     asked["pooling"].pop("corpus")
-    asked["select"] = run.select.split  # the rest chooses among runs that have finished
+    asked["select"] = _deciding_selection(run)
     for tokenizer in ("tokenizer", "foreign_tokenizer"):
         asked["model"].pop(tokenizer)
     asked["device"] = {"type": resolve_device(run.device).type, "threads": run.device.threads}
@@ -126,11 +126,13 @@ def data_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
 
 
 def corpus_content(run: RunConfig, known: SplitFingerprints) -> list[str]:
-    """Fingerprints of the split or the file in which the run's `pooling=idf` counts tokens; none without one."""
+    """Fingerprints of the split or the file in which `pooling=idf`, of the run or of its search, counts tokens; none
+    without one."""
     fingerprints: list[str] = []
-    if run.pooling.name == IDF and run.pooling.fit is not None:
+    counts_tokens = run.pooling.name == IDF or (run.search.enabled and IDF in run.search.poolings)
+    if counts_tokens and run.pooling.fit is not None:
         fingerprints += known.of(replace(run.dataset, splits=[run.pooling.fit]))
-    if run.pooling.name == IDF and run.pooling.corpus is not None:
+    if counts_tokens and run.pooling.corpus is not None:
         path = existing_file("pooling.corpus", run.pooling.corpus, "a text file with one text a line")
         fingerprints.append(unchanged_file_sha256(path))
     return fingerprints
@@ -142,6 +144,12 @@ def word_vectors_content(run: RunConfig) -> str | None:
         return None
     path = existing_file("word_vectors.path", run.word_vectors.path or WORD_VECTORS, "a file of word vectors")
     return unchanged_file_sha256(path)
+
+
+def _deciding_selection(run: RunConfig) -> object:
+    """What of `select` decides a run itself; the rest chooses among runs that have finished. A search refuses a model
+    above the limit of weights, so that one which finished under another limit is not reused."""
+    return [run.select.split, run.select.max_weights_mib] if run.search.enabled else run.select.split
 
 
 def _digest(content: dict[str, Any]) -> str:

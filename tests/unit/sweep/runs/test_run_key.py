@@ -26,6 +26,8 @@ from rwkv_sweep.config.schema import (
     PrecisionConfig,
     PromptConfig,
     RunConfig,
+    SearchConfig,
+    SelectConfig,
     StoreConfig,
     TrackingConfig,
 )
@@ -155,6 +157,10 @@ FITTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"aggregation": AggregationConfig("mean", fit="train")},
     ),
     "idf": ({"pooling": PoolingConfig("idf", fit="train")}, {"pooling": PoolingConfig("mean", fit="train")}),
+    "idf of a search": (
+        {"pooling": PoolingConfig("mean", fit="train"), "search": SearchConfig(True, ["mean", "idf"])},
+        {"pooling": PoolingConfig("mean", fit="train"), "search": SearchConfig(True, ["mean"])},
+    ),
 }
 """What is fitted on a split of its own, and what names one and does not use it."""
 
@@ -191,6 +197,14 @@ def test_a_key_is_32_digits_of_its_parts_in_any_order(run: RunConfig, tmp_path: 
     ]
     assert digests[0] == digests[1] != digests[2]
     assert all(re.fullmatch("[0-9a-f]{32}", key) for key in (*digests, *keys(run)))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_limit_of_weights_decides_a_search_alone(run: RunConfig, enabled: bool) -> None:
+    searches = [
+        replace(run, search=SearchConfig(enabled), select=SelectConfig(max_weights_mib=limit)) for limit in (None, 5.0)
+    ]
+    assert (run_key(searches[0]) != run_key(searches[1])) == enabled
 
 
 def test_a_corpus_is_known_by_content(run: RunConfig, tmp_path: Path) -> None:
