@@ -49,12 +49,16 @@ def composed(overrides: tuple[Any, ...], unknown: Mapping[str, Any]) -> RunConfi
         raise UserError(_in_one_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = state
-    if run.output != "float32":
+    return run
+
+
+def check_output(output: str) -> None:
+    """Raises UserError where an encoder that is not of a run is asked for another output format than float32."""
+    if output != "float32":
         raise UserError(
-            f"output={run.output}: an encoder gives float32 vectors; smaller ones come from "
+            f"output={output}: an encoder gives float32 vectors; smaller ones come from "
             "encode(texts, precision=..., truncate_dim=...)"
         )
-    return run
 
 
 def mteb_meta(config: RunConfig, revision: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.api.calibration import Calibration
-from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta
+from rwkv_sweep.api.composing import EXAMPLE, check_output, composed, described, mteb_meta
 from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_calibration, given_corpus
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
 from rwkv_sweep.api.loading import check_reference, load_saved
@@ -67,6 +67,8 @@ class Encoder(SentenceMethods):
         """
         if not isinstance(config, RunConfig):
             raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
+        if saved is None:
+            check_output(config.output)
         self.config, self.prompts = config, check_prompts(prompts or {})
         texts = given_corpus(corpus)
         counted = check_fit(config.pooling, config.postprocess, config.dataset, texts) if saved is None else None
@@ -83,7 +85,7 @@ class Encoder(SentenceMethods):
         encoder = encoder if counted is None else encoder.with_idf([counted])
         fit = (PostprocessFit(config.postprocess, config.dataset), texts, config.seed, saved)
         self._fitted = Fitted(encoder, config.pooling.spec, config.aggregation, config.precision, *fit)
-        self._dimension = self._fitted.embedder(self._layers).dimension
+        self._dimension = self._fitted.dimension(self._layers)
         self._calibration = Calibration(texts)
 
     @classmethod
@@ -186,7 +188,7 @@ class Encoder(SentenceMethods):
         before = chosen_prompt(self.prompts, prompt, prompt_name, prompt_type)
         reading = Reading(before, batch_size, bool(show_progress_bar), on_empty)
         chosen = self._layers if layers is None else self._checked(layers)
-        require_count("truncate_dim", truncate_dim, self._fitted.embedder(chosen).dimension)
+        require_count("truncate_dim", truncate_dim, self._fitted.dimension(chosen))
         texts, single = as_texts(sentences)
 
         def embed(some: Sequence[str], how: Reading) -> np.ndarray:
@@ -242,9 +244,10 @@ class Encoder(SentenceMethods):
         return chosen
 
     def _embed(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> np.ndarray:
-        """[S, D'], post-processed; zeros for texts without tokens."""
+        """[S, D'], post-processed, as read back from the run's output format; zeros for texts without tokens."""
         pooled_LKD, rows = self._pooled(texts, layers, reading)
-        return spread(self._fitted.embedder(layers).combine(pooled_LKD).numpy(), rows, len(texts), axis=0)
+        vectors_KD = self._fitted.embedder(layers).combine(pooled_LKD).numpy()
+        return spread(self._fitted.form(layers).restored(vectors_KD), rows, len(texts), axis=0)
 
     def _pooled(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> tuple[Tensor, list[int]]:
         return pooled(self._fitted.encoder, texts, layers, self.config.pooling.spec, reading)

@@ -24,6 +24,7 @@ from rwkv_sweep.embedding.pooling import IDF
 from rwkv_sweep.embedding.postprocessing import Postprocess, check_postprocess, fit, needs_fit, unfitted
 from rwkv_sweep.errors import UserError
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
+from rwkv_sweep.evaluation.output_formats import FLOAT32, OutputFormat
 from rwkv_sweep.evaluation.quality import PostprocessFit, fitted_postprocess, sentence_vectors
 
 
@@ -103,11 +104,13 @@ class SavedState:
         spec: `layer` of the run.
         postprocess: of these layers' vectors; None where the run had none.
         idf_V: for the pooling `idf`, else None.
+        form: that the run compared its vectors in.
     """
 
     spec: object
     postprocess: Postprocess | None = None
     idf_V: Tensor | None = None
+    form: OutputFormat = FLOAT32
 
     def postprocess_of(self, layers: Sequence[int], num_blocks: int) -> Postprocess | None:
         """For these layers.
@@ -121,6 +124,19 @@ class SavedState:
                 f"for layer={self.spec} alone, which is valid"
             )
         return self.postprocess
+
+    def form_of(self, layers: Sequence[int], num_blocks: int) -> OutputFormat:
+        """For these layers.
+
+        Raises:
+            UserError: ranges of `int8` were taken for others.
+        """
+        if self.form.ranges_2D is not None and tuple(layers) != resolve_layers(self.spec, num_blocks):
+            raise UserError(
+                f"layers={layers_name(layers, num_blocks)} with an encoder of a run: the ranges of its output=int8 are "
+                f"those of layer={self.spec} alone, which is valid"
+            )
+        return self.form
 
 
 class Fitted:
@@ -156,6 +172,20 @@ class Fitted:
             plain = self._aggregating(Embedder(self.encoder, key, self._pooling, self._aggregation))
             self._embedders[key] = replace(plain, postprocess=self._postprocess(plain))
         return self._embedders[key]
+
+    def form(self, layers: Sequence[int]) -> OutputFormat:
+        """That vectors of these layers are given in: the run's, else float32.
+
+        Raises:
+            UserError: see `SavedState.form_of`.
+        """
+        if self._saved is None:
+            return FLOAT32
+        return self._saved.form_of(layers, self.encoder.loaded.model.config.num_hidden_layers)
+
+    def dimension(self, layers: Sequence[int]) -> int:
+        """Of a vector of these layers, in its form."""
+        return self.form(layers).dimension(self.embedder(layers).dimension)
 
     def _aggregating(self, plain: Embedder) -> Embedder:
         """With the weights of `aggregation=learned`, fitted as in a run of this config."""

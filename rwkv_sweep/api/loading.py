@@ -22,6 +22,7 @@ from rwkv_sweep.config.validation import run_config
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.postprocessing import Postprocess, needs_fit
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.evaluation.output_formats import OutputFormat
 from rwkv_sweep.models.loading import model_source
 from rwkv_sweep.records.encoder_record import ENCODER_FILE, EncoderRecord
 from rwkv_sweep.records.own_files import RESULT_FILE, SWEEP_FILE
@@ -54,6 +55,9 @@ def load_saved(
         arrays = record.load_fitted(folder)
         config = saved_config(record, folder, device)
     idf_V = arrays.pop("idf_V", None)
+    form = OutputFormat(config.output, arrays.pop("output_ranges_2D", None))
+    if form.name == "int8" and form.ranges_2D is None:
+        raise UserError(f"{run} has output=int8 and no ranges of dimensions: {VALID}")
     known = ("mean_D", "removed_RD", "whitening_DR")
     if unknown := sorted(set(arrays) - set(known)):
         raise UserError(f"{run} holds the fitted state {', '.join(unknown)}, which this version does not know")
@@ -65,6 +69,7 @@ def load_saved(
         config.layer,
         Postprocess(mean_D, removed_RD, whitening_DR) if arrays else None,
         None if idf_V is None else torch.from_numpy(idf_V.copy()),
+        form,
     )
     return config, saved, record
 

@@ -54,6 +54,14 @@ class OutputFormat:
             return np.where(bits == 1, np.float32(1), np.float32(-1))
         return vectors_SD
 
+    def dimension(self, size: int) -> int:
+        """Of a vector of `size` dimensions as it is read back."""
+        return truncated_to(self.name) or size
+
+
+FLOAT32 = OutputFormat("float32")
+"""Vectors as they are."""
+
 
 def fitted_format(name: str, fitting_vectors: Callable[[], np.ndarray]) -> OutputFormat:
     """The form `name`. fitting_vectors: [S, D] of sentences that are not scored, asked for only where it is fitted."""

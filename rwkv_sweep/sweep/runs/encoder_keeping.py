@@ -12,23 +12,25 @@ import torch
 from rwkv_sweep.embedding.embedder import Embedder
 from rwkv_sweep.embedding.pooling import IDF, name_of
 from rwkv_sweep.errors import NonFiniteError
+from rwkv_sweep.evaluation.output_formats import OutputFormat
 from rwkv_sweep.records.encoder_record import EncoderRecord
 from rwkv_sweep.sweep.runs.job import Job
 from rwkv_sweep.version import __version__
 
 GROUPS = ("model", "pooling", "precision", "aggregation", "postprocess", "prompt", "dataset")
-KEYS = ("layer", "max_tokens", "batch_tokens")
+KEYS = ("layer", "max_tokens", "batch_tokens", "output", "output_fit")
 """Of the config: what decides an encoder's vectors, and the data that the run scored."""
 PATHS = (("model", "path"), ("model", "tokenizer"), ("model", "foreign_tokenizer"), ("dataset", "path"))
 TOKENIZER_WORDS = ("world", "bytes", "gpt2")
 """Values of `model.tokenizer` and `model.foreign_tokenizer` that are no paths."""
 
 
-def keep_encoder(job: Job, embedder: Embedder) -> dict[str, str]:
+def keep_encoder(job: Job, embedder: Embedder, form: OutputFormat) -> dict[str, str]:
     """Write the encoder of a run into its folder.
 
     Args:
         embedder: with what was fitted.
+        form: that the run compared its vectors in.
 
     Returns:
         A tag that says why there is none, or nothing.
@@ -42,8 +44,8 @@ def keep_encoder(job: Job, embedder: Embedder) -> dict[str, str]:
         return {"note.encoder": f"not kept: {error}"}
     loaded = embedder.encoder.loaded
     record = EncoderRecord(
-        config=encoder_config(job, embedder),
-        dimension=embedder.dimension,
+        config={**encoder_config(job, embedder), "output": form.name},
+        dimension=form.dimension(embedder.dimension),
         model_fingerprint=loaded.fingerprint,
         tokenizer_fingerprint=loaded.tokenizer.fingerprint,
         device=embedder.encoder.device.type,
@@ -51,7 +53,7 @@ def keep_encoder(job: Job, embedder: Embedder) -> dict[str, str]:
         reference=reference,
         run=job.planned.id,
     )
-    record.save(job.place.folder, fitted_arrays(embedder))
+    record.save(job.place.folder, fitted_arrays(embedder, form))
     return {}
 
 
@@ -68,11 +70,13 @@ def encoder_config(job: Job, embedder: Embedder) -> dict[str, Any]:
     return config
 
 
-def fitted_arrays(embedder: Embedder) -> dict[str, np.ndarray]:
-    """What was fitted on texts: post-processing, and the weights of `pooling=idf`."""
+def fitted_arrays(embedder: Embedder, form: OutputFormat) -> dict[str, np.ndarray]:
+    """What was fitted on texts: post-processing, the weights of `pooling=idf`, and the ranges of `output=int8`."""
     arrays = {} if embedder.postprocess is None else embedder.postprocess.arrays()
     if name_of(embedder.pooling) == IDF and embedder.encoder.idf_V is not None:
         arrays["idf_V"] = embedder.encoder.idf_V.cpu().numpy()
+    if form.ranges_2D is not None:
+        arrays["output_ranges_2D"] = form.ranges_2D
     return arrays
 
 

@@ -27,7 +27,7 @@ from rwkv_sweep.embedding.pooling import IDF, RESIDUAL, name_of, source_of
 from rwkv_sweep.errors import UnsupportedError, ends_the_program
 from rwkv_sweep.evaluation.baselines import baseline_scores
 from rwkv_sweep.evaluation.layer_choice.weights_pass import equal_weights, fit_aggregation
-from rwkv_sweep.evaluation.output_formats import vector_bytes
+from rwkv_sweep.evaluation.output_formats import FLOAT32, OutputFormat, vector_bytes
 from rwkv_sweep.evaluation.parity_pass import measure_parity
 from rwkv_sweep.evaluation.probe_pass import measure_probe
 from rwkv_sweep.evaluation.quality import OutputFit, PostprocessFit, measure_quality
@@ -102,9 +102,9 @@ def _measured(job: Job, device: torch.device) -> Result:
         with job.clock.stage("load"):
             read = job.process.tokens.read(encoder, splits[0], run.seed)
             job.process.kernels.compile_job(embedder, run.precision, run.measure, splits[0], read)
-    embedder = _score(job, embedder, splits, measured)
+    embedder, form = _score(job, embedder, splits, measured)
     with job.clock.stage("scoring"):
-        measured.tags |= keep_encoder(job, embedder)
+        measured.tags |= keep_encoder(job, embedder, form)
     audited = audit(loaded.model, run.precision, device)
     write_audit(job.place.folder, audited.record())
     measured.tags["quantized_kernel"] = audited.kernel
@@ -160,8 +160,9 @@ def _encoder(
     return encoder.with_idf([corpus.texts])
 
 
-def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> Embedder:
-    """The quality pass, and parity with fp32; returns the embedder with aggregation and post-processing fitted."""
+def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Measured) -> tuple[Embedder, OutputFormat]:
+    """The quality pass, and parity with fp32; returns the embedder with aggregation and post-processing fitted, and the
+    format that its vectors were compared in (float32 for random weights, which are not scored)."""
     run, loaded = job.run, embedder.encoder.loaded
     kept = run.store.enabled and loaded.trained
     store = EmbeddingStore(Path(run.store.path).absolute(), run.store.max_gib) if kept else None
@@ -174,7 +175,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
             if loaded.trained
             else equal_weights(embedder)
         )
-    embedder = fitted.embedder
+    embedder, form = fitted.embedder, FLOAT32
     measured.params |= fitted.params
     measured.add(fitted.metrics, fitted.tags)
     if loaded.trained:
@@ -186,7 +187,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
             quality = measure_quality(
                 embedder, source, splits, fitting, output, baselines, resampling, job.place.folder
             )
-        embedder = quality.embedder
+        embedder, form = quality.embedder, quality.form
         measured.params["postprocess.fit"] = quality.fitted_on
         measured.add(quality.metrics, {"quality_source": quality.source, **quality.notes})
         with job.clock.stage("scoring"):
@@ -203,7 +204,7 @@ def _score(job: Job, embedder: Embedder, splits: list[PairSplit], measured: Meas
         with job.clock.stage("scoring"):
             reference = job.process.reference
             measured.add(*measure_parity(embedder, source, run.model, fitting, splits, resampling, reference))
-    return embedder
+    return embedder, form
 
 
 def _describe(

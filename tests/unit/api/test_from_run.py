@@ -54,6 +54,11 @@ KINDS = {
     "int4": ["layer=2", "precision=int4"],
     "gptq": ["layer=2", "precision=int4", "precision.calibration=gptq", "precision.calibration_fit=train"],
     "fp16": ["layer=2", "precision=fp16"],
+    "output_float16": ["layer=2", "output=float16"],
+    "output_int8": ["layer=2", "output=int8", "output_fit=train"],
+    "output_int8_whitened": ["layer=1", "output=int8", "output_fit=train", "postprocess=whiten"],
+    "output_binary": ["layer=1", "output=binary", "postprocess=center"],
+    "output_truncated": ["layer=2", "output=truncate_5"],
 }
 
 
