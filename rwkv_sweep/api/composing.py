@@ -52,13 +52,18 @@ def composed(overrides: tuple[Any, ...], unknown: Mapping[str, Any]) -> RunConfi
     return run
 
 
-def check_output(output: str) -> None:
-    """Raises UserError where an encoder that is not of a run is asked for another output format than float32."""
-    if output != "float32":
+def with_float32_output(run: RunConfig) -> RunConfig:
+    """The config itself.
+
+    Raises:
+        UserError: an encoder that is not of a run is asked for another output format than float32.
+    """
+    if run.output != "float32":
         raise UserError(
-            f"output={output}: an encoder gives float32 vectors; smaller ones come from "
+            f"output={run.output}: an encoder gives float32 vectors; smaller ones come from "
             "encode(texts, precision=..., truncate_dim=...)"
         )
+    return run
 
 
 def mteb_meta(config: RunConfig, revision: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rwkv_sweep.api.calibration import Calibration
-from rwkv_sweep.api.composing import EXAMPLE, check_output, composed, described, mteb_meta
+from rwkv_sweep.api.composing import EXAMPLE, composed, described, mteb_meta, with_float32_output
 from rwkv_sweep.api.fitting import Fitted, SavedState, check_fit, given_calibration, given_corpus
 from rwkv_sweep.api.inputs import arguments_of, as_texts, refuse_unknown, require_count
 from rwkv_sweep.api.loading import check_reference, load_saved
@@ -67,8 +67,6 @@ class Encoder(SentenceMethods):
         """
         if not isinstance(config, RunConfig):
             raise TypeError(f"Encoder takes a RunConfig, not {config!r}: use {EXAMPLE}")
-        if saved is None:
-            check_output(config.output)
         self.config, self.prompts = config, check_prompts(prompts or {})
         texts = given_corpus(corpus)
         counted = check_fit(config.pooling, config.postprocess, config.dataset, texts) if saved is None else None
@@ -105,7 +103,7 @@ class Encoder(SentenceMethods):
             TypeError: overrides in another form.
             UserError: what the command line would refuse, or `Encoder`.
         """
-        return cls(composed(overrides, unknown), corpus=corpus, prompts=prompts)
+        return cls(with_float32_output(composed(overrides, unknown)), corpus=corpus, prompts=prompts)
 
     @classmethod
     def from_run(
@@ -246,8 +244,7 @@ class Encoder(SentenceMethods):
     def _embed(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> np.ndarray:
         """[S, D'], post-processed, as read back from the run's output format; zeros for texts without tokens."""
         pooled_LKD, rows = self._pooled(texts, layers, reading)
-        vectors_KD = self._fitted.embedder(layers).combine(pooled_LKD).numpy()
-        return spread(self._fitted.form(layers).restored(vectors_KD), rows, len(texts), axis=0)
+        return spread(self._fitted.restored(pooled_LKD, layers), rows, len(texts), axis=0)
 
     def _pooled(self, texts: Sequence[str], layers: tuple[int, ...], reading: Reading) -> tuple[Tensor, list[int]]:
         return pooled(self._fitted.encoder, texts, layers, self.config.pooling.spec, reading)

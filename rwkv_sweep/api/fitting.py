@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from rwkv_sweep.api.inputs import as_texts
@@ -182,6 +183,10 @@ class Fitted:
         if self._saved is None:
             return FLOAT32
         return self._saved.form_of(layers, self.encoder.loaded.model.config.num_hidden_layers)
+
+    def restored(self, pooled_LKD: Tensor, layers: Sequence[int]) -> np.ndarray:
+        """[K, D'] of pooled vectors, post-processed, in their form."""
+        return self.form(layers).restored(self.embedder(layers).combine(pooled_LKD).numpy())
 
     def dimension(self, layers: Sequence[int]) -> int:
         """Of a vector of these layers, in its form."""
