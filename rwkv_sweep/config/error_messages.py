@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import traceback
 import typing
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from rwkv_sweep.config import schema as schema_module
+from rwkv_sweep.config.hydra_store import conf_dir
 from rwkv_sweep.config.launchers import missing_plugin
 from rwkv_sweep.config.renamed import renamed_group
 from rwkv_sweep.errors import UserError
 
+_NO_OPTION = "Config group override must be"
 _UNKNOWN_KEY = re.compile(r"Key '(?P<key>[^']+)' not in '(?P<schema>\w+)'")
 _WRONG_TYPE = re.compile(
     r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<type>\w+)"
@@ -33,7 +37,7 @@ def is_bad_input(error: Exception) -> bool:
     """Whether an error is about what was asked for, and not a flaw of the program."""
     # Hydra has a plain ValueError for a group that is given a number or null, such as precision=8.
     # And one for two modes at once, such as -m with --cfg.
-    plain = isinstance(error, ValueError) and str(error).startswith(("Config group override must be", "Only one of --"))
+    plain = isinstance(error, ValueError) and str(error).startswith((_NO_OPTION, "Only one of --"))
     return plain or isinstance(error, (HydraException, OmegaConfBaseException, UserError))
 
 
@@ -43,6 +47,8 @@ def one_line(error: Exception) -> str:
         return missing
     if renamed := renamed_group(str(error)):
         return renamed
+    if refused := _no_option(error):
+        return refused
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         valid = ", ".join(sorted(error.options))
@@ -61,6 +67,22 @@ def one_line(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
     text = "\n".join(str(part) for part in (error, cause) if part)
     return _unknown_key(text) or _wrong_type(text) or _wrong_kind(text) or _joined(text)
+
+
+def _no_option(error: Exception) -> str | None:
+    """For a group that is given a number, true, false or null. Hydra's message names neither; its frame has the
+    override."""
+    if not (isinstance(error, ValueError) and str(error).startswith(_NO_OPTION)):
+        return None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    override = frames[-1].f_locals.get("override") if frames else None
+    if not isinstance(override, Override):
+        return None
+    group = override.key_or_group
+    # Hydra and its plugins add options of their own to the groups below hydra.
+    files = [] if group.startswith("hydra/") else (conf_dir() / group).glob("*.yaml")
+    options = ", ".join(sorted(path.stem for path in files))
+    return f"{override.input_line} is not valid: valid are {options or f'names of options of the group {group}'}"
 
 
 def _unknown_key(text: str) -> str | None:

@@ -52,10 +52,10 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
         ["-m", "precision=fp16,int9"],
         "precision=int9 is not known: valid are bf16, fp16, fp32, ",
     ),
-    "number for a group": (["precision=8"], "Config group override must be a string or a list. Got int"),
+    "number for a group": (["precision=8"], "precision=8 is not valid: valid are bf16, fp16, fp32, "),
     "numbers for a group in a sweep": (
         ["-m", "precision=8,16"],
-        "Config group override must be a string or a list. Got int",
+        "precision=8 is not valid: valid are bf16, fp16, fp32, ",
     ),
     "pooling": (["pooling=men"], "pooling=men is not known: valid are "),
     "pooling value": (["pooling.name=men"], "pooling.name=men is not known: valid are mean, "),

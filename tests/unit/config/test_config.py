@@ -206,7 +206,20 @@ def test_options_of_a_group_spell_out_the_same_keys(group: str) -> None:
             "output=truncate_0 is not known: valid are float32, float16, int8, binary, truncate_N such as truncate_64",
         ),
         ("precision.calibration=best", "precision.calibration=best is not known: valid are none, hqq, gptq"),
-        ("precision=8", "Config group override must be a string or a list. Got int"),
+        *(
+            (
+                f"precision={value}",
+                f"precision={value} is not valid: valid are bf16, fp16, fp32, fp4, fp8, int4, int4_gptq, int4_hqq, "
+                "int8, int8_dynamic, int8_weight, nf4, nf4_channel_mix, nf4_first_half, nf4_last_half, nf4_time_mix, "
+                "tf32",
+            )
+            for value in ("8", "null", "true")
+        ),
+        ("pooling=null", f"pooling=null is not valid: valid are {', '.join(sorted(POOLINGS))}"),
+        (
+            "hydra/launcher=null",
+            "hydra/launcher=null is not valid: valid are names of options of the group hydra/launcher",
+        ),
         ("on_error=never", "on_error=never is not known: valid are continue, stop"),
         (
             "timeout_s=5",
