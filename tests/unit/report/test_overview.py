@@ -41,7 +41,7 @@ def test_table_has_a_row_a_run_and_reasons(tmp_path: Path) -> None:
     head, *rows = map(cells, lines)
     assert rows.pop(0) == [":--", *["--:"] * (len(head) - 1)]
     named = [dict(zip(head, row, strict=True)) for row in rows if len(row) == len(head)]
-    assert [row["layer"] for row in named] == ["1", "3", "5", "word_overlap"]
+    assert [row["layer"] for row in named] == ["1", "3", "5", "*word_overlap*"]
     assert [row["ms/pair"] for row in named[:2]] == ["5.00", "6.50"]
     assert named[1]["Spearman [95 %]"] == "0.3500 [0.300, 0.400]"
     assert named[2]["Spearman [95 %]"] == "FAILED"
