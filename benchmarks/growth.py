@@ -128,43 +128,37 @@ def forward_growth(name: str, cases: Iterable[tuple[int, Tokenized, list[int]]])
 
 
 def draw(record: dict[str, Any], stem: Path) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """Speed or time, and peak memory, against pairs, length, depth and layers kept, into `stem` with .svg and .png."""
+    import altair as alt
 
+    from rwkv_sweep.report.charts.chart import View
+    from rwkv_sweep.report.charts.files import write_views
     from rwkv_sweep.report.charts.style import BLUE, ORANGE
 
     panels = (
-        ("pairs", "pairs", "seconds", "s", True),
-        ("length", "tokens of a sentence", "tokens_per_s", "tokens/s", True),
-        ("depth", "blocks run", "tokens_per_s", "tokens/s", False),
-        ("kept", "layers pooled, all blocks run", "tokens_per_s", "tokens/s", False),
+        ("pairs", "pairs", "seconds", "s", "log"),
+        ("length", "tokens of a sentence", "tokens_per_s", "tokens/s", "log"),
+        ("depth", "blocks run", "tokens_per_s", "tokens/s", "linear"),
+        ("kept", "layers pooled, all blocks run", "tokens_per_s", "tokens/s", "linear"),
     )
-    plain = FuncFormatter(lambda number, _: f"{number:,.0f}")  # the style takes no mathematical text
-    with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.color": "#e5e5e5", "svg.hashsalt": "growth"}):
-        figure = Figure(figsize=(10, 6.4), layout="constrained")
-        for axes, (key, title, upright, unit, wide) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-            rows = record[key]
-            places = [row[key] for row in rows]
-            axes.plot(places, [row[upright] for row in rows], "o-", color=BLUE)
-            axes.set(title=title, ylabel=unit, ylim=(0, 1.1 * max(row[upright] for row in rows)))
-            axes.yaxis.label.set_color(BLUE)
-            memory = axes.twinx()
-            memory.plot(places, [row["peak_mib"] for row in rows], "s--", color=ORANGE)
-            memory.set(ylabel="peak MiB", ylim=(0, 1.25 * max(row["peak_mib"] for row in rows)))
-            memory.yaxis.label.set_color(ORANGE)
-            memory.grid(False)
-            if wide:
-                axes.set_xscale("log")
-            if key == "pairs":
-                axes.set_yscale("log")
-                axes.set_ylim(1, 1000)
-                axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xticks(places, labels=[f"{place:,.0f}" for place in places], fontsize=8)
-            axes.yaxis.set_major_formatter(plain)
-        for ending in (".svg", ".png"):
-            figure.savefig(stem.with_suffix(ending), dpi=160)
+    charts = []
+    for key, title, upright, unit, scale in panels:
+        rows = [{"place": row[key], "speed": row[upright], "memory": row["peak_mib"]} for row in record[key]]
+        base = alt.Chart(alt.Data(values=rows), width=340, height=200).encode(
+            x=alt.X("place:Q", title=title, scale=alt.Scale(type=scale), axis=alt.Axis(tickCount=5, format=",.0f"))
+        )
+        lines = [
+            base.mark_line(point=alt.OverlayMarkDef(color=color), color=color, strokeDash=dash).encode(
+                y=alt.Y(f"{field}:Q", title=name, scale=alt.Scale(type=kind), axis=alt.Axis(titleColor=color))
+            )
+            for field, name, color, dash, kind in (
+                ("speed", unit, BLUE, [1, 0], "log" if key == "pairs" else "linear"),
+                ("memory", "peak MiB", ORANGE, [6, 3], "linear"),
+            )
+        ]
+        charts.append(alt.layer(*lines).resolve_scale(y="independent"))
+    figure = (charts[0] | charts[1]) & (charts[2] | charts[3])
+    write_views([(stem.name, View(stem.name, figure.to_dict(), []))], None, stem.parent)
 
 
 def main() -> None:

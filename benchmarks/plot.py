@@ -53,28 +53,31 @@ def color_of(name: str) -> str:
 
 
 def draw(panels: list[tuple[str, dict[str, float]]], path: Path) -> None:
-    import matplotlib
+    """Bars, a panel for each record, into `path` with .svg and .png."""
+    import altair as alt
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from rwkv_sweep.report.charts.chart import View
+    from rwkv_sweep.report.charts.files import write_views
 
-    figure, axes = pyplot.subplots(
-        len(panels),
-        figsize=(8, 0.45 * sum(len(shown) + 1.6 for _, shown in panels)),
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, (title, shown) in zip(axes[:, 0], panels, strict=True):
+    charts = []
+    for title, shown in panels:
         bound = max(x for name, x in shown.items() if name.startswith(ALONE))
-        colors = [color_of(name) for name in shown]
-        bars = axis.barh(list(shown), list(shown.values()), color=colors)
-        axis.bar_label(bars, [f" {x:,.0f}  ({x / bound:.1%})" for x in shown.values()], fontsize=9)
-        axis.set(xscale="log", title=title, xlim=(min(shown.values()) / 2, bound * 8))
-        axis.invert_yaxis()
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1, 0].set_xlabel("tokens/s (and share of the matrix products), logarithmic")
-    for ending in (".svg", ".png"):
-        figure.savefig(path.with_suffix(ending), dpi=110)
+        rows = [
+            {"name": name, "rate": x, "color": color_of(name), "text": f"{x:,.0f}  ({x / bound:.1%})"}
+            for name, x in shown.items()
+        ]
+        bars = alt.Chart(alt.Data(values=rows), title=title, width=420).encode(
+            y=alt.Y("name:N", title=None, sort=list(shown)),
+            x=alt.X(
+                "rate:Q",
+                title="tokens/s (and share of the matrix products), logarithmic",
+                scale=alt.Scale(type="log", domain=[min(shown.values()) / 2, bound * 8]),
+            ),
+        )
+        colored = bars.mark_bar().encode(x2=alt.datum(min(shown.values()) / 2), color=alt.Color("color:N", scale=None))
+        charts.append(colored + bars.mark_text(align="left", dx=4).encode(text="text:N"))
+    figure = alt.vconcat(*charts)
+    write_views([(path.name, View(path.name, figure.to_dict(), []))], None, path.parent)
 
 
 def main() -> None:
