@@ -1,6 +1,6 @@
 """What an encoder in Python is fitted on: never on the sentences of a call, which would decide each other's vectors.
 
-Shapes: V rows of the embedding table.
+Shapes: V rows of the embedding table, L layers, K texts, D dimensions.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def _options(group: str, schema: type) -> list[str]:
         assert isinstance(content, DictConfig)
         sets = [f"{key}={value}" for key, value in _chosen(content)]
         for key, value in content.items():
-            if key not in ("name", "defaults") and value is not None and value != own.get(str(key)):
+            if key not in ("name", "defaults") and value not in (None, []) and value != own.get(str(key)):
                 sets.append(f"{key!s}={_plain(value)}")
         lines.append(f"| `{path.stem}` | {_head_sentence(path)} | {', '.join(f'`{setting}`' for setting in sets)} |")
     return lines
