@@ -18,7 +18,7 @@ _SECTION = "rwkv_sweep-results"
 _SPEARMAN, _LATENCY, _THROUGHPUT = "quality/spearman", "latency/mean_ms", "throughput/tokens_per_s"
 _RUNS_IN_A_CHART = 100
 _ABOUT = """\
-Sentence embeddings from chosen blocks of pre-trained RWKV-6 models. A sweep is a parent run with a child for each job
+Sentence embeddings from chosen blocks of pre-trained RWKV models. A sweep is a parent run with a child for each job
 and for each baseline; the parent's description is its table, and its artifact `report.html` its page.
 
 - `quality/spearman`: rank correlation of cosine and label, with 95 % bounds `_lo` and `_hi`
