@@ -9,11 +9,13 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from rwkv_sweep.errors import UserError, first_line
@@ -39,6 +41,7 @@ def create(database: Path) -> None:
     try:
         prepare_database()
         shutil.copyfile(prepared_database(), unfinished)
+        _place_experiment(unfinished)
     except OSError as error:
         log_line_once(f"a database is made without a prepared one, which takes seconds ({first_line(error)})")
         unfinished.unlink(missing_ok=True)
@@ -49,7 +52,7 @@ def create(database: Path) -> None:
 
 def prepared_database() -> Path:
     """Where this user keeps an empty database of this version of MLflow, as making one takes seconds."""
-    return cache_folder() / f"mlflow-{mlflow.__version__}.db"
+    return cache_folder() / f"mlflow-{mlflow.__version__}-empty.db"
 
 
 def prepare_database() -> None:
@@ -64,11 +67,19 @@ def prepare_database() -> None:
     prepared.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=prepared.parent) as folder:
         database = Path(folder) / prepared.name
-        MlflowClient(tracking_uri=sqlite_uri(database)).search_experiments(max_results=1)
-        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-            # MLflow's own experiment names a folder beside this file; MLflow makes one where there is none.
-            connection.execute("delete from experiments")
+        # The place of its own experiment's artifacts is written into SQL as it is, quotes and all; a URI has none.
+        SqlAlchemyStore(sqlite_uri(database), (Path(folder) / "mlruns").as_uri()).engine.dispose()
         os.replace(database, prepared)
+
+
+def _place_experiment(database: Path) -> None:
+    """Give MLflow's own experiment the time and the place of artifacts that it has in a database made here."""
+    now = int(time.time() * 1000)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "update experiments set artifact_location = ?, creation_time = ?, last_update_time = ?",
+            (str(Path("mlruns", "0").absolute()), now, now),
+        )
 
 
 def _is_whole(prepared: Path) -> bool:
