@@ -69,13 +69,29 @@ class UndefinedError(NonFiniteError):
     """A figure that does not exist for these data, such as a correlation with scores that are all equal."""
 
 
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that this error hides; None where there is none.
+
+    An interrupt may come anywhere. What it leaves unfinished can fail in turn, in a `finally` of OmegaConf for one, and
+    that error is then what is raised.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def ends_the_program(error: BaseException) -> bool:
-    """Whether an error is a request to end, which nobody may catch for good.
+    """Whether an error is a request to end, or hides one, which nobody may catch for good.
 
     What is neither this nor an `Exception` is a failure all the same: a panic in a Rust library (a tokenizer's, say)
     reaches Python as a bare `BaseException`.
     """
-    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
+    return isinstance(error, (SystemExit, GeneratorExit)) or interrupt_behind(error) is not None
 
 
 def first_line(error: BaseException) -> str:

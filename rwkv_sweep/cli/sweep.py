@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from rwkv_sweep.config.hydra_store import conf_dir, register_schemas, share_config_store
 from rwkv_sweep.config.output_guard import guard_command
-from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED
+from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED, interrupt_behind
 from rwkv_sweep.utils.closed_output import outlive_output, output_code
 from rwkv_sweep.utils.processes import collection_paused
 from rwkv_sweep.utils.redaction import redact
@@ -34,7 +34,7 @@ def _run(cfg: DictConfig) -> float | list[float] | None:
     except Exception as error:
         # Jobs record their own failures, so that this is the sweep's: its folder or its disk is gone. Hydra would start
         # all other jobs first, and add a line of its own.
-        if _shows_traces or not CURRENT.is_running:
+        if _shows_traces or not CURRENT.is_running or interrupt_behind(error) is not None:
             raise
         _end_with(error)
 
@@ -77,9 +77,9 @@ def _run_in_order() -> None:
     handle_termination()
     try:
         _run()
-    except Exception as error:
-        _end_with(error)
-    except KeyboardInterrupt as interrupt:
+    except (Exception, KeyboardInterrupt) as error:
+        if (interrupt := interrupt_behind(error)) is None:
+            _end_with(error)
         from rwkv_sweep.sweep.current import CURRENT
 
         CURRENT.abandon()
@@ -87,7 +87,7 @@ def _run_in_order() -> None:
         sys.exit(exit_code(interrupt))
 
 
-def _end_with(error: Exception) -> NoReturn:
+def _end_with(error: BaseException) -> NoReturn:
     """Exit with one line for bad input and for a launcher that gave up; raise what is a flaw of the program."""
     from rwkv_sweep.sweep.current import CURRENT, RESUMABLE
 

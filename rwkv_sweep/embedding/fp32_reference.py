@@ -30,7 +30,7 @@ KEPT_SHARE = 0.5
 
 
 class ResidentReference:
-    """The fp32 weights, which on a GPU with room to spare stay for the next precision's job.
+    """The fp32 weights, which on a GPU with memory to spare stay for the next precision's job.
 
     On a CPU they are let go: the process's peak memory is that of a run.
 

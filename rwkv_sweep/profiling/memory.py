@@ -24,7 +24,7 @@ class MemoryWatch:
     """
 
     def __init__(self, device: torch.device, weights_bytes: int, others_bytes: int = 0) -> None:
-        """others_bytes: on a GPU, of what lies there beside this model all the while, such as another model; it does
+        """others_bytes: on a GPU, of what is there beside this model all the while, such as another model; it does
         not count."""
         self._device, self._weights, self._others = device, weights_bytes, others_bytes
         self._stopped: dict[str, float] | None = None

@@ -19,7 +19,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rwkv_sweep.config.error_messages import is_bad_input
 from rwkv_sweep.config.output_guard import guard_output, remember_config
-from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED, FolderGoneError, ends_the_program, first_line, system_error
+from rwkv_sweep.errors import (
+    BAD_INPUT,
+    SOME_FAILED,
+    FolderGoneError,
+    ends_the_program,
+    first_line,
+    interrupt_behind,
+    system_error,
+)
 from rwkv_sweep.records.results import FAILED
 from rwkv_sweep.sweep.current import CURRENT
 from rwkv_sweep.sweep.ending import finish
@@ -51,7 +59,7 @@ def _not_swallowed(method: Callable[..., None]) -> Callable[..., None]:
             method(*args, **kwargs)
         except BaseException as error:
             if ends_the_program(error):
-                raise
+                raise interrupt_behind(error) or error from None
             begun = CURRENT.is_running
             with contextlib.suppress(Exception):  # the first error is the one to report
                 CURRENT.abandon(FAILED)

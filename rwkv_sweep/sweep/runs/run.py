@@ -18,7 +18,7 @@ from rwkv_sweep.config.output_guard import guard_output
 from rwkv_sweep.config.params import flat_params, run_name
 from rwkv_sweep.config.schema import TrackingConfig
 from rwkv_sweep.config.validation import run_config
-from rwkv_sweep.errors import FolderGoneError, ends_the_program
+from rwkv_sweep.errors import FolderGoneError, ends_the_program, interrupt_behind
 from rwkv_sweep.records.failures import failed
 from rwkv_sweep.records.job_folders import note_folder
 from rwkv_sweep.records.own_files import MULTIRUN_FILE, remove_run
@@ -70,13 +70,14 @@ def run_task(cfg: DictConfig) -> float | list[float] | None:
             else:
                 result = attempt(Job(chosen, planned, place, clock, THIS_PROCESS))
         result = replace(result, tags={**result.tags, "launcher": _launcher(), "isolated": str(run.isolate).lower()})
-    except KeyboardInterrupt:
-        _hurry(run.tracking)
-        _keep(replace(planned, status=KILLED, ended=time.time()), run.tracking, place, clock)
-        raise
-    except BaseException as error:  # before anything was measured: model or data are gone
+    except BaseException as error:
+        if (interrupt := interrupt_behind(error)) is not None:
+            _hurry(run.tracking)
+            _keep(replace(planned, status=KILLED, ended=time.time()), run.tracking, place, clock)
+            raise interrupt from None
         if ends_the_program(error):
             raise
+        # Before anything was measured: model or data are gone.
         result = failed(planned, error)
     _keep(result, run.tracking, place, clock)
     _report_failure(result, run.on_error, place)

@@ -201,7 +201,7 @@ def test_whole_models_give_what_plain_blocks_give(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_prepared_blocks_follow_their_parameters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a parameter changes in place, lies elsewhere, or is another one in another module."""
+    """Whether a parameter changes in place, is elsewhere, or is another one in another module."""
     model = shaken_model(8, dtype)
     before = outputs(model, [2], states=False)[2, "tokens"]
     block = model.blocks[1]
