@@ -16,7 +16,7 @@ from rwkv_sweep.errors import BAD_INPUT, SOME_FAILED, interrupt_behind
 from rwkv_sweep.utils.closed_output import outlive_output, output_code
 from rwkv_sweep.utils.processes import collection_paused
 from rwkv_sweep.utils.redaction import redact
-from rwkv_sweep.utils.signals import exit_code, handle_termination
+from rwkv_sweep.utils.signals import exit_code, handle_termination, let_go
 from rwkv_sweep.version import __version__
 
 _shows_traces = True
@@ -82,6 +82,7 @@ def _run_in_order() -> None:
             _end_with(error)
         from rwkv_sweep.sweep.current import CURRENT
 
+        let_go(error)
         CURRENT.abandon()
         print("interrupted: what had finished is kept", file=sys.stderr)
         sys.exit(exit_code(interrupt))

@@ -34,8 +34,7 @@ with warnings.catch_warnings():
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient as MlflowClient
 
-    from rwkv_sweep.tracking import entities
-    from rwkv_sweep.tracking.database import create, exclusive_access, limit_database_tries, lock_of, schema_explained
+    from rwkv_sweep.tracking import database, entities
     from rwkv_sweep.tracking.entities import mlflow_status as mlflow_status
     from rwkv_sweep.tracking.experiments import experiment_id, model_id
     from rwkv_sweep.tracking.saved_models import artifact_folder, fetch_files, log_model
@@ -68,12 +67,13 @@ class Tracker:
         """Open the server, creating the database and the experiment if need be."""
         uri = absolute_uri(config.uri)
         self._uri, self._database = uri, sqlite_path(uri)
-        limit_database_tries()
+        database.limit_database_tries()
         # Two processes that create one database both fail, so even its first opening needs the lock.
         self._models: dict[str, str] = {}
-        with exclusive_access(self._database or lock_of(uri)), schema_explained():
+        opening = self._writing() if self._database else database.exclusive_access(database.lock_of(uri))
+        with opening, database.schema_explained():
             if self._database is not None and not self._database.exists():
-                create(self._database)
+                database.create(self._database)
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = experiment_id(self._client, config, uri, self._database)
 
@@ -136,15 +136,17 @@ class Tracker:
             self._client.log_batch(run_id, metrics=metrics, tags=written)
             if data is not None or model is not None:
                 self._client.log_inputs(run_id, [data] if data else None, [LoggedModelInput(model)] if model else None)
-        for path in run_files(folder):  # by name: the folder may hold anything, this very database too
-            self._client.log_artifact(run_id, str(path), artifact_folder(path.relative_to(folder)))
-        log_model(self._client, run_id, folder)
+        with self._writing():
+            for path in run_files(folder):  # by name: the folder may hold anything, this very database too
+                self._client.log_artifact(run_id, str(path), artifact_folder(path.relative_to(folder)))
+            log_model(self._client, run_id, folder)
         self.close_run(run_id, mlflow_status(result.status), result.ended)
 
     def end_run(self, run_id: str, status: str, artifacts: Iterable[Path] = (), description: str = "") -> None:
         """Close a run made by `start_run`. description: Markdown, shown at the top of its page."""
-        for path in artifacts:
-            self._client.log_artifact(run_id, str(path))
+        with self._writing():
+            for path in artifacts:
+                self._client.log_artifact(run_id, str(path))
         if description:
             self.tag_run(run_id, {entities.DESCRIPTION: entities.shortened(description)})
         self.close_run(run_id, status)
@@ -223,7 +225,7 @@ class Tracker:
         return self._models[key]
 
     def _writing(self) -> contextlib.AbstractContextManager[Any]:
-        return exclusive_access(self._database) if self._database is not None else contextlib.nullcontext()
+        return database.uninterrupted_access(self._database) if self._database is not None else contextlib.nullcontext()
 
 
 def is_refusal(error: Exception) -> bool:

@@ -23,6 +23,7 @@ from rwkv_sweep.tracking.uris import sqlite_uri
 from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.redaction import redact
 from rwkv_sweep.utils.shared_files import follow_folder, shared_lock
+from rwkv_sweep.utils.signals import interrupts_wait
 from rwkv_sweep.utils.user_folders import cache_folder, temporary_folder
 
 LOCK_SECONDS = 120.0
@@ -128,6 +129,14 @@ def exclusive_access(path: Path) -> Iterator[None]:
         except OSError as error:
             if os.access(path, os.W_OK):
                 log_line_once(f"{path.name} is written without its lock ({first_line(error)})")
+        yield
+
+
+@contextlib.contextmanager
+def uninterrupted_access(database: Path) -> Iterator[None]:
+    """`exclusive_access` to a local database, within which interrupts wait: one in the midst of a statement leaves its
+    lock to this very process, which could then not even record that it was interrupted."""
+    with exclusive_access(database), interrupts_wait():
         yield
 
 

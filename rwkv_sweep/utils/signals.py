@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 
@@ -29,6 +31,16 @@ class Terminated(KeyboardInterrupt):
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     return SIGNALLED + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+def let_go(error: BaseException) -> None:
+    """Free what the frames hold that an interrupt has left, such as a database's open transaction, which would keep
+    this very process from writing to it until the wait for its lock ends."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__context__
+    gc.collect()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

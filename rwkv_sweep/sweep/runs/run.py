@@ -33,7 +33,7 @@ from rwkv_sweep.sweep.runs.subprocess_run import run_isolated
 from rwkv_sweep.utils.console import log_line, quiet_dependencies
 from rwkv_sweep.utils.files import write_atomically
 from rwkv_sweep.utils.redaction import SECRETS, redact_files
-from rwkv_sweep.utils.signals import interrupts_wait
+from rwkv_sweep.utils.signals import interrupts_wait, let_go
 from rwkv_sweep.utils.stage_timer import Stopwatch
 
 
@@ -72,6 +72,7 @@ def run_task(cfg: DictConfig) -> float | list[float] | None:
         result = replace(result, tags={**result.tags, "launcher": _launcher(), "isolated": str(run.isolate).lower()})
     except BaseException as error:
         if (interrupt := interrupt_behind(error)) is not None:
+            let_go(error)
             _hurry(run.tracking)
             _keep(replace(planned, status=KILLED, ended=time.time()), run.tracking, place, clock)
             raise interrupt from None
