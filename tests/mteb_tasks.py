@@ -1,4 +1,4 @@
-"""Small tasks of `mteb`, one of each kind, whose data lie in memory; and the command with these among mteb's own."""
+"""Small tasks of `mteb`, one of each kind, with data in memory; and the command with these among mteb's own."""
 
 from __future__ import annotations
 

@@ -81,14 +81,12 @@ def overhead_view(runs: Runs, several_layers: bool = False) -> View | None:
     scale, axis = alt.Scale(zero=False), alt.Axis(title=title, tickCount=6)
     layers = [
         reference_at(1.0),
-        base.mark_rule(style="interval").encode(x=alt.X("lo:Q", scale=scale, axis=axis), x2="hi:Q", color=colour),
-        base.properties(name="points")
-        .mark_point()
-        .encode(
-            x=alt.X("value:Q", axis=axis),
-            color=colour,
-            shape=shape,
-            tooltip=tooltip(("kind", "timed"), ("text", "ratio")),
+        *interval_points(
+            base,
+            alt.X("lo:Q", scale=scale, axis=axis),
+            alt.X("value:Q", axis=axis),
+            (colour, shape),
+            tooltip(("kind", "timed"), ("text", "ratio")),
         ),
     ]
     return View(title, rows_spec(layers, rows, STEP if len(kinds) < 3 else 12 * len(kinds)), rows)
@@ -142,6 +140,17 @@ def by_label() -> alt.Chart:
 def reference_at(value: float) -> Any:
     """The line where a ratio or a difference says that there is none."""
     return alt.Chart(alt.InlineData(values=[{"at": value}])).mark_rule(style="reference").encode(x="at:Q")
+
+
+def interval_points(
+    base: alt.Chart, lower: alt.X, value: alt.X, look: tuple[alt.Color, alt.Shape], shown: Sequence[alt.Tooltip]
+) -> list[Any]:
+    """In each row a bar from `lo` to `hi` and a point at `value`. look: colour, shape. shown: the tooltip."""
+    colour, shape = look
+    return [
+        base.mark_rule(style="interval").encode(x=lower, x2="hi:Q", color=colour),
+        base.properties(name="points").mark_point().encode(x=value, color=colour, shape=shape, tooltip=list(shown)),
+    ]
 
 
 def rows_spec(layers: Sequence[Any], rows: Sequence[Row], step: int = STEP) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from rwkv_sweep.report.charts.by_run import by_label, reference_at, rows_spec
+from rwkv_sweep.report.charts.by_run import by_label, interval_points, reference_at, rows_spec
 from rwkv_sweep.report.charts.chart import Chart, Row, View, bounds, quickly, shown_interval
 from rwkv_sweep.report.comparison.differences import SweepComparison, verdicts
 
@@ -77,14 +77,12 @@ def _spec(
     layers = [
         *band,
         reference_at(centre),
-        base.mark_rule(style="interval").encode(x=alt.X("lo:Q", scale=scale, title=name), x2="hi:Q", color=colour),
-        base.properties(name="points")
-        .mark_point()
-        .encode(
-            x=alt.X("value:Q", title=name),
-            color=colour,
-            shape=shape,
-            tooltip=[alt.Tooltip("label:N", title="run"), alt.Tooltip("text:N", title=name)],
+        *interval_points(
+            base,
+            alt.X("lo:Q", scale=scale, title=name),
+            alt.X("value:Q", title=name),
+            (colour, shape),
+            [alt.Tooltip("label:N", title="run"), alt.Tooltip("text:N", title=name)],
         ),
     ]
     return rows_spec(layers, rows)

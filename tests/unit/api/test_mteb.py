@@ -1,4 +1,4 @@
-"""The encoder inside mteb 2, on a task that lies in memory. Skipped where mteb, no dependency of ours, is missing."""
+"""The encoder inside mteb 2, on a task in memory. Skipped where mteb, no dependency of ours, is missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from rwkv_sweep import Encoder
 from rwkv_sweep.evaluation.metrics import cosine
+from tests import mteb_tasks
 
 mteb = pytest.importorskip("mteb", reason="mteb is not installed")
 
@@ -27,29 +28,9 @@ PAIRS = [
 def in_memory_task() -> Any:
     from datasets import Dataset, DatasetDict
     from mteb.abstasks.sts import AbsTaskSTS
-    from mteb.abstasks.task_metadata import TaskMetadata
 
     class InMemory(AbsTaskSTS):
-        metadata = TaskMetadata(
-            name="InMemorySTS",
-            dataset={"path": "none/in-memory", "revision": "1"},
-            description="Pairs made by hand.",
-            reference=None,
-            type="STS",
-            category="t2t",
-            modalities=["text"],
-            eval_splits=["test"],
-            eval_langs=["eng-Latn"],
-            main_score="cosine_spearman",
-            date=("2026-01-01", "2026-12-31"),
-            domains=["Written"],
-            task_subtypes=[],
-            license="mit",
-            annotations_creators="derived",
-            dialect=[],
-            sample_creation="created",
-            bibtex_citation="",
-        )
+        metadata = mteb_tasks.metadata("InMemorySTS", "STS", "cosine_spearman")
 
         def load_data(self, *args: Any, **kwargs: Any) -> None:
             first, second, scores = (list(column) for column in zip(*PAIRS, strict=True))
