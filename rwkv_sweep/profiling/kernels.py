@@ -14,8 +14,8 @@ from rwkv_sweep.ops.common.availability import triton_missing
 from rwkv_sweep.profiling.speed import compared_batch, timed_batches
 from rwkv_sweep.profiling.split_tokens import SplitTokens
 
-BLOCKS = 3
-"""Blocks of the forward that is run through: the first, one that is handed over, and one that is not."""
+BLOCKS = 4
+"""Blocks of the forward that is run through: the first, one whose output is not asked for, one whose is, the last."""
 
 
 class CompiledKernels:
@@ -61,9 +61,10 @@ class CompiledKernels:
         encoder = embedder.encoder
         if encoder.device.type != "cuda" or triton_missing() is not None:
             return
+        blocks = encoder.loaded.model.config.num_hidden_layers
         # Weights of layers, and what was fitted, belong to the layers of the job.
         joined = AggregationConfig(name="concat")
-        short = replace(embedder, layers=_first_layers(embedder.layers), aggregation=joined, postprocess=None)
+        short = replace(embedder, layers=stand_ins(embedder.layers, blocks), aggregation=joined, postprocess=None)
         key = (encoder.loaded.fingerprint, repr(precision), embedder.pooling, tuple(short.layers), keep_layers)
         if key in self._compiled:
             return
@@ -78,9 +79,21 @@ class CompiledKernels:
                 variant.rehearse_pairs(pairs)
 
 
-def _first_layers(layers: Sequence[int]) -> list[int]:
-    """Layers within the first `BLOCKS` blocks that stand for `layers`: the deepest, and those before it that have a
-    counterpart among them, since a layer that is handed over launches other kernels."""
-    deepest = min(max(layers), BLOCKS - 1)
-    several = {deepest - 1} if len(set(layers)) > 1 and deepest > 0 else set()
-    return sorted({deepest} | several | {layer for layer in layers if layer < deepest})
+def stand_ins(layers: Sequence[int], blocks: int) -> list[int]:
+    """Layers whose forward launches every kernel that one for `layers` launches, in as few blocks as that takes.
+
+    A block launches others if it is the first, if it is the last that runs, and if its output is asked for. The
+    embedding behind all blocks needs all of them.
+
+    Args:
+        layers: the tokens' embedding (-1) runs no block.
+        blocks: of the network; this number as a layer is the embedding behind them.
+    """
+    asked = set(layers)
+    last = blocks - 1 if blocks in asked else max(asked)
+    within = [layer for layer in sorted(asked) if 0 < layer < last]
+    if blocks in asked:
+        return sorted(asked & {-1, 0, last, blocks} | set(within[:1]))
+    if last < BLOCKS:
+        return sorted(asked)
+    return sorted(asked & {-1, 0} | ({BLOCKS - 2} if within else set()) | {BLOCKS - 1})

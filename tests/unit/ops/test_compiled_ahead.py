@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from rwkv_sweep.ops.triton.common.ahead import compiled_ahead
-from rwkv_sweep.profiling.kernels import _first_layers
 
 GPU = torch.device("cuda", 0)
 
@@ -99,11 +98,3 @@ def test_an_older_triton_compiles_nothing_ahead(
     with compiled_ahead(GPU):
         kernel.run(1, grid=(1,), warmup=False)
     assert not kernel.compiled_by and not kernel.launched
-
-
-@pytest.mark.parametrize(
-    ("layers", "expected"),
-    [([0], [0]), ([1], [1]), ([11], [2]), ([24], [2]), ([-1], [-1]), ([0, 5], [0, 1, 2]), ([20, 21, 22], [1, 2])],
-)
-def test_first_layers_stand_for_deeper_ones(layers: list[int], expected: list[int]) -> None:
-    assert _first_layers(layers) == expected
