@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwkv_sweep.errors import UserError
 from rwkv_sweep.models.common.generation import Generation
 from rwkv_sweep.models.pretrained.weight_files import CONFIG_FILE, read_json, read_tensors, tensor_names
 from rwkv_sweep.models.rwkv4.generation import GENERATION as RWKV4
@@ -31,9 +30,7 @@ def generation_of(path: Path) -> Generation:
             if model_type in generation.model_types:
                 return generation
         names = tensor_names(path)
-    elif path.is_file():
-        names = list(read_tensors(path))
     else:
-        raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+        names = list(read_tensors(path))
     fitting = (generation for generation in GENERATIONS.values() if generation.recognizes(names))
     return next(fitting, GENERATIONS[DEFAULT_GENERATION])

@@ -68,9 +68,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir():
         settings = read_json(path / CONFIG_FILE)
         return named(path, read_folder(path), settings)
-    if path.is_file():
-        return named(path, read_tensors(path), {})
-    raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+    return named(path, read_tensors(path), {})
 
 
 def named(path: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Checkpoint:

@@ -31,6 +31,7 @@ _PLAIN = re.compile(
     r"|torch\.serialization\._get_layout"
 )
 """What plain tensors are made of in a pickle."""
+GGUF_INSTEAD = "which is not read: give the .pth or safetensors file that it was made from"
 _UNSIGNED = "its parts are incomplete, or it was not written by torch.save"
 
 
@@ -94,6 +95,8 @@ def _why_not(file: Path, error: Exception) -> str:
         if not zipfile.is_zipfile(file):
             with file.open("rb") as stream:
                 content = stream.read(1 << 26)  # numbers come last
+            if content.startswith(b"GGUF"):
+                return f"is a GGUF file of llama.cpp, {GGUF_INSTEAD}"
             code, script = code_in(_after_header(content)) or code_in(content), False
         else:
             with zipfile.ZipFile(file) as parts:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError, shown
-from rwkv_sweep.models.pretrained.pickles import read_pickle, short
+from rwkv_sweep.models.pretrained.pickles import GGUF_INSTEAD, read_pickle, short
 from rwkv_sweep.utils.console import log_line_once
 from rwkv_sweep.utils.files import unchanged_file_sha256
 
@@ -26,6 +26,21 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+SINGLE_FILES = (".pth", ".pt", ".safetensors")
+"""Endings of files that hold all tensors of a network."""
+
+
+def no_checkpoint(path: Path) -> UserError:
+    """What is wrong with a path where no checkpoint is, and what to give in its place."""
+    if not path.is_dir():
+        return UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+    names = sorted(file.name for file in path.iterdir() if file.suffix in SINGLE_FILES and "-of-" not in file.name)
+    if names:
+        more = f" (or another of the {len(names)} there)" if len(names) > 1 else ""
+        return UserError(f"{path} has no {CONFIG_FILE}: model.path={path / names[0]} reads that file alone{more}")
+    if any(path.glob("*.gguf")):
+        return UserError(f"{path} holds a GGUF file of llama.cpp, {GGUF_INSTEAD}")
+    return UserError(f"{path} has no {CONFIG_FILE}: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -130,6 +145,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is damaged, holds code, or holds more than tensors.
     """
+    if not file.is_file():
+        raise no_checkpoint(file)
     return _safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
 
 
@@ -164,7 +181,7 @@ def fingerprint(path: Path) -> str:
         UserError: a file is missing.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+        raise no_checkpoint(path)
     files = model_files(path)
     digest = hashlib.sha256()
     for file in files:
@@ -184,7 +201,7 @@ def model_files(path: Path) -> list[Path]:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file; raises UserError if there is none."""
     if not file.is_file():
-        raise UserError(f"{file} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+        raise no_checkpoint(file.parent if file.name == CONFIG_FILE and file.parent.is_dir() else file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
     except RecursionError as error:

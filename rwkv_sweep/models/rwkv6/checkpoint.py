@@ -118,8 +118,6 @@ def _divided(file: Path, config: Rwkv6Config) -> Rwkv6Config:
 
 def _original(path: Path) -> tuple[Rwkv6Config, dict[str, Tensor]]:
     """Config and tensors of an original .pth file, fitted to the model but not looked into."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
     tensors = {_to_model_name(name): tensor for name, tensor in _bare(path, read_tensors(path)).items()}
     config = _config_of(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     return config, _fitted(path, config, tensors)

@@ -93,9 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.is_dir():
         settings = read_json(path / CONFIG_FILE)
         return read_folder(path), settings
-    if path.is_file():
-        return read_tensors(path), {}
-    raise UserError(f"{path} does not exist: expected a folder with {CONFIG_FILE} and weights, or a .pth file")
+    return read_tensors(path), {}
 
 
 def fitted(

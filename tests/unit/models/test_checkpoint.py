@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rwkv_sweep.errors import UserError
+from rwkv_sweep.models.generations import generation_of
 from rwkv_sweep.models.pretrained.weight_files import check_shards
 from rwkv_sweep.models.rwkv6.checkpoint import _to_model_name, _to_original_name, fingerprint, read_shape, read_weights
 from rwkv_sweep.models.rwkv6.export import Rwkv6ForCausalLM, load_causal_lm
@@ -122,6 +123,31 @@ def test_a_path_that_is_not_there(tmp_path: Path, path: str) -> None:
     for read in (read_shape, read_weights, fingerprint):
         with pytest.raises(UserError, match=rf"{path} does not exist: expected a folder with config.json"):
             read(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"{folder} has no config\.json: expected a folder with config\.json and weights, or a \.pth file"),
+        (["notes.txt"], r"{folder} has no config\.json: expected a folder"),
+        (["goose.pth"], r"{folder} has no config\.json: model\.path={folder}/goose\.pth reads that file alone$"),
+        (["a.safetensors", "b.pt"], r"model\.path={folder}/a\.safetensors reads that file alone \(or another of the 2"),
+        (["model-00001-of-00002.safetensors"], r"{folder} has no config\.json: expected a folder"),
+        (["m-Q4.gguf"], r"{folder} holds a GGUF file of llama\.cpp, which is not read: give the \.pth"),
+    ],
+)
+def test_a_folder_without_config_names_what_it_holds(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    for read in (read_shape, read_weights, generation_of):
+        with pytest.raises(UserError, match=message.format(folder=tmp_path)):
+            read(tmp_path)
+
+
+def test_a_gguf_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF\x03\0\0\0" + bytes(64))
+    with pytest.raises(UserError, match=r"m\.gguf is a GGUF file of llama\.cpp, which is not read: give the \.pth"):
+        read_shape(tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize("layout", ["original", "safetensors", "bin"])
@@ -266,7 +292,7 @@ def test_a_folder_without_config_weights_or_shards(tmp_path: Path, weights: dict
     with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
         read_shape(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config\.json does not exist"):
+    with pytest.raises(UserError, match=r"m has no config\.json: expected a folder"):
         read_shape(folder)
 
 
