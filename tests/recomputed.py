@@ -116,7 +116,11 @@ class Checked:
     def check_baselines(self, statement: Baselines) -> None:
         adjusted = holm(family(self.records))
         assert statement.family == len(adjusted)
+        runs, said = models(self.records), statement.text.partition(". ")[0]
         for comparison in statement.against:
+            deltas = [run["metrics"][f"baseline/{comparison.name.replace(' ', '_')}/delta"] for run in runs]
+            none_reaches = len(runs) > 1 and max(deltas) < 0
+            assert (said.startswith("No run reaches") and comparison.name in said) == none_reaches
             name = comparison.name.replace(" ", "_")
             assert comparison.delta.value == self.best["metrics"][f"baseline/{name}/delta"]
             assert comparison.survives == (adjusted[self.best["name"], name] <= 0.05)

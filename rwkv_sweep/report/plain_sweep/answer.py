@@ -58,7 +58,7 @@ def _statements(
     best, splits = compared.runs[0], split_names(ranking.runs)
     statements: list[Statement] = [best_statement(compared, labels, len(ranking.runs) - len(compared.runs))]
     if against := _against(best, baselines, family):
-        statements.append(Baselines(labels[best.name], splits[0], against, len(family)))
+        statements.append(Baselines(labels[best.name], splits[0], against, len(family), len(compared.runs)))
     statements += _costs(compared.within_noise, best, labels)
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
     statements += [other for other in others if other is not None]

@@ -39,6 +39,12 @@ def some_alike(sweep: SweepWriter) -> None:
     sweep.baseline()
 
 
+def below_a_baseline(sweep: SweepWriter) -> None:
+    for seed, (layer, spearman, ms) in enumerate((("1", 0.15, 2.0), ("3", 0.12, 5.0), ("final", 0.1, 10.0))):
+        sweep.run(spearman, ms, seed=seed, layer=layer)
+    sweep.baseline()
+
+
 def equally_fast(sweep: SweepWriter) -> None:
     for seed, (layer, spearman, ms) in enumerate((("1", 0.3, 5.0), ("3", 0.31, 5.01), ("final", 0.3, 10.0))):
         sweep.run(spearman, ms, seed=seed, layer=layer)
@@ -62,6 +68,7 @@ def no_signal(sweep: SweepWriter) -> None:
 SWEEPS = {
     "one clear winner": (one_clear, 400, ("all",)),
     "some alike": (some_alike, 400, ("all",)),
+    "below a baseline": (below_a_baseline, 400, ("all",)),
     "equally fast": (equally_fast, 400, ("all",)),
     "timed one after another": (one_after_another, 400, ("all",)),
     "few pairs": (some_alike, 12, ("all",)),
