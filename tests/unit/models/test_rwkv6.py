@@ -108,7 +108,7 @@ def test_stopping_early_gives_the_same_layers_and_skips_the_rest() -> None:
     # With hooks the modules are called, which multiply in another order.
     early = layers_of(model, SENTENCES, [1])
     assert ran == [0, 1] and list(early) == [1]
-    torch.testing.assert_close(early[1], full[1])
+    torch.testing.assert_close(early[1], full[1], rtol=1e-4, atol=1e-4)
 
 
 def test_final_is_the_norm_of_the_last_block() -> None:
