@@ -56,9 +56,10 @@ def _statements(
     inductive = [run for run in ranking.runs if not is_transductive(run)]
     compared = ranking.among(inductive) if inductive else ranking
     best, splits = compared.runs[0], split_names(ranking.runs)
-    statements: list[Statement] = [best_statement(compared, labels, len(ranking.runs) - len(compared.runs))]
+    left_out = len(ranking.runs) - len(compared.runs)
+    statements: list[Statement] = [best_statement(compared, labels, left_out)]
     if against := _against(best, baselines, family):
-        statements.append(Baselines(labels[best.name], splits[0], against, len(family), len(compared.runs)))
+        statements.append(Baselines(labels[best.name], splits[0], against, len(family), len(compared.runs), left_out))
     statements += _costs(compared.within_noise, best, labels)
     others = [_other_split(best, baselines, records, labels, split, splits[0]) for split in splits[1:]]
     statements += [other for other in others if other is not None]

@@ -76,18 +76,21 @@ class Against:
 @dataclass(frozen=True)
 class Baselines:
     """The best run against each baseline. family: comparisons that Holm's correction is for. runs: how many the best is
-    the best of, so that what is below a baseline with it is so with all of them."""
+    the best of, so that what is below a baseline with it is so with all of them. left_out: runs not compared, which may
+    be higher."""
 
     label: str
     split: str
     against: list[Against]
     family: int
     runs: int = 1
+    left_out: int = 0
 
     @property
     def text(self) -> str:
         higher = [baseline.name for baseline in self.against if baseline.delta.value < 0]
-        text = f"No run reaches the Spearman of {listed(higher)}. " if higher and self.runs > 1 else ""
+        none = f"None of the {self.runs} compared runs" if self.left_out else "No run"
+        text = f"{none} reaches the Spearman of {listed(higher)}. " if higher and self.runs > 1 else ""
         text += f"Against the baselines, {self.label} is {listed([baseline.phrase for baseline in self.against], ';')}."
         if self.family > 1 and any(baseline.survives is not None for baseline in self.against):
             text += f" Noise is judged for all {self.family} comparisons of the sweep together, by Holm's correction."

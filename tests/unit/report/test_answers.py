@@ -161,6 +161,16 @@ def test_an_undefined_baseline_is_no_reference(tmp_path: Path) -> None:
     assert "best baseline" not in [card.name for card in findings.cards]
 
 
+def test_a_run_that_is_not_compared_may_be_above_the_baseline(tmp_path: Path) -> None:
+    sweep = SweepWriter(tmp_path / "s", pairs=400)
+    below_a_baseline(sweep)
+    whitened = {"postprocess": "whiten", "postprocess.fit": "transductive"}
+    sweep.run(0.45, 5.0, seed=9, layer="3", dotted=whitened)
+    (section,) = findings_of(sweep).answer.sections
+    text = " ".join(statement.text for statement in section.statements)
+    assert "None of the 3 compared runs reaches the Spearman of word overlap" in text and "No run reaches" not in text
+
+
 def test_cards_call_a_tie_a_tie(tmp_path: Path) -> None:
     sweep = SweepWriter(tmp_path / "s", pairs=400)
     equally_fast(sweep)
