@@ -17,7 +17,7 @@ triton = pytest.importorskip("triton")
 
 from rwkv_sweep.ops.triton.low_rank import PLAIN, SIGMOID, TANH, LowRankFactors, low_rank_products  # noqa: E402
 from rwkv_sweep.ops.triton.residual import add_norm_mix  # noqa: E402
-from rwkv_sweep.ops.triton.time_mix7 import Rows7, time_mix7  # noqa: E402
+from rwkv_sweep.ops.triton.rwkv7.time_mix7 import Rows7, time_mix7  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 

@@ -64,10 +64,10 @@ def test_what_breaks_the_order_is_found(repo_root: Path, tmp_path: Path, module:
 
 
 LINES, FUNCTION_LINES, MODULES = 250, 60, 12
-KERNELS = {"ops/triton", "ops/triton/quantized", "ops/numba"}
+KERNELS = {"ops/triton", "ops/triton/quantized", "ops/triton/rwkv7", "ops/numba"}
 ALIKE = [
     ("models/rwkv4", "models/rwkv5", "models/rwkv6", "models/rwkv7"),
-    ("ops/numba", "ops/triton"),
+    ("ops/numba", "ops/triton", "ops/triton/rwkv7"),
 ]
 COMMANDS = {"main"}
 ENTRY_POINTS = {"cli/sweep.py"}

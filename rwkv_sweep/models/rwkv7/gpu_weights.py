@@ -22,7 +22,7 @@ class GpuWeights:
     Attributes:
         mixes: vectors [D] of receptance, key and value, and zeros, which leave the norm as it is.
         factors: of decay, learning rate, gate and (from block 1 on) value residual.
-        vectors_6D: see `ops.triton.time_mix7`.
+        vectors_6D: see `ops.triton.rwkv7.time_mix7`.
         stack_3ED: weights of receptance, key and value in one piece, where all are plain linear layers; else None.
         stack_int8: the same of LLM.int8's weights, with the maxima of their rows; else None.
     """

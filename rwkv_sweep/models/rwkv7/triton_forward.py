@@ -110,7 +110,7 @@ def _time_mix(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What goes into the output projection, the block's own value (both [T, D]), and the states where asked for."""
     from rwkv_sweep.ops.triton.low_rank import low_rank_products
-    from rwkv_sweep.ops.triton.time_mix7 import Rows7, time_mix7
+    from rwkv_sweep.ops.triton.rwkv7.time_mix7 import Rows7, time_mix7
 
     beside = Branch(normed.h_TD.device)
     low_GTD = beside.run(lambda: low_rank_products(normed.x_MTD[3], weights.factors, packed))

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from rwkv_sweep.ops.common.packing import CHUNK, Packed
 from rwkv_sweep.ops.triton.common.fast_math import exp
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
-from rwkv_sweep.ops.triton.wkv_chunk import chunk_scores, load_high, load_low, load_rows, log_decays, norm_and_gate
+from rwkv_sweep.ops.triton.common.loading_rows import load_rows
+from rwkv_sweep.ops.triton.wkv_chunk import chunk_scores, load_high, load_low, log_decays, norm_and_gate
 
 PAIRS_UP_TO = 256
 """Longest sentence for which reading every pair of spans is faster than carrying a state."""

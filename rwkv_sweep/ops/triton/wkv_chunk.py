@@ -17,15 +17,6 @@ no more than exp(-72), whose inverse is far inside fp32, and running sums of str
 
 
 @triton.jit
-def load_rows(ptr, rows, cols, mask, width):
-    """Rows of ptr [T, D] as a tile [C, K], in its own dtype: tile = x[rows][:, cols], zeros outside `mask`.
-
-    Loaded early and made fp32 late, it takes half the registers.
-    """
-    return tl.load(ptr + rows[:, None] * width + cols[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
 def load_low(low_ptr, rows, there, rank: tl.constexpr, block_r: tl.constexpr):
     """low [T, R] as a tile [C, R] of its rows, in its own dtype (for the decays); zeros outside. Where `rank` is 0
     there is nothing to read."""

@@ -90,7 +90,7 @@ def test_the_search_sees_kernels_of_both_kinds() -> None:
     """Decorated with and without arguments, and handed over by name."""
     expected = {
         "ops/triton/time_mix.py:state_kernel",
-        "ops/triton/residual.py:residual_kernel",
+        "ops/triton/residual_kernel.py:residual_kernel",
         "ops/triton/common/fast_math.py:exp",
         "ops/numba/means.py:_segment_mean",
         "ops/numba/int8.py:_quantize",

@@ -27,11 +27,10 @@ from rwkv_sweep.ops.triton.quantized.few_tokens import MOST_TOKENS, FewTokensWei
 from rwkv_sweep.ops.triton.quantized.llm_int8_kernels import (
     amax_kernel,
     as_multiplied_kernel,
-    gather_kernel,
-    index_kernel,
     many_rows_kernel,
     rows_kernel,
 )
+from rwkv_sweep.ops.triton.quantized.outlier_kernels import gather_kernel, index_kernel
 
 FEW = MOST_TOKENS
 """Up to so many rows the matmul is bound by reading weights, and runs in fp16 with int8 weights."""

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from rwkv_sweep.ops.common.packing import Packed
 from rwkv_sweep.ops.triton.common.fast_math import exp2, reciprocal, scaled_sigmoid
 from rwkv_sweep.ops.triton.common.launching import on_device_of_input
-from rwkv_sweep.ops.triton.time_mix7_short import SPAN, short_kernel
-from rwkv_sweep.ops.triton.wkv7_chunk import (
+from rwkv_sweep.ops.triton.common.loading_rows import load_rows
+from rwkv_sweep.ops.triton.rwkv7.time_mix7_short import SPAN, short_kernel
+from rwkv_sweep.ops.triton.rwkv7.wkv7_chunk import (
     LOG2_DECAY,
     SHORTEST_KEY,
     as_factor,
@@ -31,7 +32,6 @@ from rwkv_sweep.ops.triton.wkv7_chunk import (
     running_sum,
     vector,
 )
-from rwkv_sweep.ops.triton.wkv_chunk import load_rows
 
 CHUNK = 32
 """Tokens that a program reads at once."""

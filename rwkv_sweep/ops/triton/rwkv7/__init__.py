@@ -1,0 +1,1 @@
+"""Triton kernels of RWKV-7's time mix: in chunks, and in one piece for short sentences."""
