@@ -63,7 +63,9 @@ COMMON += ONEDNN_MAX_CPU_ISA=AVX2 NUMBA_CPU_NAME=haswell
 endif
 
 test-portable: setup ## Run the tests as on two lesser processors, with made-up times (twice as long as make test)
+	$(OLDEST) $(BIN)/rwkv-sweep warm
 	$(OLDEST) $(MAKE) test ARGS='--jitter-clock 0 $(ARGS)'
+	$(COMMON) $(BIN)/rwkv-sweep warm
 	$(COMMON) $(MAKE) test ARGS='--jitter-clock 1 $(ARGS)'
 
 test-browser: setup ## Run the tests of the report and of MLflow's UI in a headless Chromium (needs chromium and chromedriver)

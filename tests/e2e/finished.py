@@ -41,13 +41,6 @@ class Sweep:
         (actual,) = [*self.cwd.glob("multirun/*/*"), *self.cwd.glob("outputs/*/*")]
         return actual
 
-    @property
-    def messages(self) -> list[str]:
-        """Lines on stderr, less the one of the machine's own: its kernels may have to be compiled first."""
-        return [
-            line for line in self.done.stderr.splitlines() if not line.startswith("compiling the CPU's Numba kernels")
-        ]
-
     def runs(self, kind: str) -> list[Any]:
         """MLflow's runs of one kind, in the order of their names."""
         client = mlflow_client(self.cwd)

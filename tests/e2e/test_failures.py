@@ -59,7 +59,7 @@ def test_a_failing_job_is_reported_in_the_table_and_at_once(mixed: Sweep) -> Non
     lines = mixed.done.stdout.splitlines()
     assert ["3", "fp16", "local", "FAILED"] in [line.split() for line in lines]
     assert f"FAILED model=local,precision=fp16: {TOO_LARGE}" in lines
-    assert mixed.messages == [
+    assert mixed.done.stderr.splitlines() == [
         "model=local,precision=fp16",
         f"error: model=local,precision=fp16 failed: {TOO_LARGE}",
         "model=local,precision=fp32",

@@ -141,4 +141,6 @@ def test_headline_prints_a_table_and_how_to_go_on(headline: Sweep) -> None:
         shown["time"],
     )
     assert lines[-1] == "look     mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
-    assert headline.messages == [f"precision={precision},layer={layer}" for precision in PRECISIONS for layer in LAYERS]
+    assert headline.done.stderr.splitlines() == [
+        f"precision={precision},layer={layer}" for precision in PRECISIONS for layer in LAYERS
+    ]

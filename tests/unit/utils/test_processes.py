@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 
 import psutil
 import pytest
 
 from rwkv_sweep.utils.processes import is_dead, this_process
-from rwkv_sweep.utils.signals import Terminated, handle_termination, interrupts_wait
+from rwkv_sweep.utils.signals import Terminated, handle_termination, interrupts_wait, let_go
 
 
 def test_this_process_lives() -> None:
@@ -53,6 +54,34 @@ def test_a_second_interrupt_comes_through() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         done.append("second")
     assert done == ["first"]
+
+
+class Held:
+    """What a function has open when it is interrupted."""
+
+
+def test_what_interrupted_functions_held_is_let_go() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def interrupted() -> None:
+        transaction = Held()
+        held.append(weakref.ref(transaction))
+        raise KeyboardInterrupt
+
+    def cleaned_up() -> None:
+        try:
+            interrupted()
+        finally:
+            transaction = Held()
+            held.append(weakref.ref(transaction))
+            raise ValueError("the clean-up fails in turn")
+
+    try:
+        cleaned_up()
+    except ValueError as error:
+        assert all(reference() is not None for reference in held)
+        let_go(error)
+        assert [reference() for reference in held] == [None, None]
 
 
 def test_sigterm_is_an_interrupt_of_its_own_kind() -> None:
