@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import benchmark_parser, original_name, write_record
+from benchmarks.common import benchmark_parser, original_name, without_out, write_record
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.generations import GENERATIONS
@@ -199,12 +199,20 @@ def main() -> None:
     print(f"{torch.cuda.device_count()} x {device['device_name']}", flush=True)
     record: dict[str, Any] = {
         "benchmark": "gpu_sweep",
-        "command": f"python -m {' '.join(['benchmarks.gpu_sweep', *sys.argv[1:]])}",
+        "command": f"python -m {' '.join(['benchmarks.gpu_sweep', *without_out(sys.argv[1:])])}",
     }
+    figures: dict[str, Any] = {}
+    failed: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
-        figures = {part: PARTS[part](args, Path(temporary)) for part in args.parts}
+        for part in args.parts:
+            try:
+                figures[part] = PARTS[part](args, Path(temporary))
+            except RuntimeError as error:
+                failed.append(part)
+                print(f"{part} failed: {error}", file=sys.stderr, flush=True)
     record |= {"device": device, "torch": torch.__version__, "cards": torch.cuda.device_count(), "parts": figures}
     write_record(args.out, args, record)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ class MeasureConfig:
     latency_pairs: pairs timed one by one.
     warmup_pairs: pairs run before that, untimed.
     throughput: run packed batches of the first split, in random order, for tokens/s.
-    throughput_seconds: after which that ends, if not all batches are done before.
+    throughput_seconds: passes over these batches end after that, once their rate is steady; at the latest after four
+    times as long.
     parity: also compare vectors and scores with those of fp32 on the same sentences, which costs a sweep one forward in
     fp32. The quantization presets set it.
     representation: also describe the vectors of the first split without labels (entropy, anisotropy, intrinsic
