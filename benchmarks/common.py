@@ -108,7 +108,7 @@ def original_name(name: str) -> str:
 
 
 def write_record(path: Path | None, args: argparse.Namespace, record: Mapping[str, object]) -> None:
-    """Which benchmark, date, arguments and figures as JSON, where a path is given."""
+    """Which benchmark, date, version of PyTorch, arguments and figures as JSON, where a path is given."""
     if path is not None:
         spec = sys.modules["__main__"].__spec__
         benchmark = spec.name.removeprefix("benchmarks.") if spec else Path(sys.argv[0]).stem
@@ -116,6 +116,7 @@ def write_record(path: Path | None, args: argparse.Namespace, record: Mapping[st
             "benchmark": benchmark,
             "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *without_out(sys.argv[1:])]),
             "date": str(date.today()),
+            "torch": torch.__version__,
             "arguments": {key: without_root(value) for key, value in vars(args).items() if key != "out"},
             **record,
         }

@@ -212,7 +212,7 @@ def main() -> None:
     print(f"{'':20}{'tokens/s':>12}{'of GEMM only':>14}{'rwkv_sweep is':>18}")
     for name, rate in rates.items():
         print(f"{name:20}{rate:12,.0f}{rate / bound:14.1%}{rates['rwkv_sweep'] / rate:12.1f} times")
-    write_record(args.out, args, {"machine": machine, "torch": torch.__version__, "tokens_per_s": rates})
+    write_record(args.out, args, {"machine": machine, "tokens_per_s": rates})
 
 
 if __name__ == "__main__":

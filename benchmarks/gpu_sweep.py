@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import benchmark_parser, original_name, without_out, write_record
+from benchmarks.common import benchmark_parser, original_name, write_record
 from rwkv_sweep.config.schema import ModelConfig, PrecisionConfig
 from rwkv_sweep.hardware.environment import environment_tags
 from rwkv_sweep.models.generations import GENERATIONS
@@ -197,10 +197,6 @@ def main() -> None:
     args = arguments()
     device = environment_tags(CARD)
     print(f"{torch.cuda.device_count()} x {device['device_name']}", flush=True)
-    record: dict[str, Any] = {
-        "benchmark": "gpu_sweep",
-        "command": f"python -m {' '.join(['benchmarks.gpu_sweep', *without_out(sys.argv[1:])])}",
-    }
     figures: dict[str, Any] = {}
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -210,8 +206,7 @@ def main() -> None:
             except RuntimeError as error:
                 failed.append(part)
                 print(f"{part} failed: {error}", file=sys.stderr, flush=True)
-    record |= {"device": device, "torch": torch.__version__, "cards": torch.cuda.device_count(), "parts": figures}
-    write_record(args.out, args, record)
+    write_record(args.out, args, {"device": device, "cards": torch.cuda.device_count(), "parts": figures})
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 

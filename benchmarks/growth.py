@@ -169,7 +169,6 @@ def main() -> None:
     blocks = 12
     record = {
         "machine": machine,
-        "torch": torch.__version__,
         "pairs": pairs_growth(args.pairs, args.threads),
         "length": forward_growth("length", ((n, sentences_of(n), [blocks]) for n in LENGTHS)),
         "depth": forward_growth("depth", ((n + 1, sentences_of(32), [n]) for n in DEPTHS)),

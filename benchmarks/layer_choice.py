@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of MRPC")
     parser.add_argument("--work", type=Path, default=Path("layer-choice"), help="folder of the sweeps")
     arguments = parser.parse_args()
-    record: dict[str, Any] = {"torch": torch.__version__, "machine": device_tags(torch.device("cpu")), "choices": {}}
+    record: dict[str, Any] = {"machine": device_tags(torch.device("cpu")), "choices": {}}
     for name in CHECKPOINTS:
         folders = sweep(arguments.models / f"{name}-tiny-bytes.pth", arguments.data, arguments.work.absolute())
         record["choices"][name] = choices(*folders)
