@@ -46,6 +46,8 @@ IMPORTED = (
     "rwkv_sweep.sweep.runs.run",
     "rwkv_sweep.tracking.importing",
 )
+HEAD_SIZES = (8, 16)
+"""Of the models of these tests: what is not compiled here is compiled in a command, which says so on stderr."""
 
 
 def load_everything() -> None:
@@ -61,10 +63,12 @@ def load_everything() -> None:
     # As small as the models of these tests: kernels for one thread are read from Numba's cache.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    sizes = {"vocab_size": 4, "hidden_size": 32, "num_hidden_layers": 1, "head_size": 8, "intermediate_size": 32}
-    model = GENERATIONS[6].draw(GENERATIONS[6].random_config(sizes), 0, torch.device("cpu")).eval()
-    with torch.inference_mode():
-        model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
+    for head_size in HEAD_SIZES:
+        sizes = {"vocab_size": 4, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32}
+        config = GENERATIONS[6].random_config({**sizes, "head_size": head_size})
+        model = GENERATIONS[6].draw(config, 0, torch.device("cpu")).eval()
+        with torch.inference_mode():
+            model(torch.tensor([0]), Packed.of([1]), [0], lambda *_: None, on_mean=lambda *_: None)
     torch.set_num_threads(threads)
     gc.freeze()  # no child looks through it, nor copies its pages
     gc.enable()
